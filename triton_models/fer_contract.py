@@ -1,0 +1,51 @@
+"""The public contract in one place: labels, sizes, and the names of models, tensors and metadata.
+
+Standard library only, so that every room may import it: the Triton models, `fer_build`, `fer_training` and the
+thin client. The `config.pbtxt` files beside this module say the same by hand; `tests/contract` compares the two.
+"""
+
+from typing import Final
+
+LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""Class names in FER2013's order. Column i of PROBABILITIES belongs to LABELS[i]."""
+
+FACE_SIZE_PX: Final = 48
+"""Width and height of an aligned face crop, FER2013's own."""
+
+MAX_FACES: Final = 32
+"""Faces reported per image; the largest are kept. Stays under MAX_CLASSIFIER_BATCH, which Triton enforces."""
+
+MAX_CLASSIFIER_BATCH: Final = 64
+"""`max_batch_size` of the classifier: faces of one request, or of several that are batched together."""
+
+LANDMARK_NAMES: Final = ("right_eye", "left_eye", "nose_tip", "right_mouth_corner", "left_mouth_corner")
+"""Rows of LANDMARKS. Right and left are the person's own, so the right eye is the one further left in the image."""
+
+# Models.
+FER_MODEL: Final = "fer"
+FER_CROPPED_MODEL: Final = "fer_cropped"
+PREPROCESS_MODEL: Final = "fer_preprocess"
+PREPROCESS_CROPPED_MODEL: Final = "fer_preprocess_cropped"
+CLASSIFIER_MODEL: Final = "fer_classifier"
+POSTPROCESS_MODEL: Final = "fer_postprocess"
+
+# Tensors. Shapes and types are in the config.pbtxt of the model that has them.
+IMAGE: Final = "IMAGE"
+IMAGE_SIZE: Final = "IMAGE_SIZE"
+BOXES: Final = "BOXES"
+LANDMARKS: Final = "LANDMARKS"
+DETECTION_SCORES: Final = "DETECTION_SCORES"
+FACES: Final = "FACES"
+FACE_COUNT: Final = "FACE_COUNT"
+PROBABILITIES: Final = "PROBABILITIES"
+
+# Parameters in the served config of `fer` and `fer_cropped`, by which a client learns what it talks to.
+LABELS_PARAMETER: Final = "labels"
+"""Comma-separated class names in column order."""
+MODEL_VERSION_PARAMETER: Final = "model_version"
+
+# Metadata inside a classifier's ONNX file: what training hands over to the build.
+ONNX_LABELS_KEY: Final = "fer.labels"
+"""Comma-separated class names in column order."""
+ONNX_VERSION_KEY: Final = "fer.version"
+"""Version of the trained network, for people: a short word without spaces."""
