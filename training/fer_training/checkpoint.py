@@ -1,0 +1,95 @@
+"""Checkpoints: the whole state of a training run after an epoch. Written by `train`, read by it and by `export`."""
+
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fer_training.errors import CheckpointError
+from fer_training.fer2013 import DropReport
+from fer_training.recipe import Recipe, recipe_from_table
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch did; one line of `log.csv`."""
+
+    epoch: int
+    """Counted from 1."""
+    view_px: int
+    train_loss: float
+    public_accuracy: float
+    """Of the averaged weights on PublicTest, 0..1."""
+    public_nll: float
+    images_per_s: float
+    """Training images per second, without the evaluation."""
+    elapsed_s: float
+    """Wall time of training and evaluation since the first epoch, all sittings together."""
+    cpu_s: float
+    """CPU time of the same, summed over threads: what the run cost, also where other work took a part of the cores."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run came from. Written at its start."""
+
+    command: str
+    commit: str
+    started: str
+    hardware: str
+    precision: str
+    versions: dict[str, str]
+    data_sha256: str
+    """Of the images and labels trained on; see `LabelledFaces.sha256`."""
+    dropped: DropReport
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything needed to go on as if nothing had happened, or to export the averaged network."""
+
+    recipe: Recipe
+    origin: Origin
+    history: list[EpochRecord]
+    network: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor]
+    """Weights of the moving average, which is what gets evaluated and exported."""
+    optimiser: dict[str, Any]
+    rng: dict[str, torch.Tensor]
+    """States of PyTorch's global generators by device type."""
+
+    def save(self, path: Path) -> None:
+        """Writes the file aside and renames it, so that a kill at any moment leaves the old one or the new one."""
+        table = {**vars(self), "recipe": asdict(self.recipe), "origin": asdict(self.origin)}
+        table["history"] = [asdict(record) for record in self.history]
+        aside = path.with_suffix(".tmp")
+        with aside.open("wb") as file:
+            torch.save(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, or is not a checkpoint of this version of the room.
+    """
+    try:
+        # Tensors and plain values only: a checkpoint from a stranger cannot run code.
+        table = torch.load(path, map_location="cpu", weights_only=True)
+        table["recipe"] = recipe_from_table(table["recipe"], str(path))
+        table["origin"]["dropped"] = DropReport(**table["origin"]["dropped"])
+        table["origin"] = Origin(**table["origin"])
+        table["history"] = [EpochRecord(**record) for record in table["history"]]
+        return Checkpoint(**table)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}). Give a checkpoint.pt of fer_training."
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is not a checkpoint of this version of fer_training: {error}") from error

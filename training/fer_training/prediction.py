@@ -1,0 +1,89 @@
+"""Faces through a trained network, in PyTorch or in ONNX Runtime. Used by `training_run`, `evaluate` and `export`."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+
+from fer_contract import FACE_SIZE_PX, FACES, LABELS, ONNX_LABELS_KEY, PROBABILITIES
+from fer_training.errors import ModelFileError
+from fer_training.network import Classifier, normalise
+
+BATCH: Final = 256
+
+
+@torch.inference_mode()
+def predict_logits(network: Classifier, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Scores faces in float32 on the network's device. Leaves the network in evaluation mode.
+
+    Args:
+        network: as trained.
+        images: uint8, (N, 48, 48), gray, 0..255.
+
+    Returns:
+        float32, (N, 7), not calibrated.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    logits = []
+    for batch in torch.split(torch.from_numpy(images).unsqueeze(1), BATCH):
+        faces = normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)
+        logits.append(network(faces).cpu())
+    return torch.cat(logits).numpy()
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Probabilities of each row: float64, the same shape."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Opens a classifier on the CPU.
+
+    Args:
+        path: a file made by `fer_training.export`.
+        threads: CPU threads for one inference; 0 takes all cores.
+
+    Raises:
+        ModelFileError: the file is missing, is no ONNX file, or its input, output or labels don't fit the contract.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: is not there. Give --onnx a file made by fer_training.export.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (RuntimeError, ValueError) as error:
+        raise ModelFileError(f"{path}: ONNX Runtime refuses it: {error}") from error
+    found = [(tensor.name, tensor.type, tensor.shape[1:]) for tensor in (*session.get_inputs(), *session.get_outputs())]
+    wanted = [
+        (FACES, "tensor(uint8)", [1, FACE_SIZE_PX, FACE_SIZE_PX]),
+        (PROBABILITIES, "tensor(float)", [len(LABELS)]),
+    ]
+    if found != wanted:
+        raise ModelFileError(
+            f"{path}: its tensors must be {wanted}, but are {found}. Export it with fer_training.export."
+        )
+    labels = session.get_modelmeta().custom_metadata_map.get(ONNX_LABELS_KEY)
+    if labels != ",".join(LABELS):
+        raise ModelFileError(f"{path}: its metadata {ONNX_LABELS_KEY} must be {','.join(LABELS)}, but is {labels}.")
+    return session
+
+
+def predict_onnx(session: onnxruntime.InferenceSession, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Classifies faces with an opened ONNX file.
+
+    Args:
+        session: from `open_onnx`.
+        images: uint8, (N, 48, 48), gray, 0..255.
+
+    Returns:
+        PROBABILITIES, float32, (N, 7).
+    """
+    batches = [images[start : start + BATCH, None] for start in range(0, len(images), BATCH)]  # (B, 1, 48, 48)
+    return np.concatenate([session.run([PROBABILITIES], {FACES: batch})[0] for batch in batches])

@@ -1,0 +1,65 @@
+"""Where a result came from: code, versions, hardware and time. Kept in checkpoints and published by `export`."""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+
+def utc_now() -> str:
+    """The time in UTC to the minute, such as `2026-11-22 16:05 UTC`."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def describe_hardware(device_type: str) -> str:
+    """The processor that does the work and how many CPU threads PyTorch uses, without the machine's name."""
+    if device_type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def list_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of the installed ones among the packages."""
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_commit() -> str:
+    """Git commit of the training room, ending in `-modified` where its code differs from it; `unknown` outside git."""
+    room = Path(__file__).resolve().parents[1]
+    commit = _git(room, "rev-parse", "HEAD")
+    if not commit:
+        return "unknown"
+    return f"{commit}-modified" if _git(room, "status", "--porcelain", "--", "fer_training", "recipes") else commit
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    try:
+        run = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(directory), *arguments],  # noqa: S607 - whichever git the user works with
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return run.stdout.strip()
+
+
+def _cpu_name() -> str:
+    """The CPU's name as Linux tells it, else what Python knows."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

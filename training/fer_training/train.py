@@ -1,0 +1,170 @@
+"""Trains a classifier by a recipe.
+
+    python -m fer_training.train --recipe training/recipes/first.toml --fer2013 DIR --out runs/first
+
+DIR holds `fer2013.csv`. The output folder gets `checkpoint.pt` and `log.csv`, both renewed after each epoch. A run that
+was interrupted goes on with `--resume`, to the same weights as if it had not been (on the same machine and versions).
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint
+from fer_training.errors import CheckpointError, TrainingRoomError
+from fer_training.fer2013 import TrainingData, load_training_data
+from fer_training.optimisation import choose_autocast_type
+from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
+from fer_training.recipe import Recipe, load_recipe
+from fer_training.training_run import TrainingRun
+
+CHECKPOINT_NAME: Final = "checkpoint.pt"
+LOG_NAME: Final = "log.csv"
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingData,
+    out_dir: Path,
+    *,
+    device: torch.device,
+    precision: str = "auto",
+    resume: bool = False,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> Path:
+    """Trains to the recipe's last epoch, with a checkpoint after each.
+
+    Args:
+        recipe: what to do.
+        data: the images, already on this machine.
+        out_dir: made if need be; gets `checkpoint.pt` and `log.csv`.
+        device: where to train.
+        precision: `auto`, `fp32` or `bf16`; see `optimisation.choose_autocast_type`.
+        resume: go on from the checkpoint in `out_dir`, which must be of the same recipe and data.
+        on_epoch: called after each epoch's checkpoint is written.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        CheckpointError: `out_dir` holds a checkpoint and `resume` is false, or none or another run's and it is true.
+        DataError: there are fewer images than one batch.
+    """
+    path = out_dir / CHECKPOINT_NAME
+    autocast_type = choose_autocast_type(precision, device)
+    run = TrainingRun(recipe, data, device, autocast_type)
+    origin = _describe_origin(recipe, data, device, autocast_type)
+    if resume:
+        checkpoint = _load_own_checkpoint(path, recipe, origin.data_sha256)
+        origin = checkpoint.origin
+        run.restore(checkpoint)
+    elif path.exists():
+        raise CheckpointError(f"{path} exists already. Add --resume to go on with it, or give another --out.")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    while not run.finished:
+        record = run.train_epoch()
+        run.to_checkpoint(origin).save(path)
+        _write_log(out_dir / LOG_NAME, run.history)
+        if on_epoch:
+            on_epoch(record)
+    return path
+
+
+def _describe_origin(recipe: Recipe, data: TrainingData, device: torch.device, autocast_type: torch.dtype) -> Origin:
+    return Origin(
+        # As anybody would type it at the repository's root: where this machine keeps its files is nobody's business.
+        command=(
+            f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml --fer2013 DIR "
+            f"--out runs/{recipe.name}"
+        ),
+        commit=describe_commit(),
+        started=utc_now(),
+        hardware=describe_hardware(device.type),
+        precision=str(autocast_type).removeprefix("torch."),
+        versions=list_versions(["torch", "numpy"]),
+        data_sha256=data.training.sha256(),
+        dropped=data.dropped,
+    )
+
+
+def _load_own_checkpoint(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
+    """Loads the checkpoint to go on from, and refuses one of another recipe or of other data."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.recipe != recipe:
+        raise CheckpointError(f"{path} is of another recipe than --recipe names. Give its own, or another --out.")
+    if checkpoint.origin.data_sha256 != data_sha256:
+        raise CheckpointError(f"{path} is of other images than --fer2013 holds. Give its own, or another --out.")
+    return checkpoint
+
+
+def _write_log(path: Path, history: list[EpochRecord]) -> None:
+    """Writes the whole history anew: after a resume, the log has each epoch once."""
+    aside = path.with_suffix(".tmp")
+    with aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(asdict(history[0])))
+        writer.writeheader()
+        writer.writerows({name: _format_number(value) for name, value in asdict(record).items()} for record in history)
+    aside.replace(path)
+
+
+def _format_number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def format_progress(record: EpochRecord, epochs: int) -> str:
+    """One line on an epoch, with the time left at the pace so far."""
+    left_s = record.elapsed_s / record.epoch * (epochs - record.epoch)
+    return (
+        f"epoch {record.epoch:>{len(str(epochs))}}/{epochs}  {record.view_px} px  loss {record.train_loss:.4f}  "
+        f"PublicTest {record.public_accuracy:.2%}  NLL {record.public_nll:.4f}  {record.images_per_s:.0f} images/s  "
+        f"{_format_time(record.elapsed_s)} gone, {_format_time(left_s)} to go"
+    )
+
+
+def _format_time(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def main() -> int:
+    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m fer_training.train", description="Train a classifier by a recipe.")
+    parser.add_argument("--recipe", type=Path, required=True, help="a file of training/recipes")
+    parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and the log")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--precision", choices=["auto", "fp32", "bf16"], default="auto", help="auto is bf16 where the hardware has it"
+    )
+    arguments = parser.parse_args()
+    try:
+        recipe = load_recipe(arguments.recipe)
+        data = load_training_data(arguments.fer2013)
+        print(f"{data.dropped}; {len(data.public_test)} PublicTest images", flush=True)
+        path = train(
+            recipe,
+            data,
+            arguments.out,
+            device=torch.device(arguments.device),
+            precision=arguments.precision,
+            resume=arguments.resume,
+            on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
+        )
+    except TrainingRoomError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command with --resume goes on after the last complete epoch", file=sys.stderr)
+        return 130
+    print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
