@@ -1,0 +1,241 @@
+"""Draws faces on their picture: boxes and landmarks in place, the probabilities on a panel beside it.
+
+The panel keeps the bars readable however small the faces are and however many there are, and hides nothing.
+Importing this module needs Pillow.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias, cast
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from fer_client._results import Box, Face
+
+_Area: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the enlarged picture."""
+
+_SHORTEST_SIDE_PX: Final = 400
+"""A smaller picture is enlarged to this, so that captions and lines are small beside its faces."""
+_LONGEST_SIDE_PX: Final = 4096
+"""No picture is enlarged beyond this."""
+
+_SMALLEST_FONT_PX: Final = 11
+"""Still readable."""
+_LARGEST_FONT_PX: Final = 48
+"""Worth its room."""
+_FONTS_PER_SIDE: Final = 32
+"""How many times the text's height goes into the picture's shorter side."""
+_PANEL_SHARE: Final = 0.6
+"""Where the panel would be wider than this share of the picture, its text shrinks."""
+
+_COLORS: Final = ("#ff6b4a", "#8fc93a", "#b794f6", "#ffc914", "#56aef0", "#2ed3c0", "#d4d4dc")
+"""One per column of the probabilities. The captions say the same, for those who cannot tell the colors apart."""
+_BACKGROUND: Final = "#1b1b20"
+_TRACK: Final = "#33333c"
+_TEXT: Final = "#f4f4f6"
+_FAINT_TEXT: Final = "#a8a8b3"
+_DARK: Final = "#101014"
+
+
+def open_upright(content: bytes) -> Image.Image:
+    """Decode an image file to RGB with its EXIF orientation applied.
+
+    Args:
+        content: An encoded image file.
+
+    Raises:
+        ValueError: Pillow cannot read it.
+    """
+    try:
+        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+        if upright.mode.startswith("I"):  # 16 bits: convert() would clip at 255 instead of scaling.
+            upright = upright.point(lambda value: value * (1 / 256)).convert("L")
+        return upright.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"Pillow says: {error}") from error
+
+
+def draw(photo: Image.Image, faces: Sequence[Face]) -> Image.Image:
+    """Draw faces on a picture.
+
+    Args:
+        photo: RGB and upright. It is left as it is.
+        faces: With boxes and landmarks in pixels of `photo`.
+
+    Returns:
+        RGB: the picture, enlarged where it is small, with the panel on its right.
+    """
+    scale = max(1.0, min(_SHORTEST_SIDE_PX / min(photo.size), _LONGEST_SIDE_PX / max(photo.size)))
+    enlarged = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
+    font_px = min(max(min(enlarged.size) // _FONTS_PER_SIDE, _SMALLEST_FONT_PX), _LARGEST_FONT_PX)
+    _draw_on_photo(enlarged, faces, scale, font_px)
+    panel = _Panel.fit(enlarged.size, faces, font_px)
+    canvas = Image.new("RGB", (enlarged.width + panel.width, max(enlarged.height, panel.height)), _BACKGROUND)
+    canvas.paste(enlarged, (0, 0))
+    panel.draw(canvas, enlarged.width)
+    return canvas
+
+
+def _draw_on_photo(photo: Image.Image, faces: Sequence[Face], scale: float, font_px: int) -> None:
+    """Outline the faces, dot their landmarks and caption them; `scale` takes their pixels to those of `photo`."""
+    drawing = ImageDraw.Draw(photo)
+    line_px = max(2, font_px // 7)
+    boxes = [_clipped(face.box, scale, photo.size) for face in faces]
+    for face, box in zip(faces, boxes, strict=True):
+        # A dark edge first, so that a light outline is seen on a light background too.
+        drawing.rounded_rectangle(box, radius=2 * line_px, outline=_DARK, width=line_px + 2)
+        drawing.rounded_rectangle(_shrunk(box, 1), radius=2 * line_px, outline=_color(face), width=line_px)
+        radius = max(2.0, min(0.02 * scale * face.box.width, font_px / 4))
+        for x, y in face.landmarks:
+            drawing.circle((x * scale, y * scale), radius, fill=_color(face), outline=_DARK)
+    captions: list[_Area] = []
+    for number, (face, box) in enumerate(zip(faces, boxes, strict=True), start=1):
+        text, area = _place_caption(photo.size, number, face, box, [*boxes, *captions], font_px)
+        captions.append(area)
+        drawing.rounded_rectangle(area, radius=line_px, fill=_color(face), outline=_DARK)
+        center = ((area[0] + area[2]) / 2, (area[1] + area[3]) / 2)
+        drawing.text(center, text, fill=_DARK, font=_font(font_px), anchor="mm")
+
+
+def _place_caption(
+    size: tuple[int, int], number: int, face: Face, box: _Area, taken: Sequence[_Area], font_px: int
+) -> tuple[str, _Area]:
+    """Choose what a face's caption says and where: above, below or inside its box, where nothing is in the way.
+
+    Where the full caption fits nowhere, its number alone goes into the upper left corner of the box: the panel has
+    the rest. `size` is the picture's; all coordinates are its pixels.
+    """
+    width, height = size
+    others = [area for area in taken if area != box]
+    for text in (f"{number} {face.emotion} {face.confidence:.0%}", str(number)):
+        text_width, text_height = _font(font_px).getlength(text) + 0.8 * font_px, 1.5 * font_px
+        left = max(0.0, min(box[0], width - text_width))
+        tops = (box[1] - text_height, box[3], box[1], box[3] - text_height)
+        for top in tops:
+            area = (left, top, left + text_width, top + text_height)
+            is_inside = top >= 0 and area[2] <= width and area[3] <= height
+            if is_inside and not any(_overlap(area, other) for other in others):
+                return text, area
+    return text, (left, box[1], left + text_width, box[1] + text_height)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """The faces' probabilities as cards, in as many columns as the picture's height makes necessary."""
+
+    faces: Sequence[Face]
+    font_px: int
+    rows: int
+
+    @classmethod
+    def fit(cls, photo_size: tuple[int, int], faces: Sequence[Face], font_px: int) -> _Panel:
+        """The panel with the largest text, at most `font_px`, that leaves most of the width to the picture."""
+        width, height = photo_size
+        for candidate_px in range(font_px, _SMALLEST_FONT_PX - 1, -1):
+            panel = cls(faces, candidate_px, rows=1)
+            panel = replace(panel, rows=max(1, int((height - panel.header_height) // panel.card_height)))
+            if panel.width <= _PANEL_SHARE * width:
+                break
+        return panel
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.faces[0].probabilities) if self.faces else []
+
+    @property
+    def label_width(self) -> float:
+        return max((_font(self.font_px).getlength(label) for label in self.labels), default=0.0)
+
+    @property
+    def card_width(self) -> int:
+        return round(self.label_width + 11 * self.font_px)
+
+    @property
+    def row_height(self) -> float:
+        return 1.25 * self.font_px
+
+    @property
+    def card_height(self) -> int:
+        return round((len(self.labels) + 2.4) * self.row_height)
+
+    @property
+    def header_height(self) -> int:
+        return round(2.4 * self.font_px)
+
+    @property
+    def width(self) -> int:
+        return max(1, math.ceil(len(self.faces) / self.rows)) * self.card_width
+
+    @property
+    def height(self) -> int:
+        return self.header_height + min(self.rows, len(self.faces)) * self.card_height
+
+    def draw(self, canvas: Image.Image, left: int) -> None:
+        """Draw the panel from x = `left` on."""
+        drawing = ImageDraw.Draw(canvas)
+        heading = "apparent expression" if self.faces else "no face found"
+        position = (left + 0.8 * self.font_px, self.header_height / 2)
+        drawing.text(position, heading, fill=_FAINT_TEXT, font=_font(self.font_px), anchor="lm")
+        for index, face in enumerate(self.faces):
+            column, row = divmod(index, self.rows)
+            corner = (left + column * self.card_width, self.header_height + row * self.card_height)
+            self._draw_card(drawing, corner, index + 1, face)
+
+    def _draw_card(self, drawing: ImageDraw.ImageDraw, corner: tuple[int, int], number: int, face: Face) -> None:
+        """One face: its number and expression, then a bar for each label."""
+        em, font = self.font_px, _font(self.font_px)
+        left, y = corner[0] + 0.8 * em, corner[1] + 0.7 * self.row_height
+        badge_width = font.getlength(str(number)) + 0.8 * em
+        drawing.rounded_rectangle((left, y - 0.7 * em, left + badge_width, y + 0.7 * em), 0.3 * em, fill=_color(face))
+        drawing.text((left + badge_width / 2, y), str(number), fill=_DARK, font=font, anchor="mm")
+        summary = f"{face.emotion} {face.confidence:.0%}"
+        drawing.text((left + badge_width + 0.5 * em, y), summary, fill=_TEXT, font=font, anchor="lm")
+
+        bar_left = left + self.label_width + 0.6 * em
+        bar_width = 5.5 * em
+        right = corner[0] + self.card_width - 0.8 * em
+        y += 0.2 * self.row_height
+        for label, probability in face.probabilities.items():
+            y += self.row_height
+            color = _TEXT if label == face.emotion else _FAINT_TEXT
+            drawing.text((left, y), label, fill=color, font=font, anchor="lm")
+            drawing.text((right, y), f"{probability:.0%}", fill=color, font=font, anchor="rm")
+            top, bottom = y - 0.25 * em, y + 0.25 * em
+            drawing.rectangle((bar_left, top, bar_left + bar_width, bottom), fill=_TRACK)
+            if probability * bar_width >= 1:
+                drawing.rectangle((bar_left, top, bar_left + probability * bar_width, bottom), fill=_color(face, label))
+
+
+def _clipped(box: Box, scale: float, size: tuple[int, int]) -> _Area:
+    """The part of a box that lies on a picture of `size`, in its pixels."""
+    width, height = size
+    xs = sorted(min(max(x * scale, 0.0), width - 1.0) for x in (box.x_min, box.x_max))
+    ys = sorted(min(max(y * scale, 0.0), height - 1.0) for y in (box.y_min, box.y_max))
+    return xs[0], ys[0], xs[1], ys[1]
+
+
+def _shrunk(area: _Area, margin: float) -> _Area:
+    """The area without a margin; one too narrow for it keeps its middle."""
+    x_margin, y_margin = min(margin, (area[2] - area[0]) / 2), min(margin, (area[3] - area[1]) / 2)
+    return area[0] + x_margin, area[1] + y_margin, area[2] - x_margin, area[3] - y_margin
+
+
+def _overlap(one: _Area, other: _Area) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _color(face: Face, label: str | None = None) -> str:
+    """The color of a label, by its column; of the face's most probable one unless told."""
+    return _COLORS[list(face.probabilities).index(label or face.emotion) % len(_COLORS)]
+
+
+@functools.cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    """The typeface that Pillow carries inside itself."""
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size_px))
