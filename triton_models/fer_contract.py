@@ -37,6 +37,7 @@ LANDMARKS: Final = "LANDMARKS"
 DETECTION_SCORES: Final = "DETECTION_SCORES"
 FACES: Final = "FACES"
 FACE_COUNT: Final = "FACE_COUNT"
+CLASSIFIED: Final = "CLASSIFIED"
 PROBABILITIES: Final = "PROBABILITIES"
 
 # Parameters in the served config of `fer` and `fer_cropped`, by which a client learns what it talks to.

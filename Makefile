@@ -1,0 +1,50 @@
+# `make demo` and `make test` are all that a newcomer needs. Everything is installed into .venv, pinned.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# An existing repository/ is what the server serves; these are what it is made of.
+MODEL_SOURCES := $(shell find triton_models training/release build/fer_build -type f -not -path '*/__pycache__/*')
+
+.PHONY: demo serve test lint types clean help
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.serve repository/manifest.json  ## Start the real Triton, send it a photo, show the answer, stop
+	@mkdir -p demo
+	$(BIN)/fer-serve --repository repository --free-ports -- \
+	    $(BIN)/fer-client predict examples/astronaut.png --annotate demo/astronaut.png
+
+serve: $(VENV)/.serve repository/manifest.json  ## Serve on 127.0.0.1, ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
+	$(BIN)/fer-serve --repository repository
+
+test: $(VENV)/.dev  ## Pass every test, against the real Triton
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## Check types
+	$(BIN)/mypy
+
+clean:  ## Remove everything that make made
+	rm -rf $(VENV) repository demo
+
+repository/manifest.json: $(VENV)/.serve $(MODEL_SOURCES)
+	$(BIN)/python -m fer_build.assemble --out repository
+
+$(VENV)/.serve: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python 3.10 to 3.13 is needed, but $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v)'
+	@echo "Installing into $(VENV) (pinned, without torch) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) --editable '.[annotate,serve]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	@echo "Installing what the tests need into $(VENV), torch among it ..."
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,152 @@
+"""Makes a servable model repository of the sources in triton_models/ and a trained ONNX file.
+
+    python -m fer_build.assemble [--onnx FILE] [--out DIR] [--profile cpu|gpu] [--plan FILE] [--cores N]
+
+The sources are copied, the classifier put in its place, the model's version and the instance counts for this
+machine's cores written into the copies, and manifest.json laid beside them. The result is complete: it can be moved,
+mounted or baked into an image.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any, Final
+
+import fer_contract as contract
+from fer_build.errors import FerBuildError, RepositoryError
+from fer_build.onnx_file import ClassifierFile, read_classifier
+
+_CHECKOUT: Final = Path(__file__).resolve().parents[2]
+SOURCES: Final = _CHECKOUT / "triton_models"
+RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_first.onnx"
+MANIFEST: Final = "manifest.json"
+PROFILES: Final = ("cpu", "gpu")
+
+
+def assemble(
+    out: Path, onnx: Path = RELEASED_ONNX, profile: str = "cpu", plan: Path | None = None, cores: int | None = None
+) -> dict[str, Any]:
+    """Writes a model repository to `out`, replacing one that is there.
+
+    Args:
+        out: the folder to make. What is there already is replaced only if it is such a repository.
+        onnx: the classifier.
+        profile: `cpu` (ONNX Runtime) or `gpu` (a TensorRT plan).
+        plan: for `gpu`: the plan built from `onnx` on the GPU that will serve it.
+        cores: what the instance counts are made for; by default the cores this process may use.
+
+    Returns:
+        The manifest, as written to manifest.json.
+
+    Raises:
+        ContractError: the ONNX file doesn't fit the contract.
+        RepositoryError: the sources are missing, `out` is something else, or profile and plan don't go together.
+    """
+    if profile not in PROFILES or (profile == "gpu") != (plan is not None):
+        raise RepositoryError("profile gpu needs a plan (--plan FILE), and profile cpu takes none")
+    if plan is not None and not plan.is_file():
+        raise RepositoryError(f"{plan}: no such TensorRT plan")
+    if not (SOURCES / "fer_contract.py").is_file():
+        raise RepositoryError("the model sources (triton_models/) are missing: install from a checkout, pip install -e")
+    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise RepositoryError(f"{out} is not empty and not a model repository: it will not be replaced")
+    classifier = read_classifier(onnx)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
+        made = Path(aside) / "repository"
+        shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
+        _place_classifier(made / contract.CLASSIFIER_MODEL, classifier, plan)
+        _write_version(made, classifier.version)
+        _write_instance_counts(made, cores or len(os.sched_getaffinity(0)))
+        manifest = _manifest(made, classifier, profile)
+        (made / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        if out.exists():
+            out.rename(Path(aside) / "replaced")
+        made.rename(out)
+    return manifest
+
+
+def _place_classifier(model: Path, classifier: ClassifierFile, plan: Path | None) -> None:
+    if plan is None:
+        shutil.copyfile(classifier.path, model / "1" / "model.onnx")
+    else:
+        (model / "1" / "model.py").unlink()
+        shutil.copyfile(plan, model / "1" / "model.plan")
+
+
+def _write_version(repository: Path, version: str) -> None:
+    for model in (contract.FER_MODEL, contract.FER_CROPPED_MODEL):
+        _substitute(repository / model / "config.pbtxt", r'"unassembled"', f'"{version}"')
+
+
+def _write_instance_counts(repository: Path, cores: int) -> None:
+    """One busy instance per core.
+
+    Detection takes nearly all of a request's time, so it gets an instance per core; the classifier works on batches
+    and is given one for every four cores, as is the preprocessing of ready crops.
+    """
+    counts = {
+        repository / contract.PREPROCESS_MODEL / "config.pbtxt": cores,
+        repository / contract.PREPROCESS_CROPPED_MODEL / "config.pbtxt": max(1, cores // 4),
+        repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt": max(1, cores // 4),
+    }
+    for config, count in counts.items():
+        _substitute(config, r"count: \d+", f"count: {count}")
+
+
+def _substitute(config: Path, pattern: str, replacement: str) -> None:
+    """Replaces the one match of `pattern`: the rest of a hand-written file stays as it was written."""
+    text, matches = re.subn(pattern, lambda _: replacement, config.read_text())
+    if matches != 1:
+        raise RepositoryError(f"{config}: expected {pattern} once, found it {matches} times")
+    config.write_text(text)
+
+
+def _manifest(repository: Path, classifier: ClassifierFile, profile: str) -> dict[str, Any]:
+    files = sorted(path for path in repository.rglob("*") if path.is_file())
+    return {
+        "model_version": classifier.version,
+        "profile": profile,
+        "labels": list(classifier.labels),
+        "onnx_sha256": classifier.sha256,
+        "built_with": {
+            "python": platform.python_version(),
+            **{name: package_version(name) for name in ("fer-triton", "numpy", "onnxruntime")},
+        },
+        "sha256": {
+            path.relative_to(repository).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+        },
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 0, or 1 with one line on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_build.assemble", description="Make a servable model repository of a trained ONNX file."
+    )
+    parser.add_argument("--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="default: the released one")
+    parser.add_argument("--out", type=Path, default=Path("repository"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--profile", choices=PROFILES, default="cpu", help="default: %(default)s")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="the TensorRT plan, for --profile gpu")
+    parser.add_argument("--cores", type=int, metavar="N", help="size for N cores; default: this machine's")
+    options = parser.parse_args(arguments)
+    try:
+        manifest = assemble(options.out, options.onnx, options.profile, options.plan, options.cores)
+    except FerBuildError as error:
+        print(f"fer_build.assemble: {error}", file=sys.stderr)
+        return 1
+    print(f"Assembled {options.out}: model {manifest['model_version']}, profile {manifest['profile']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

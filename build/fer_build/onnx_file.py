@@ -1,0 +1,85 @@
+"""Reads a trained classifier and refuses one that does not fit the contract. Called by `fer_build.assemble`."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+import fer_contract as contract
+from fer_build.errors import ContractError
+
+
+@dataclass(frozen=True)
+class ClassifierFile:
+    """A classifier that fits the contract."""
+
+    path: Path
+    labels: tuple[str, ...]
+    version: str
+    """The trained network's version and the first 8 digits of its file's SHA-256: `NAME+01234567`."""
+    sha256: str
+
+
+def read_classifier(path: Path) -> ClassifierFile:
+    """Loads an ONNX file, checks its labels, its tensors and what it computes.
+
+    Raises:
+        ContractError: the file is missing, not ONNX, or doesn't fit; the message says which part of it.
+    """
+    if not path.is_file():
+        raise ContractError(f"{path}: no such ONNX file")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its own complaint about a broken file would precede ours
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no public base class for its errors.
+        raise ContractError(f"{path}: not an ONNX file that ONNX Runtime can load ({_first_line(error)})") from error
+    metadata = session.get_modelmeta().custom_metadata_map
+    _check_labels(path, metadata.get(contract.ONNX_LABELS_KEY))
+    _check_tensors(path, "input", session.get_inputs(), contract.FACES, "tensor(uint8)", (1, 48, 48))
+    _check_tensors(path, "output", session.get_outputs(), contract.PROBABILITIES, "tensor(float)", (7,))
+    _check_probabilities(path, session)
+    name = metadata.get(contract.ONNX_VERSION_KEY, "")
+    if not name or not name.isprintable() or any(forbidden in name for forbidden in ' "\\'):
+        raise ContractError(f"{path}: metadata {contract.ONNX_VERSION_KEY} must be one word, not {name!r}")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return ClassifierFile(path, contract.LABELS, f"{name}+{sha256[:8]}", sha256)
+
+
+def _check_labels(path: Path, labels: str | None) -> None:
+    expected = ",".join(contract.LABELS)
+    if labels != expected:
+        raise ContractError(f"{path}: metadata {contract.ONNX_LABELS_KEY} must be {expected!r}, not {labels!r}")
+
+
+def _check_tensors(
+    path: Path, kind: str, tensors: list[onnxruntime.NodeArg], name: str, type_: str, shape: tuple[int, ...]
+) -> None:
+    """There must be one tensor, of this name, type and shape, with a free first dimension."""
+    expected = f"one {kind} {name} {type_} (N, {', '.join(map(str, shape))})".replace(",)", ")")
+    found = ", ".join(f"{tensor.name} {tensor.type} {tuple(tensor.shape)}" for tensor in tensors)
+    fits = len(tensors) == 1 and (tensors[0].name, tensors[0].type) == (name, type_)
+    if not fits or isinstance(tensors[0].shape[0], int) or tuple(tensors[0].shape[1:]) != shape:
+        raise ContractError(f"{path}: expected {expected}, found {found}")
+
+
+def _check_probabilities(path: Path, session: onnxruntime.InferenceSession) -> None:
+    """Softmax is inside the graph, and the largest batch that Triton sends goes through."""
+    shape = (contract.MAX_CLASSIFIER_BATCH, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX)
+    faces = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    try:
+        (rows,) = session.run([contract.PROBABILITIES], {contract.FACES: faces})
+    except Exception as error:
+        raise ContractError(f"{path}: fails on a batch of {len(faces)} faces ({_first_line(error)})") from error
+    sums = rows.sum(axis=1)
+    if rows.min() < 0 or not np.allclose(sums, 1, atol=1e-3):
+        raise ContractError(
+            f"{path}: output {contract.PROBABILITIES} must be probabilities (softmax inside the graph), but rows sum "
+            f"to {sums.min():.3f}..{sums.max():.3f} with a minimum of {rows.min():.3f}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

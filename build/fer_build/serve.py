@@ -1,0 +1,134 @@
+"""The command `fer-serve`: the model on this machine's loopback, kept alive until Ctrl-C.
+
+    fer-serve                                          # 8000 HTTP, 8001 gRPC, 8002 metrics
+    fer-serve --free-ports -- fer-client predict a.jpg # serve while a command runs; it finds the server in FER_URL
+
+The server proves itself by a real inference every two seconds, and is restarted when that fails: a Triton whose
+Python stubs have died still reports itself ready.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from fer_build.assemble import RELEASED_ONNX, assemble
+from fer_build.errors import FerBuildError
+from fer_build.server import EmbeddedTriton, Ports
+
+_PROBE_EVERY_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 5.0
+_SILENT_PROBES: Final = 3
+"""A wrong answer means a broken server. No answer may only mean a busy machine, so that takes more than one."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 0 once stopped, the given command's own, or 1 with a line of why."""
+    options = _parse(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with tempfile.TemporaryDirectory(prefix="fer-repository-") as folder:
+            repository = options.repository or Path(folder) / "repository"
+            if options.repository is None:
+                assemble(repository, options.onnx)
+            server = EmbeddedTriton(repository, options.ports, options.log, options.exit_timeout)
+            try:
+                return _serve(server, options.command)
+            finally:
+                server.stop()
+    except FerBuildError as error:
+        print(f"fer-serve: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("fer-serve: stopped", file=sys.stderr)
+        return 130 if options.command else 0
+
+
+def supervise(server: EmbeddedTriton) -> NoReturn:
+    """Probes a running server for ever, and restarts it when it is broken.
+
+    Raises:
+        FerBuildError: a restart failed.
+    """
+    silent = 0
+    while True:
+        time.sleep(_PROBE_EVERY_S)
+        problem = server.probe(_PROBE_TIMEOUT_S)
+        silent = silent + 1 if problem and problem.is_silence else 0
+        if problem is None or 0 < silent < _SILENT_PROBES:
+            continue
+        _say(f"restarting the server: {problem}")
+        started = time.monotonic()
+        server.stop()
+        server.start()
+        silent = 0
+        _say(f"ready again after {time.monotonic() - started:.1f} s")
+
+
+def _serve(server: EmbeddedTriton, command: list[str]) -> int:
+    started = time.monotonic()
+    server.start()
+    _say(f"ready in {time.monotonic() - started:.1f} s")
+    if command:
+        return _run(command, server)
+    print(
+        f"  HTTP     http://{server.http_url}\n  gRPC     grpc://{server.grpc_url}\n"
+        f"  metrics  {server.metrics_url}\n  log      {server.log_file}\nPress Ctrl-C to stop.",
+        flush=True,
+    )
+    supervise(server)
+
+
+def _run(command: list[str], server: EmbeddedTriton) -> int:
+    try:
+        return subprocess.call(command, env=os.environ | {"FER_URL": f"http://{server.http_url}"})
+    except OSError as error:
+        _say(f"can't run {command[0]}: {error.strerror}")
+        return 127
+
+
+def _say(message: str) -> None:
+    print(f"fer-serve: {message}", file=sys.stderr, flush=True)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="fer-serve",
+        description="Serve the expression model on 127.0.0.1 with the embedded Triton until Ctrl-C.",
+        epilog="Exit status: 0 stopped, 1 the server could not be started or restarted, else COMMAND's own.",
+    )
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument("--repository", type=Path, metavar="DIR", help="serve this assembled repository")
+    models.add_argument(
+        "--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="serve this classifier; default: the released"
+    )
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help="default: %(default)s")
+    parser.add_argument("--free-ports", action="store_true", help="choose three free ports instead")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append the server's log to this file")
+    parser.add_argument(
+        "--exit-timeout",
+        type=int,
+        default=10,
+        metavar="S",
+        help="seconds that requests in flight get to finish; default: %(default)s",
+    )
+    parser.add_argument("command", nargs="*", metavar="COMMAND", help="run this while serving, then stop")
+    options = parser.parse_args(arguments)
+    wanted = Ports(options.http_port, options.grpc_port, options.metrics_port)
+    options.ports = Ports() if options.free_ports else wanted
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""A real Triton server on this machine's loopback, for as long as a `with` block lasts.
+
+    with EmbeddedTriton(repository) as server:
+        ...  # requests to server.http_url or server.grpc_url
+
+Called by `fer_build.serve` and by the tests. For development, demos, CI and CPU deployments behind a gateway; on GPUs
+the same repository is served by NVIDIA's image.
+"""
+
+import contextlib
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from fer_build import embedded_triton, guard
+from fer_build.errors import PortTakenError, RepositoryError, ServerFailedError
+from fer_build.probe import Problem, probe
+
+HOST: Final = "127.0.0.1"
+_RESTRICTED_APIS: Final = "model-repository,shared-memory,trace,logging"
+_STARTS: Final = 3
+"""A start of Triton 2.51 aborts once in a while (boost::interprocess::lock_exception), and a port that was free a
+moment ago can be taken: try again."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the server listens on 127.0.0.1. A port of 0 is replaced by a free one at every start."""
+
+    http: int = 0
+    grpc: int = 0
+    metrics: int = 0
+
+
+class EmbeddedTriton:
+    """One tritonserver process with its Python stubs, started and stopped as a whole.
+
+    Stopping it, leaving the `with` block, or the death of this process by any means ends every process of it and
+    removes its shared-memory regions.
+    """
+
+    def __init__(
+        self, repository: Path, ports: Ports = Ports(), log_file: Path | None = None, exit_timeout_s: int = 10
+    ) -> None:
+        """Prepares a server; `start` or `with` starts it.
+
+        Args:
+            repository: a model repository made by `fer_build.assemble`, profile cpu.
+            ports: where to listen.
+            log_file: the server's log is appended to it; by default a temporary file that goes away with the object,
+                unless a start fails.
+            exit_timeout_s: how long requests in flight may take to finish once the server is told to stop.
+        """
+        self._repository = repository
+        self._wanted_ports = ports
+        self._log_file = log_file
+        self._exit_timeout_s = exit_timeout_s
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._work_dir: tempfile.TemporaryDirectory[str] | None = None
+        self.ports = ports
+
+    @property
+    def http_url(self) -> str:
+        """`host:port` for HTTP clients."""
+        return f"{HOST}:{self.ports.http}"
+
+    @property
+    def grpc_url(self) -> str:
+        """`host:port` for gRPC clients."""
+        return f"{HOST}:{self.ports.grpc}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus reads."""
+        return f"http://{HOST}:{self.ports.metrics}/metrics"
+
+    @property
+    def log_file(self) -> Path:
+        """The server's log, standard error of its models included."""
+        if self._log_file is None:
+            raise ServerFailedError("a server that was never started has no log")
+        return self._log_file
+
+    def start(self, timeout_s: float = 60) -> None:
+        """Starts the server and returns when it has answered a real inference.
+
+        Raises:
+            NotInstalledError: the embedded Triton or libpython is missing.
+            PortTakenError: a wanted port is in use.
+            RepositoryError: the repository is not an assembled one.
+            ServerFailedError: the server ended, or did not answer within `timeout_s`. The message has the end of its
+                log and the log's place.
+        """
+        if not (self._repository / "fer_contract.py").is_file():
+            raise RepositoryError(f"{self._repository} is not a model repository: make one with fer_build.assemble")
+        for attempt in range(1, _STARTS + 1):
+            self._launch()
+            try:
+                self._wait_until_ready(timeout_s)
+                return
+            except ServerFailedError:
+                worth_another = self._crashed_or_lost_a_port()
+                self.stop(keep_log=True)
+                if attempt == _STARTS or not worth_another:
+                    raise
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self, keep_log: bool = False) -> None:
+        """Stops the server: requests in flight finish, then every process ends. Does nothing if it is stopped."""
+        if self._guard is not None:
+            if self._guard.stdin:
+                self._guard.stdin.close()  # the guard sees the end of its input
+            try:
+                self._guard.wait(self._exit_timeout_s + 5)
+            except subprocess.TimeoutExpired:
+                self._guard.kill()
+                self._guard.wait()
+            self._guard = None
+        if self._work_dir is not None and not keep_log:
+            self._work_dir.cleanup()
+            self._work_dir = None
+
+    def is_running(self) -> bool:
+        """Whether the process is there. A running server can still fail every request: see `probe`."""
+        return self._guard is not None and self._guard.poll() is None
+
+    def probe(self, timeout_s: float = 5) -> Problem | None:
+        """Sends an image through the whole ensemble. Returns None if the answer is right, else the problem."""
+        if not self.is_running():
+            return Problem("the server's process has ended")
+        return probe(self.http_url, timeout_s)
+
+    def __enter__(self) -> "EmbeddedTriton":
+        """Starts the server."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops the server."""
+        self.stop()
+
+    def _launch(self) -> None:
+        if self._work_dir is None:
+            self._work_dir = tempfile.TemporaryDirectory(prefix="fer-serve-")
+        work_dir = Path(tempfile.mkdtemp(dir=self._work_dir.name))
+        if self._log_file is None:
+            self._log_file = Path(self._work_dir.name) / "tritonserver.log"
+        triton = embedded_triton.stage(work_dir)
+        self.ports = _choose_ports(self._wanted_ports)
+        shm_prefix = f"fer_{uuid.uuid4().hex[:12]}_"
+        flags = _flags(self._repository, triton.backends, self.ports, shm_prefix, self._exit_timeout_s)
+        guarded = [guard.__file__, shm_prefix, str(self._exit_timeout_s + 1), str(self._log_file)]
+        self._guard = subprocess.Popen(
+            [sys.executable, *guarded, str(triton.binary), *flags],
+            stdin=subprocess.PIPE,
+            env=triton.environment,
+            start_new_session=True,  # Ctrl-C in a terminal reaches the launcher only, which stops the server in order
+        )
+
+    def _wait_until_ready(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        problem: Problem | None = None
+        while time.monotonic() < deadline:
+            problem = self.probe(timeout_s=2)
+            if problem is None:
+                return
+            if not self.is_running():
+                break
+            time.sleep(0.1)
+        raise ServerFailedError(f"the server did not start: {problem}. {self._log_summary()}")
+
+    def _crashed_or_lost_a_port(self) -> bool:
+        code = self._guard.poll() if self._guard else None
+        return code is not None and (code > 128 or "Address already in use" in self._log_text())
+
+    def _log_text(self) -> str:
+        return self.log_file.read_text(errors="replace") if self.log_file.is_file() else ""
+
+    def _log_summary(self) -> str:
+        lines = self._log_text().splitlines()
+        errors = [line for line in lines if line.startswith(("E", "error:", "failed"))] or lines
+        return f"Its log, {self.log_file}, ends with:\n" + "\n".join(errors[-8:])
+
+
+def _flags(repository: Path, backends: Path, ports: Ports, shm_prefix: str, exit_timeout_s: int) -> list[str]:
+    flags = {
+        "model-repository": repository.resolve(),
+        "model-config-name": "cpu",  # configs/cpu.pbtxt where there is one
+        "backend-directory": backends,
+        "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
+        "exit-timeout-secs": exit_timeout_s,
+        "http-address": HOST,
+        "http-port": ports.http,
+        "grpc-address": HOST,
+        "grpc-port": ports.grpc,
+        "metrics-address": HOST,
+        "metrics-port": ports.metrics,
+        "allow-gpu-metrics": "false",
+        # Nobody is given this key: who can reach the port can't load models, map memory, or write traces and logs.
+        "http-restricted-api": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
+        "grpc-restricted-protocol": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
+    }
+    # Without auto-completion the configuration files say everything. A flag without a value.
+    return ["--disable-auto-complete-config", *(f"--{name}={value}" for name, value in flags.items())]
+
+
+def _choose_ports(wanted: Ports) -> Ports:
+    """`wanted` with every 0 replaced by a port that is free now.
+
+    Raises:
+        PortTakenError: a port is in use.
+    """
+    with contextlib.ExitStack() as held:  # held together, so that no two are the same
+
+        def choose(name: str, port: int) -> int:
+            listener = held.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((HOST, port))
+            except OSError as error:
+                raise PortTakenError(
+                    f"port {port} for {name} can't be used on {HOST} ({error.strerror}): choose another with "
+                    f"--{name}-port, or any free ones with --free-ports"
+                ) from None
+            return int(listener.getsockname()[1])
+
+        return Ports(choose("http", wanted.http), choose("grpc", wanted.grpc), choose("metrics", wanted.metrics))
+
+

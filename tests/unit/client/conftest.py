@@ -1,0 +1,222 @@
+"""A stand-in for Triton: a real server on the loopback, over HTTP and gRPC, that says what a test tells it to.
+
+It shows what a healthy Triton would not on request: overload, slowness, another contract, dropped connections. What the
+real one says is tested in `tests/integration`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import socket
+import socketserver
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf.json_format import ParseDict
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+CONFIG = {
+    "name": "fer",
+    "max_batch_size": 0,
+    "input": [{"name": "IMAGE", "data_type": "TYPE_STRING", "dims": [1]}],
+    "output": [
+        {"name": "IMAGE_SIZE", "data_type": "TYPE_INT32", "dims": [2]},
+        {"name": "BOXES", "data_type": "TYPE_FP32", "dims": [-1, 4]},
+        {"name": "LANDMARKS", "data_type": "TYPE_FP32", "dims": [-1, 5, 2]},
+        {"name": "DETECTION_SCORES", "data_type": "TYPE_FP32", "dims": [-1]},
+        {"name": "PROBABILITIES", "data_type": "TYPE_FP32", "dims": [-1, 7]},
+    ],
+    "parameters": {
+        "labels": {"string_value": ",".join(LABELS)},
+        "model_version": {"string_value": "fake-1"},
+    },
+}
+
+TYPES = {"INT32": np.int32, "FP32": np.float32}
+
+HTTP_AND_GRPC_STATUS = {
+    "invalid": (400, grpc.StatusCode.INVALID_ARGUMENT),
+    "missing": (404, grpc.StatusCode.NOT_FOUND),
+    "overloaded": (503, grpc.StatusCode.UNAVAILABLE),
+    "failed": (500, grpc.StatusCode.INTERNAL),
+}
+
+
+def answer_with_faces(count: int) -> dict[str, np.ndarray]:
+    """Output tensors for an image of 640 x 480 px with `count` equal faces, happy with 0.7."""
+    landmarks = np.array([[120, 130], [160, 130], [140, 150], [125, 170], [155, 170]], np.float32)
+    probabilities = np.array([0.05, 0.05, 0.05, 0.7, 0.05, 0.05, 0.05], np.float32)
+    return {
+        "IMAGE_SIZE": np.array([640, 480], np.int32),
+        "BOXES": np.tile(np.array([100, 100, 180, 200], np.float32), (count, 1)).reshape(count, 4),
+        "LANDMARKS": np.tile(landmarks, (count, 1, 1)).reshape(count, 5, 2),
+        "DETECTION_SCORES": np.full(count, 0.98, np.float32),
+        "PROBABILITIES": np.tile(probabilities, (count, 1)).reshape(count, 7),
+    }
+
+
+@dataclass
+class FakeTriton:
+    """What the stand-in says, and what it was asked."""
+
+    config: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(CONFIG))
+    answer: dict[str, np.ndarray] = field(default_factory=lambda: answer_with_faces(1))
+    refusals: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Path element (`config`, `infer`, `ready`) to a key of HTTP_AND_GRPC_STATUS and a message."""
+    raw_answer: bytes | None = None
+    """Sent over HTTP instead of anything else, then the connection is closed."""
+    delay_s: float = 0.0
+    asked: Counter[str] = field(default_factory=Counter)
+    images: list[bytes] = field(default_factory=list)
+    sockets: list[socket.socket] = field(default_factory=list)
+    http_port: int = 0
+    grpc_port: int = 0
+
+    def faces(self, count: int) -> None:
+        """Answer with this many faces from now on."""
+        self.answer = answer_with_faces(count)
+
+    @property
+    def connections(self) -> int:
+        """How many HTTP connections were opened so far."""
+        return len(self.sockets)
+
+    def hang_up(self) -> None:
+        """Close all HTTP connections, as a server does that has waited long enough."""
+        for connection in self.sockets:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def url(self, protocol: str) -> str:
+        return f"{protocol}://127.0.0.1:{self.http_port if protocol == 'http' else self.grpc_port}"
+
+
+class HttpHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    fake: FakeTriton
+
+    def setup(self) -> None:
+        super().setup()
+        self.fake.sockets.append(self.connection)
+
+    def do_GET(self) -> None:
+        self.reply(json.dumps(self.fake.config).encode() if self.path.endswith("config") else b"")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        # The tensor follows the JSON: four bytes that hold its length, then the image.
+        self.fake.images.append(body[int(self.headers["Inference-Header-Content-Length"]) + 4 :])
+        outputs = [
+            {"name": name, "datatype": type_name(tensor), "shape": tensor.shape, "data": tensor.ravel().tolist()}
+            for name, tensor in self.fake.answer.items()
+        ]
+        self.reply(json.dumps({"model_name": "fer", "outputs": outputs}).encode())
+
+    def reply(self, body: bytes) -> None:
+        topic = self.path.rpartition("/")[2]
+        self.fake.asked[topic] += 1
+        time.sleep(self.fake.delay_s)
+        if self.fake.raw_answer is not None:
+            self.wfile.write(self.fake.raw_answer)
+            self.close_connection = True
+            return
+        status = 200
+        if topic in self.fake.refusals:
+            kind, message = self.fake.refusals[topic]
+            status, body = HTTP_AND_GRPC_STATUS[kind][0], json.dumps({"error": message}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class HttpServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *arguments: object) -> None:
+        """A client that gave up waiting is part of the tests."""
+
+
+class GrpcService(service_pb2_grpc.GRPCInferenceServiceServicer):
+    def __init__(self, fake: FakeTriton) -> None:
+        self.fake = fake
+
+    def reply(self, topic: str, context: grpc.ServicerContext, message: Any) -> Any:
+        self.fake.asked[topic] += 1
+        time.sleep(self.fake.delay_s)
+        if topic in self.fake.refusals:
+            kind, reason = self.fake.refusals[topic]
+            context.abort(HTTP_AND_GRPC_STATUS[kind][1], reason)
+        return message
+
+    def ServerLive(self, request: Any, context: Any) -> Any:
+        return self.reply("live", context, service_pb2.ServerLiveResponse(live=True))
+
+    def ServerReady(self, request: Any, context: Any) -> Any:
+        return self.reply("ready", context, service_pb2.ServerReadyResponse(ready=True))
+
+    def ModelReady(self, request: Any, context: Any) -> Any:
+        return self.reply("ready", context, service_pb2.ModelReadyResponse(ready=True))
+
+    def ModelConfig(self, request: Any, context: Any) -> Any:
+        return self.reply("config", context, ParseDict({"config": self.fake.config}, service_pb2.ModelConfigResponse()))
+
+    def ModelInfer(self, request: Any, context: Any) -> Any:
+        self.fake.images.append(request.raw_input_contents[0][4:])
+        response = service_pb2.ModelInferResponse(model_name="fer")
+        for name, tensor in self.fake.answer.items():
+            response.outputs.add(name=name, datatype=type_name(tensor), shape=tensor.shape)
+            response.raw_output_contents.append(tensor.tobytes())
+        return self.reply("infer", context, response)
+
+
+def type_name(tensor: np.ndarray) -> str:
+    return next(name for name, dtype in TYPES.items() if tensor.dtype == dtype)
+
+
+@pytest.fixture
+def fake_triton() -> Iterator[FakeTriton]:
+    """A stand-in for Triton, listening on both protocols."""
+    fake = FakeTriton()
+    handler = type("Handler", (HttpHandler,), {"fake": fake})
+    http_server = HttpServer(("127.0.0.1", 0), handler)
+    grpc_server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(GrpcService(fake), grpc_server)
+    fake.http_port = http_server.server_port
+    fake.grpc_port = grpc_server.add_insecure_port("127.0.0.1:0")
+    threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    grpc_server.start()
+    yield fake
+    grpc_server.stop(grace=None).wait()
+    http_server.shutdown()
+    http_server.server_close()
+
+
+@pytest.fixture(params=["http", "grpc"])
+def url(request: pytest.FixtureRequest, fake_triton: FakeTriton) -> str:
+    """The stand-in's URL, over each protocol in turn."""
+    return fake_triton.url(request.param)
+
+
+@pytest.fixture
+def closed_address() -> Iterator[str]:
+    """A loopback address on which nothing listens, and nothing can start to meanwhile."""
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler, bind_and_activate=False) as holder:
+        holder.server_bind()
+        host, port = holder.server_address[:2]
+        yield f"{host}:{port}"

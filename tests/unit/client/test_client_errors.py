@@ -1,0 +1,41 @@
+import pickle
+
+import pytest
+
+import fer_client
+from fer_client import FerClientError, ImageRefusedError, ServerError, ServerUnreachableError
+
+ERRORS = FerClientError.__subclasses__()
+
+
+@pytest.mark.parametrize("error_class", ERRORS)
+def test_every_error_names_the_server_and_the_reason_and_can_be_pickled(error_class):
+    error = error_class("http://triton:8000", "it rains")
+    assert "http://triton:8000" in str(error)
+    assert "it rains" in str(error)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.url, copy.reason) == (error_class, str(error), error.url, error.reason)
+
+
+def test_every_error_is_public_and_drawn_in_the_tree():
+    for error_class in ERRORS:
+        assert error_class.__name__ in fer_client.__all__
+        assert f"── {error_class.__name__} " in fer_client._errors.__doc__
+
+
+def test_an_unreachable_server_comes_with_how_to_start_one():
+    assert "start one with `fer-serve`" in str(ServerUnreachableError("http://localhost:8000", "refused"))
+
+
+def test_a_traceback_from_the_server_is_cut_to_its_first_line_and_kept_in_the_reason():
+    error = ServerError("http://localhost:8000", "\nboom\n\nAt:\n  model.py(12): execute\n")
+    assert str(error) == "http://localhost:8000 failed: boom; its log says more"
+    assert "model.py(12)" in error.reason
+
+
+def test_a_server_that_gives_no_reason_still_makes_a_sentence():
+    assert str(ImageRefusedError("http://localhost:8000", "")).endswith("refused the image: no reason given")
+
+
+def test_braces_in_a_reason_are_left_alone():
+    assert '{"a": 1}' in str(ServerError("http://localhost:8000", 'got {"a": 1}'))

@@ -1,0 +1,197 @@
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fer_client import (
+    Box,
+    ContractError,
+    FerClient,
+    ImageRefusedError,
+    ImageSize,
+    RequestTimeoutError,
+    ServerError,
+    ServerOverloadedError,
+    ServerUnreachableError,
+)
+
+
+def test_bytes_are_sent_as_they_are_and_come_back_as_faces(fake_triton, url):
+    with FerClient(url) as client:
+        prediction = client.predict(b"\xff\xd8\x00photo")
+    assert fake_triton.images == [b"\xff\xd8\x00photo"]
+    assert prediction.image_size == ImageSize(640, 480)
+    assert prediction.model_version == "fake-1"
+    [face] = prediction.faces
+    assert face.box == Box(100, 100, 180, 200)
+    assert (face.emotion, face.confidence) == ("happy", pytest.approx(0.7))
+
+
+def test_a_file_is_read_from_its_path(fake_triton, url, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"from a file")
+    with FerClient(url) as client:
+        client.predict(photo)
+        client.predict(str(photo))
+    assert fake_triton.images == [b"from a file"] * 2
+
+
+def test_a_missing_file_is_an_os_error_and_asks_the_server_nothing(fake_triton, url, tmp_path):
+    with FerClient(url) as client, pytest.raises(FileNotFoundError, match=r"photo\.jpg"):
+        client.predict(tmp_path / "photo.jpg")
+    assert not fake_triton.asked
+
+
+def test_no_face_is_a_result(fake_triton, url):
+    fake_triton.faces(0)
+    with FerClient(url) as client:
+        assert client.predict(b"landscape").faces == ()
+
+
+def test_faces_keep_the_order_of_the_server(fake_triton, url):
+    fake_triton.faces(3)
+    fake_triton.answer["BOXES"][:, 0] = (30, 20, 10)
+    with FerClient(url) as client:
+        assert [face.box.x_min for face in client.predict(b"group").faces] == [30, 20, 10]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error_class"),
+    [
+        ("invalid", ImageRefusedError),
+        ("overloaded", ServerOverloadedError),
+        ("missing", ContractError),
+        ("failed", ServerError),
+    ],
+)
+def test_each_refusal_has_its_error_with_the_words_of_the_server(fake_triton, url, kind, error_class):
+    fake_triton.refusals["infer"] = (kind, "IMAGE: because of the weather")
+    with FerClient(url) as client:
+        with pytest.raises(error_class, match="IMAGE: because of the weather") as caught:
+            client.predict(b"photo")
+        assert caught.value.url == url
+        fake_triton.refusals.clear()
+        assert len(client.predict(b"photo").faces) == 1
+
+
+def test_a_server_without_the_model_is_a_contract_error(fake_triton, url):
+    fake_triton.refusals["config"] = ("missing", "Request for unknown model: 'fer' is not found")
+    with FerClient(url) as client, pytest.raises(ContractError, match="unknown model: 'fer'"):
+        client.predict(b"photo")
+
+
+def test_a_slow_answer_is_not_waited_for_and_the_client_stays_usable(fake_triton, url):
+    with FerClient(url, timeout_s=0.5) as client:
+        client.predict(b"photo")
+        fake_triton.delay_s = 1.5
+        with pytest.raises(RequestTimeoutError, match=r"within 0\.5 s"):
+            client.predict(b"photo")
+        fake_triton.delay_s = 0
+        assert len(client.predict(b"photo").faces) == 1
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_closed_port_is_unreachable_and_the_url_is_named(closed_address, protocol):
+    url = f"{protocol}://{closed_address}"
+    with FerClient(url, timeout_s=5) as client:
+        assert not client.is_ready()
+        with pytest.raises(ServerUnreachableError, match=f"no server answers at {url}"):
+            client.predict(b"photo")
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_impossible_host_name_is_unreachable(protocol):
+    with FerClient(f"{protocol}://a..b", timeout_s=5) as client, pytest.raises(ServerUnreachableError, match=r"a\.\.b"):
+        client.predict(b"photo")
+
+
+def test_the_other_protocols_port_is_unreachable(fake_triton):
+    http_to_grpc = f"http://127.0.0.1:{fake_triton.grpc_port}"
+    with FerClient(http_to_grpc) as client, pytest.raises(ServerUnreachableError, match="does not speak HTTP"):
+        client.predict(b"photo")
+    grpc_to_http = f"grpc://127.0.0.1:{fake_triton.http_port}"
+    with FerClient(grpc_to_http, timeout_s=5) as client, pytest.raises(ServerUnreachableError, match=grpc_to_http):
+        client.predict(b"photo")
+
+
+@pytest.mark.parametrize(
+    ("raw_answer", "error_class", "message"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", ContractError, "not JSON, so it is no Triton"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\n<html>", ContractError, "HTTP status 404"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", ServerError, "HTTP status 502"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ServerUnreachableError, "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{", ServerUnreachableError, "does not speak HTTP"),
+        (b"", ServerUnreachableError, "closed connection"),
+    ],
+)
+def test_what_is_no_triton_is_told_apart(fake_triton, raw_answer, error_class, message):
+    fake_triton.raw_answer = raw_answer
+    with FerClient(fake_triton.url("http")) as client, pytest.raises(error_class, match=message):
+        client.predict(b"photo")
+
+
+def test_threads_share_one_client(fake_triton, url):
+    barrier = threading.Barrier(8)
+
+    def predict_a_few(_):
+        barrier.wait()
+        return [len(client.predict(b"photo").faces) for _ in range(5)]
+
+    with FerClient(url) as client, ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(predict_a_few, range(8))) == [[1] * 5] * 8
+    assert fake_triton.asked["infer"] == 40
+
+
+def test_http_connections_are_kept_and_outlive_the_threads_that_opened_them(fake_triton):
+    with FerClient(fake_triton.url("http")) as client:
+        client.predict(b"photo")
+        open_before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            thread = threading.Thread(target=client.predict, args=(b"photo",))
+            thread.start()
+            thread.join()
+        assert len(os.listdir("/proc/self/fd")) == open_before
+    assert fake_triton.connections == 1
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced(fake_triton):
+    with FerClient(fake_triton.url("http")) as client:
+        client.predict(b"photo")
+        fake_triton.hang_up()
+        assert len(client.predict(b"photo").faces) == 1
+    assert fake_triton.connections == 2
+
+
+def test_ready_is_what_server_and_model_say(fake_triton, url):
+    with FerClient(url) as client:
+        assert client.is_ready()
+        fake_triton.refusals["ready"] = ("failed", "loading")
+        assert not client.is_ready()
+
+
+def test_health_sends_a_picture_through_the_model(fake_triton, url):
+    fake_triton.faces(0)
+    with FerClient(url) as client:
+        client.check_health()
+        [picture] = fake_triton.images
+        assert picture.startswith(b"BM")
+        fake_triton.refusals["infer"] = ("failed", "a worker has died")
+        with pytest.raises(ServerError, match="a worker has died"):
+            client.check_health()
+
+
+def test_a_closed_client_says_so(fake_triton, url):
+    with FerClient(url) as client:
+        client.predict(b"photo")
+    client.close()
+    for use in (lambda: client.predict(b"photo"), client.is_ready, lambda: client.labels):
+        with pytest.raises(RuntimeError, match="this FerClient is closed"):
+            use()
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
+def test_an_impossible_timeout_is_refused(timeout_s):
+    with pytest.raises(ValueError, match="timeout of .* s: expected more than 0"):
+        FerClient(timeout_s=timeout_s)

@@ -1,0 +1,95 @@
+import dataclasses
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+
+from fer_training.augmentation import augment
+from fer_training.network import normalise
+
+FACES = torch.randint(0, 256, (32, 1, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def nothing(recipe):
+    """An augmentation that changes nothing, for tests to turn single changes on."""
+    return dataclasses.replace(
+        recipe.augmentation,
+        flip_probability=0.0,
+        rotation_deg=0.0,
+        scale=0.0,
+        shift_px=0.0,
+        brightness=0.0,
+        contrast=0.0,
+        erasing_probability=0.0,
+    )
+
+
+@pytest.mark.parametrize("view_px", [40, 48])
+def test_views_have_the_asked_size_and_stay_in_range(recipe, view_px):
+    torch.manual_seed(0)
+    views = augment(FACES, recipe.augmentation, view_px)
+    assert views.shape == (32, 1, view_px, view_px)
+    assert views.dtype == torch.float32
+    # -2..2, times 1.1 for the contrast, plus 0.1 * 255 / 64 for the brightness
+    assert views.abs().max() <= 2 * 1.1 + 0.1 * 255 / 64 + 1e-5
+
+
+def test_without_changes_the_view_is_the_face(nothing):
+    torch.testing.assert_close(augment(FACES, nothing, 48), normalise(FACES), rtol=0, atol=1e-3)
+
+
+def test_a_flip_mirrors_left_and_right(nothing):
+    views = augment(FACES, dataclasses.replace(nothing, flip_probability=1.0), 48)
+    torch.testing.assert_close(views, normalise(FACES).flip(3), rtol=0, atol=1e-3)
+
+
+def test_a_crop_shows_different_parts_of_the_face_at_its_own_scale(nothing):
+    torch.manual_seed(0)
+    columns = torch.arange(48, dtype=torch.uint8).expand(64, 1, 48, 48)
+    views = augment(columns, nothing, 40) * 64 + 128  # back to pixels: the column each view pixel shows
+    torch.testing.assert_close(views.diff(dim=3), torch.ones(64, 1, 40, 39), rtol=0, atol=1e-3)
+    first = views[:, 0, 0, 0]
+    assert first.min() >= -1e-3
+    assert first.max() <= 8 + 1e-3
+    assert first.max() - first.min() > 6
+
+
+def test_rotation_turns_about_the_middle_by_at_most_its_limit(nothing):
+    torch.manual_seed(0)
+    rows = torch.arange(48, dtype=torch.uint8).view(48, 1).expand(64, 1, 48, 48)
+    views = augment(rows, dataclasses.replace(nothing, rotation_deg=10.0), 48) * 64 + 128
+    slope = views[:, 0, 24, 30] - views[:, 0, 24, 18]  # 12 px apart
+    limit = 12 * torch.sin(torch.deg2rad(torch.tensor(10.0)))
+    assert slope.abs().max() <= limit + 1e-2
+    assert slope.max() > 0.8 * limit
+    assert slope.min() < -0.8 * limit
+
+
+def test_brightness_and_contrast_change_the_light_alone(nothing):
+    torch.manual_seed(0)
+    faces = torch.full((64, 1, 48, 48), 192, dtype=torch.uint8)  # 1 when normalised
+    brighter = augment(faces, dataclasses.replace(nothing, brightness=0.1), 48)[:, 0, 5, 5]
+    assert brighter.std() > 0.1
+    assert (brighter - 1).abs().max() <= 0.1 * 255 / 64 + 1e-5
+    starker = augment(faces, dataclasses.replace(nothing, contrast=0.2), 48)[:, 0, 5, 5]
+    assert starker.std() > 0.05
+    assert (starker - 1).abs().max() <= 0.2 + 1e-5
+
+
+def test_erasing_hides_one_rectangle_no_larger_than_its_limit(nothing):
+    torch.manual_seed(0)
+    faces = torch.full((64, 1, 48, 48), 255, dtype=torch.uint8)
+    hidden = augment(faces, dataclasses.replace(nothing, erasing_probability=1.0, erasing_side=0.5), 48) == 0
+    rows, columns = hidden.any(dim=3), hidden.any(dim=2)  # (N, 1, 48) each
+    assert (hidden == rows.unsqueeze(3) & columns.unsqueeze(2)).all()
+    assert rows.sum(dim=2).max() <= 24
+    assert hidden.flatten(1).any(dim=1).float().mean() > 0.9
+
+
+def test_the_seed_decides_the_views(recipe):
+    torch.manual_seed(5)
+    first = augment(FACES, recipe.augmentation, 40)
+    torch.manual_seed(5)
+    assert torch.equal(augment(FACES, recipe.augmentation, 40), first)
+    assert not torch.equal(augment(FACES, recipe.augmentation, 40), first)

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from fer_training.errors import RecipeError
+from fer_training.recipe import load_recipe, recipe_from_table
+
+RECIPES = sorted((Path(__file__).parents[3] / "training" / "recipes").glob("*.toml"))
+
+
+def test_there_are_recipes_to_ship():
+    assert RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads_under_its_own_name(path):
+    assert load_recipe(path).name == path.stem
+
+
+def test_lists_become_tuples_and_whole_numbers_become_floats(recipe_table):
+    recipe_table["augmentation"]["rotation_deg"] = 5
+    recipe = recipe_from_table(recipe_table, "tiny.toml")
+    assert recipe.network.widths == (8, 16)
+    assert isinstance(recipe.augmentation.rotation_deg, float)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [
+        ("optimisation", "epochs", 0, "optimisation.epochs must be a whole number from 1 to 1000, but is 0"),
+        ("optimisation", "epochs", 2.5, "optimisation.epochs must be a whole number"),
+        ("optimisation", "epochs", True, "optimisation.epochs must be a whole number"),
+        ("optimisation", "momentum", "0.9", "optimisation.momentum must be a number from 0 to 0.999, but is '0.9'"),
+        ("optimisation", "label_smoothing", float("nan"), "optimisation.label_smoothing must be a number"),
+        ("augmentation", "view_px", 64, "augmentation.view_px must be a whole number from 24 to 48, but is 64"),
+        ("augmentation", "full_view_epochs", 5, r"full_view_epochs must be at most optimisation.epochs \(4\)"),
+        ("network", "widths", [], "network.widths must be a list of whole numbers"),
+        ("network", "widths", [8, -1], "network.widths must be a whole number from 1 to 1024, but is -1"),
+        ("network", "blocks", [1, 1, 1], r"network.blocks must have as many numbers as network.widths \(2\)"),
+        ("network", "depth", 3, "network.depth is not a field. Known here: stem_channels, widths, blocks, dropout"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name(recipe_table, section, field, value, message):
+    recipe_table[section][field] = value
+    with pytest.raises(RecipeError, match=f"tiny.toml: .*{message}"):
+        recipe_from_table(recipe_table, "tiny.toml")
+
+
+def test_a_missing_field_is_refused_by_name(recipe_table):
+    del recipe_table["augmentation"]["scale"]
+    with pytest.raises(RecipeError, match=r"tiny.toml: augmentation.scale is missing. A recipe has no defaults"):
+        recipe_from_table(recipe_table, "tiny.toml")
+
+
+def test_a_section_that_is_not_one_is_refused(recipe_table):
+    recipe_table["network"] = 3
+    with pytest.raises(RecipeError, match=r"network must be a section \(\[network\]\), but is 3"):
+        recipe_from_table(recipe_table, "tiny.toml")
+
+
+def test_a_missing_file_and_a_file_that_is_not_toml_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match=r"none.toml: cannot be read .* Give --recipe a .toml file"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3", encoding="utf-8")
+    with pytest.raises(RecipeError, match="bad.toml: is not TOML"):
+        load_recipe(tmp_path / "bad.toml")

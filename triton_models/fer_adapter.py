@@ -1,0 +1,78 @@
+"""What `fer_preprocess` and `fer_preprocess_cropped` share: an IMAGE out of a request, a refusal into a response.
+
+Runs inside Triton's Python backend only, which alone offers `triton_python_backend_utils`.
+"""
+
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+import fer_contract as contract
+from fer_images import ImageLimits, ImageRefusedError
+
+Setting = TypeVar("Setting", int, float)
+
+
+class Settings:
+    """The `parameters` of a model's config.pbtxt. A missing or malformed one stops the model from loading."""
+
+    def __init__(self, args: Mapping[str, str]) -> None:
+        """`args` is what Triton hands to `initialize`."""
+        self._parameters = json.loads(args["model_config"])["parameters"]
+
+    def read(self, name: str, kind: Callable[[str], Setting]) -> Setting:
+        """The parameter `name` as `kind`, int or float."""
+        try:
+            return kind(self._parameters[name]["string_value"])
+        except (KeyError, ValueError) as error:
+            raise pb_utils.TritonModelException(f"config.pbtxt: parameter {name} must be a number ({error!r})") from None
+
+    def image_limits(self) -> ImageLimits:
+        """What an image may weigh and measure."""
+        return ImageLimits(self.read("max_image_bytes", int), self.read("max_image_pixels", int))
+
+
+def start_worker() -> None:
+    """Sets one thread for OpenCV: a machine is filled by model instances, each of which keeps one core busy."""
+    cv2.setNumThreads(1)
+
+
+def answer(request: Any, tensors_of: Callable[[bytes], Mapping[str, np.ndarray[Any, Any]]]) -> Any:
+    """Answers one request with the tensors that `tensors_of` makes of its image, or with the error that fits.
+
+    An image that is refused gets INVALID_ARGUMENT (HTTP 400) for this request alone. Anything unforeseen gets
+    INTERNAL with nothing of the server's inside in it; the traceback goes to the server's log.
+    """
+    try:
+        tensors = tensors_of(_image_bytes(request))
+    except ImageRefusedError as error:
+        return _error(f"{contract.IMAGE}: {error}", pb_utils.TritonError.INVALID_ARG)
+    except Exception:
+        pb_utils.Logger.log_error(traceback.format_exc())
+        return _error(f"{contract.IMAGE}: the server failed on this image", pb_utils.TritonError.INTERNAL)
+    return response(tensors)
+
+
+def array_of(request: Any, name: str) -> np.ndarray[Any, Any]:
+    """The input tensor `name`."""
+    array: np.ndarray[Any, Any] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+    return array
+
+
+def response(tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+    """A response of output tensors by name."""
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
+
+
+def _image_bytes(request: Any) -> bytes:
+    (element,) = array_of(request, contract.IMAGE)  # Triton has checked type, shape and the element's length
+    return bytes(element)
+
+
+def _error(message: str, code: int) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

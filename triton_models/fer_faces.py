@@ -1,0 +1,162 @@
+"""Encoded bytes -> upright image -> faces -> aligned crops: the one preprocessing of serving, training and evaluation.
+
+Called by the Triton models `fer_preprocess` and `fer_preprocess_cropped`, and by whoever needs the crops that the
+server makes.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fer_contract import FACE_SIZE_PX, MAX_FACES
+from fer_detector import Detections, FaceDetector
+from fer_images import ImageLimits, UprightImage, decode_image
+
+FER2013_LANDMARKS: Final = np.array(
+    [[15.2, 17.9], [32.2, 18.3], [22.8, 28.2], [16.5, 36.1], [30.3, 36.5]],
+    np.float32,
+)
+"""float32, (5, 2): where FER2013's pictures have the landmarks, in px of the 48x48 crop: the frame that faces are
+aligned into. Source: means over 574 Training images, measured with LibFaceDetection; deviations are 3 to 5 px."""
+
+ENOUGH_PX: Final = 1280
+"""Longest side at which an image is good enough: 4 x the detector's 320, so that a face of 12 px there, about the
+smallest it finds, still has 48 px to be cropped from. A 12-megapixel JPEG decodes at 3/8 of its size."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one image, largest box first. Coordinates are px of the upright image, origin top left."""
+
+    image_size: npt.NDArray[np.int32]
+    """int32, (2,): width, height of the upright image."""
+    boxes: npt.NDArray[np.float32]
+    """float32, (N, 4): x_min, y_min, x_max, y_max, inside the image."""
+    landmarks: npt.NDArray[np.float32]
+    """float32, (N, 5, 2): x, y of right eye, left eye, nose tip, right and left mouth corner (the person's right)."""
+    scores: npt.NDArray[np.float32]
+    """float32, (N,): the detector's, 0..1."""
+    crops: npt.NDArray[np.uint8]
+    """uint8, (N, 1, 48, 48): aligned faces, gray, 0..255."""
+
+
+def find_faces(data: bytes, detector: FaceDetector, limits: ImageLimits) -> Faces:
+    """Finds and aligns the faces of one encoded image.
+
+    Args:
+        data: one encoded file: JPEG, PNG, WebP or BMP.
+        detector: what finds them.
+        limits: what to refuse.
+
+    Returns:
+        At most MAX_FACES faces, the largest. None is a result too: N is 0 then.
+
+    Raises:
+        fer_images.ImageRefusedError: the bytes can't be used as an image.
+    """
+    image = decode_image(data, limits, ENOUGH_PX)
+    found = _largest_first(detector.detect(image.pixels))
+    crops = np.empty((len(found.boxes), 1, FACE_SIZE_PX, FACE_SIZE_PX), np.uint8)
+    for crop, landmarks in zip(crops, found.landmarks, strict=True):
+        crop[0] = align_face(image.pixels, landmarks)
+    size = np.array([image.width_px, image.height_px], np.int32)
+    corners = found.boxes.reshape(-1, 2, 2) * image.scale
+    boxes = np.clip(corners, 0, size.astype(np.float32)).reshape(-1, 4)
+    return Faces(size, boxes, found.landmarks * image.scale, found.scores, crops)
+
+
+def read_face_crop(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Takes a whole encoded image as one face crop in FER2013's framing. Nothing is detected.
+
+    The image is scaled to 48x48 without keeping its proportions; one that has this size already is taken as it is.
+
+    Returns:
+        The crop: uint8, (1, 1, 48, 48), gray, 0..255. And int32, (2,): width, height of the upright image.
+
+    Raises:
+        fer_images.ImageRefusedError: the bytes can't be used as an image.
+    """
+    image = decode_image(data, limits, 4 * FACE_SIZE_PX)
+    gray = cv2.cvtColor(image.pixels, cv2.COLOR_BGR2GRAY)
+    crop = cv2.resize(gray, (FACE_SIZE_PX, FACE_SIZE_PX), interpolation=_interpolation(image))
+    return crop[np.newaxis, np.newaxis].astype(np.uint8), np.array([image.width_px, image.height_px], np.int32)
+
+
+def align_face(image: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Crops one face so that its landmarks lie where FER2013's pictures have them.
+
+    Args:
+        image: uint8, (height, width, 3), BGR, 0..255.
+        landmarks: float32, (5, 2): x, y in px of `image`, in the order of FER2013_LANDMARKS.
+
+    Returns:
+        uint8, (48, 48), gray, 0..255. What lies beyond the image's edge repeats the edge.
+    """
+    to_crop = similarity_transform(landmarks, FER2013_LANDMARKS)
+    region, offset = _region_of_crop(image, to_crop)
+    gray = cv2.cvtColor(region, cv2.COLOR_BGR2GRAY)
+    to_crop[:, 2] += to_crop[:, :2] @ offset  # px of `region` instead of px of `image`
+    shrink = float(np.hypot(to_crop[0, 0], to_crop[1, 0]))
+    if shrink < 0.5:  # bilinear sampling would skip pixels: average them first
+        size = gray.shape[::-1]
+        small_size = [max(1, round(side * 2 * shrink)) for side in size]
+        step = np.array(size) / small_size
+        to_crop[:, 2] += to_crop[:, :2] @ (step - 1) / 2  # cv2.resize keeps pixel edges in place, not pixel centres
+        to_crop[:, :2] *= step
+        gray = cv2.resize(gray, small_size, interpolation=cv2.INTER_AREA)
+    side = (FACE_SIZE_PX, FACE_SIZE_PX)
+    crop = cv2.warpAffine(gray, to_crop, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(crop, np.uint8)
+
+
+def similarity_transform(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The rotation, uniform scale and shift that bring `source` closest to `target` in the least-squares sense.
+
+    Points are taken as complex numbers, in which such a transform is `a * z + b` with complex a and b. Where all
+    source points coincide, there is no scale to be had and a shift alone is returned.
+
+    Args:
+        source: float32, (K, 2): x, y.
+        target: float32, (K, 2): x, y.
+
+    Returns:
+        float64, (2, 3): maps (x, y, 1) of the source to x, y of the target.
+    """
+    z = source[:, 0] + 1j * source[:, 1].astype(np.float64)
+    w = target[:, 0] + 1j * target[:, 1].astype(np.float64)
+    centred = z - z.mean()
+    spread = np.vdot(centred, centred).real
+    a = np.vdot(centred, w - w.mean()) / spread if spread > 0 else 1.0 + 0j
+    b = w.mean() - a * z.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def _region_of_crop(
+    image: npt.NDArray[np.uint8], to_crop: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """The part of `image` that a crop is sampled from, and where it starts (x, y).
+
+    Saves turning a whole photo gray for one face in it.
+    """
+    height, width = image.shape[:2]
+    corners = np.array([[0, 0], [FACE_SIZE_PX, 0], [0, FACE_SIZE_PX], [FACE_SIZE_PX, FACE_SIZE_PX]], np.float64)
+    inverse = np.linalg.inv(to_crop[:, :2])
+    reach = (corners - to_crop[:, 2]) @ inverse.T
+    margin = 2 * float(np.hypot(inverse[0, 0], inverse[1, 0]))  # two px of the crop
+    low = np.clip(np.floor(reach.min(axis=0) - margin), 0, [width - 1, height - 1]).astype(int)
+    high = np.clip(np.ceil(reach.max(axis=0) + margin), low + 1, [width, height]).astype(int)
+    return image[low[1] : high[1], low[0] : high[0]], low.astype(np.float64)
+
+
+def _largest_first(found: Detections) -> Detections:
+    width, height = found.boxes[:, 2] - found.boxes[:, 0], found.boxes[:, 3] - found.boxes[:, 1]
+    order = np.argsort(-(width * height), kind="stable")[:MAX_FACES]
+    return Detections(found.boxes[order], found.landmarks[order], found.scores[order])
+
+
+def _interpolation(image: UprightImage) -> int:
+    shrinks = min(image.pixels.shape[:2]) > FACE_SIZE_PX
+    return cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -1,0 +1,51 @@
+"""The model `fer_preprocess`: one encoded image in, its faces out. A thin adapter between Triton and `fer_faces`."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.dont_write_bytecode = True  # Triton takes a __pycache__ in the repository's root for a model
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # that root, for fer_*.py
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the detector's OpenMP when it is loaded
+
+import fer_adapter
+import fer_contract as contract
+import fer_faces
+from fer_detector import LibFaceDetection
+
+_NO_FACE = np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8)
+"""The classifier accepts 1 to 64 faces, so an image without any sends this; `fer_postprocess` drops its result."""
+
+
+class TritonPythonModel:
+    """One instance per core; each answers one request at a time."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Reads the settings in config.pbtxt, loads the detector and runs it once, so that no request pays for it."""
+        settings = fer_adapter.Settings(args)
+        fer_adapter.start_worker()
+        self._limits = settings.image_limits()
+        self._detector = LibFaceDetection(
+            settings.read("detector_side_px", int), settings.read("detector_min_score", float)
+        )
+        self._detector.detect(np.zeros((240, 320, 3), np.uint8))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response per request, in order."""
+        return [fer_adapter.answer(request, self._tensors) for request in requests]
+
+    def _tensors(self, image: bytes) -> Mapping[str, np.ndarray[Any, Any]]:
+        faces = fer_faces.find_faces(image, self._detector, self._limits)
+        count = len(faces.boxes)
+        return {
+            contract.FACES: faces.crops if count else _NO_FACE,
+            contract.FACE_COUNT: np.array([count], np.int32),
+            contract.BOXES: faces.boxes,
+            contract.LANDMARKS: faces.landmarks,
+            contract.DETECTION_SCORES: faces.scores,
+            contract.IMAGE_SIZE: faces.image_size,
+        }

@@ -1,0 +1,32 @@
+"""The model `fer_preprocess_cropped`: one encoded face crop in, the classifier's 48x48 gray face out."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.dont_write_bytecode = True  # Triton takes a __pycache__ in the repository's root for a model
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # that root, for fer_*.py
+
+import fer_adapter
+import fer_contract as contract
+import fer_faces
+
+
+class TritonPythonModel:
+    """Each instance answers one request at a time."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Reads the settings in config.pbtxt."""
+        fer_adapter.start_worker()
+        self._limits = fer_adapter.Settings(args).image_limits()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response per request, in order."""
+        return [fer_adapter.answer(request, self._tensors) for request in requests]
+
+    def _tensors(self, image: bytes) -> Mapping[str, np.ndarray[Any, Any]]:
+        crop, image_size = fer_faces.read_face_crop(image, self._limits)
+        return {contract.FACES: crop, contract.IMAGE_SIZE: image_size}
