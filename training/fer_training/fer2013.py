@@ -185,7 +185,7 @@ def _iterate_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
                     raise DataError(f"{path}, row {row}: has {len(values)} columns, but the header has {len(header)}.")
                 yield row, values[emotion], values[pixels], values[usage]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, line {reader.line_num + 1}: is not CSV text: {error}.") from error
+            raise DataError(f"{path}, after line {reader.line_num}: is not CSV in UTF-8: {error}.") from error
 
 
 def _parse_label(text: str, where: str) -> int:

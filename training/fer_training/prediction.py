@@ -7,12 +7,29 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_state
 
 from fer_contract import FACE_SIZE_PX, FACES, LABELS, ONNX_LABELS_KEY, PROBABILITIES
+from fer_training.checkpoint import Checkpoint
 from fer_training.errors import ModelFileError
 from fer_training.network import Classifier, normalise
 
 BATCH: Final = 256
+
+# What ONNX Runtime raises for a file it cannot run; they share no base below Exception.
+REFUSALS: Final = (
+    onnxruntime_state.Fail,
+    onnxruntime_state.InvalidGraph,
+    onnxruntime_state.InvalidProtobuf,
+    onnxruntime_state.NotImplemented,
+)
+
+
+def build_network(checkpoint: Checkpoint) -> Classifier:
+    """The network of a checkpoint with its averaged weights, on the CPU."""
+    network = Classifier(checkpoint.recipe.network)
+    network.load_state_dict(checkpoint.average)
+    return network
 
 
 @torch.inference_mode()
@@ -58,7 +75,7 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, ValueError) as error:
+    except REFUSALS as error:
         raise ModelFileError(f"{path}: ONNX Runtime refuses it: {error}") from error
     found = [(tensor.name, tensor.type, tensor.shape[1:]) for tensor in (*session.get_inputs(), *session.get_outputs())]
     wanted = [

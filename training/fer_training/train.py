@@ -6,6 +6,7 @@ DIR holds `fer2013.csv`. The output folder gets `checkpoint.pt` and `log.csv`, b
 was interrupted goes on with `--resume`, to the same weights as if it had not been (on the same machine and versions).
 """
 
+# ruff: noqa: T201 (printing is what a command does)
 import argparse
 import csv
 import sys
@@ -157,10 +158,13 @@ def main() -> int:
             on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
         )
     except TrainingRoomError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"fer_training.train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: the same command with --resume goes on after the last complete epoch", file=sys.stderr)
+        print(
+            "fer_training.train: interrupted. The same command with --resume goes on after the last complete epoch",
+            file=sys.stderr,
+        )
         return 130
     print(f"wrote {path}")
     return 0

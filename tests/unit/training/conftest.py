@@ -24,8 +24,7 @@ def data() -> TrainingData:
     return TrainingData(draw_faces(16, seed=0), draw_faces(4, seed=1), DropReport(112, 0, 0, 0))
 
 
-@pytest.fixture
-def recipe_table() -> dict[str, Any]:
+def describe_recipe() -> dict[str, Any]:
     """A recipe that trains in a second, as TOML would give it."""
     return {
         "name": "tiny",
@@ -57,5 +56,11 @@ def recipe_table() -> dict[str, Any]:
 
 
 @pytest.fixture
-def recipe(recipe_table: dict[str, Any]) -> Recipe:
-    return recipe_from_table(recipe_table, "tiny.toml")
+def recipe_table() -> dict[str, Any]:
+    """A recipe for a test to spoil."""
+    return describe_recipe()
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    return recipe_from_table(describe_recipe(), "tiny.toml")

@@ -2,7 +2,9 @@ import dataclasses
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+
+import torch
 
 from fer_training.augmentation import augment
 from fer_training.network import normalise

@@ -23,7 +23,7 @@ def test_an_exaggeration_of_the_logits_is_found_again(factor):
 
 def test_no_other_temperature_has_a_better_likelihood():
     logits = RNG.normal(0, 3, (500, 7)).astype(np.float32)
-    labels = RNG.integers(0, 7, 500) * (RNG.random(500) < 0.5) + logits.argmax(axis=1) * 0
+    labels = np.where(RNG.random(500) < 0.5, RNG.integers(0, 7, 500), logits.argmax(axis=1))
     temperature = fit_temperature(logits, labels)
 
     def likelihood(value: float) -> float:

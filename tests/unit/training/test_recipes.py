@@ -62,5 +62,5 @@ def test_a_missing_file_and_a_file_that_is_not_toml_are_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"none.toml: cannot be read .* Give --recipe a .toml file"):
         load_recipe(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("epochs = = 3", encoding="utf-8")
-    with pytest.raises(RecipeError, match="bad.toml: is not TOML"):
+    with pytest.raises(RecipeError, match=r"bad\.toml: is not TOML"):
         load_recipe(tmp_path / "bad.toml")

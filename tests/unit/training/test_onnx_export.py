@@ -1,0 +1,137 @@
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+
+import onnx
+import torch
+
+from fer_contract import LABELS, MAX_CLASSIFIER_BATCH, ONNX_LABELS_KEY, ONNX_VERSION_KEY
+from fer_training.checkpoint import load_checkpoint
+from fer_training.errors import CheckpointError, ModelFileError
+from fer_training.evaluate import evaluate_checkpoint, evaluate_onnx
+from fer_training.export import export
+from fer_training.onnx_file import check_parity
+from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
+from fer_training.train import train
+
+
+@pytest.fixture(scope="module")
+def checkpoint_path(tmp_path_factory, recipe, data):
+    return train(recipe, data, tmp_path_factory.mktemp("run"), device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory, checkpoint_path, data):
+    """The exported ONNX file, with metrics.json beside it."""
+    return export(checkpoint_path, data.public_test, tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def metrics(release):
+    return json.loads((release.parent / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_the_file_answers_as_the_calibrated_network_does(release, metrics, checkpoint_path, data):
+    images = data.public_test.images
+    network = build_network(load_checkpoint(checkpoint_path))
+    expected = softmax(predict_logits(network, images) / np.float32(metrics["calibration"]["temperature"]))
+    np.testing.assert_allclose(predict_onnx(open_onnx(release), images), expected, rtol=0, atol=1e-4)
+    assert metrics["export"]["largest_difference_from_pytorch"] < 1e-4
+
+
+@pytest.mark.parametrize("count", [1, 3, MAX_CLASSIFIER_BATCH])
+def test_any_number_of_faces_gets_probabilities(release, data, count):
+    session = open_onnx(release)
+    (probabilities,) = session.run(None, {"FACES": np.resize(data.public_test.images, (count, 1, 48, 48))})
+    assert probabilities.shape == (count, 7)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_file_says_what_it_is_and_where_it_came_from(release, metrics, checkpoint_path):
+    model = onnx.load(release)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    origin = load_checkpoint(checkpoint_path).origin
+    assert metadata[ONNX_LABELS_KEY] == ",".join(LABELS)
+    assert metadata[ONNX_VERSION_KEY] == metrics["model"]["version"]
+    assert metadata[ONNX_VERSION_KEY].startswith("tiny-")
+    assert metadata["fer.recipe"] == "tiny"
+    assert metadata["fer.commit"] == origin.commit
+    assert metadata["fer.data_sha256"] == origin.data_sha256
+    assert float(metadata["fer.temperature"]) == pytest.approx(metrics["calibration"]["temperature"], abs=1e-4)
+    summary = json.loads(metadata["fer.metrics"])
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll"):
+        assert summary[name] == pytest.approx(metrics["evaluation"][name], abs=1e-3), name
+    assert model.opset_import[0].version >= 17
+
+
+def test_the_graph_holds_folded_convolutions_and_nothing_of_training(release):
+    operators = {node.op_type for node in onnx.load(release).graph.node}
+    assert {"Conv", "Relu", "Softmax"} <= operators
+    assert not {"BatchNormalization", "Dropout"} & operators
+
+
+def test_the_same_checkpoint_gives_the_same_bytes_in_any_folder(release, checkpoint_path, data, tmp_path):
+    again = export(checkpoint_path, data.public_test, tmp_path / "elsewhere")
+    assert again.read_bytes() == release.read_bytes()
+
+
+def test_no_path_of_this_machine_is_in_the_release(release, checkpoint_path):
+    for content in (release.read_bytes(), (release.parent / "metrics.json").read_bytes()):
+        for path in (release.parent, checkpoint_path.parent, __file__, torch.__file__):
+            assert str(path).encode() not in content
+        assert b".py" not in content.replace(b"python", b"")
+
+
+def test_the_figures_file_describes_the_file_beside_it(release, metrics, checkpoint_path, data):
+    assert metrics["model"]["file"] == release.name == "fer_tiny.onnx"
+    assert metrics["model"]["sha256"] == hashlib.sha256(release.read_bytes()).hexdigest()
+    assert metrics["model"]["size_bytes"] == release.stat().st_size
+    assert metrics["evaluation"]["accuracy"] == evaluate_onnx(release, data.public_test).accuracy
+    assert metrics["evaluation"]["accuracy"] == evaluate_checkpoint(checkpoint_path, data.public_test).accuracy
+    assert metrics["calibration"]["ece_before"] == evaluate_checkpoint(checkpoint_path, data.public_test).ece
+    assert metrics["evaluation"]["nll"] <= metrics["calibration"]["nll_before"] + 1e-6
+    assert metrics["speed"]["images_per_s"] > 0
+    assert metrics["training"]["seed"] == 3
+    assert metrics["training"]["images"] == 112
+
+
+def test_a_file_that_computes_something_else_is_refused(release, metrics, checkpoint_path, data):
+    network = build_network(load_checkpoint(checkpoint_path))
+    temperature = metrics["calibration"]["temperature"]
+    with pytest.raises(ModelFileError, match=r"probabilities differ from PyTorch's by up to .* more than 0.0001"):
+        check_parity(release, network, temperature * 1.5, data.public_test.images)
+
+
+def test_an_unfinished_run_is_not_released(checkpoint_path, data, tmp_path):
+    checkpoint = load_checkpoint(checkpoint_path)
+    dataclasses.replace(checkpoint, history=checkpoint.history[:2]).save(tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match=r"epoch 2 of 4. Finish it: train --resume"):
+        export(tmp_path / "checkpoint.pt", data.public_test, tmp_path / "release")
+    assert not (tmp_path / "release").exists()
+
+
+def test_a_file_of_other_tensors_or_labels_is_refused(release, tmp_path):
+    with pytest.raises(ModelFileError, match=r"none.onnx: is not there"):
+        open_onnx(tmp_path / "none.onnx")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a network")
+    with pytest.raises(ModelFileError, match=r"broken.onnx: ONNX Runtime refuses it"):
+        open_onnx(broken)
+    model = onnx.load(release)
+    onnx.helper.set_model_props(model, {ONNX_LABELS_KEY: "happy,sad"})
+    onnx.save(model, broken)
+    with pytest.raises(ModelFileError, match=r"metadata fer.labels must be angry,.* but is happy,sad"):
+        open_onnx(broken)
+    shutil.copy(release, broken)
+    model = onnx.load(broken)
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "SCORES"
+    onnx.save(model, broken)
+    with pytest.raises(ModelFileError, match=r"its tensors must be .*PROBABILITIES.* but are .*SCORES"):
+        open_onnx(broken)

@@ -1,0 +1,102 @@
+"""The three commands as a user runs them: on a CSV, one after the other, in processes of their own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+
+RECIPE = """
+seed = 1
+[network]
+stem_channels = 4
+widths = [4]
+blocks = [1]
+dropout = 0.0
+[augmentation]
+view_px = 40
+full_view_epochs = 1
+flip_probability = 0.5
+rotation_deg = 5.0
+scale = 0.1
+shift_px = 1.0
+brightness = 0.1
+contrast = 0.1
+erasing_probability = 0.0
+erasing_side = 0.3
+[optimisation]
+epochs = 2
+batch_size = 8
+learning_rate = 0.05
+warmup_epochs = 1.0
+momentum = 0.9
+weight_decay = 1e-4
+label_smoothing = 0.1
+average_decay = 0.9
+"""
+
+
+def run(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"fer_training.{command}", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with `quick.toml` and a `fer2013.csv` of 16 Training and 14 PublicTest rows."""
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "quick.toml").write_text(RECIPE, encoding="utf-8")
+    images = np.random.default_rng(0).integers(0, 256, (30, 2304))
+    lines = [
+        f"{row % 7},{' '.join(map(str, image))},{'Training' if row < 16 else 'PublicTest'}"
+        for row, image in enumerate(images)
+    ]
+    (folder / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines, ""]), encoding="utf-8")
+    return folder
+
+
+def test_train_then_export_then_evaluate(folder):
+    training = run("train", "--recipe", folder / "quick.toml", "--fer2013", folder, "--out", folder / "run")
+    assert training.returncode == 0, training.stderr
+    first, *epochs, last = training.stdout.splitlines()
+    assert first.startswith("16 of 16 Training images kept")
+    assert [line.split()[1] for line in epochs] == ["1/2", "2/2"]
+    assert last == f"wrote {folder / 'run' / 'checkpoint.pt'}"
+
+    checkpoint, release = folder / "run" / "checkpoint.pt", folder / "release"
+    exporting = run("export", "--checkpoint", checkpoint, "--fer2013", folder, "--out", release)
+    assert exporting.returncode == 0, exporting.stderr
+    assert "PublicTest: 14 images" in exporting.stdout
+    metrics = json.loads((release / "metrics.json").read_text(encoding="utf-8"))
+
+    evaluating = run("evaluate", "--onnx", release / "fer_quick.onnx", "--fer2013", folder, "--json")
+    assert evaluating.returncode == 0, evaluating.stderr
+    assert json.loads(evaluating.stdout) == metrics["evaluation"]
+
+    measuring = run("evaluate", "--checkpoint", checkpoint, "--fer2013", folder, "--usage", "Training")
+    assert measuring.returncode == 0, measuring.stderr
+    assert "Training: 16 images" in measuring.stdout
+    assert [line.split()[0] for line in measuring.stdout.splitlines()[-7:]] == [
+        "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("train", ["--recipe", "quick.toml", "--fer2013", ".", "--out", "run"]),
+        ("evaluate", ["--onnx", "none.onnx", "--fer2013", "."]),
+        ("export", ["--checkpoint", "none.pt", "--fer2013", ".", "--out", "release"]),
+    ],
+)
+def test_what_a_user_can_put_right_is_one_line_and_exit_code_2(tmp_path, command, arguments):
+    (tmp_path / "quick.toml").write_text(RECIPE, encoding="utf-8")
+    failing = run(command, *(a if a.startswith("--") else tmp_path / a for a in arguments))
+    assert failing.returncode == 2
+    assert failing.stderr.startswith(f"fer_training.{command}: ")
+    assert len(failing.stderr.splitlines()) == 1
+    assert "fer2013.csv" in failing.stderr

@@ -1,0 +1,179 @@
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+
+import torch
+
+from fer_training.checkpoint import load_checkpoint
+from fer_training.errors import CheckpointError, DataError
+from fer_training.fer2013 import LabelledFaces
+from fer_training.optimisation import build_optimiser, choose_autocast_type, learning_rate, update_average
+from fer_training.train import format_progress, train
+
+CPU = torch.device("cpu")
+
+
+def interrupt_after(epoch):
+    """A callback that does to a run what Ctrl-C does."""
+
+    def on_epoch(record):
+        if record.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+def test_a_run_learns_and_leaves_a_checkpoint_and_a_log(tmp_path, recipe, data):
+    records = []
+    path = train(recipe, data, tmp_path / "run", device=CPU, on_epoch=records.append)
+    assert path == tmp_path / "run" / "checkpoint.pt"
+    assert records[-1].public_accuracy > 0.8
+    assert records[-1].train_loss < records[0].train_loss
+    assert [record.view_px for record in records] == [40, 40, 40, 48]
+    with (tmp_path / "run" / "log.csv").open(newline="") as file:
+        log = list(csv.DictReader(file))
+    assert [row["epoch"] for row in log] == ["1", "2", "3", "4"]
+    assert float(log[-1]["public_accuracy"]) == pytest.approx(records[-1].public_accuracy, abs=1e-4)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.recipe == recipe
+    assert checkpoint.history == records
+    assert checkpoint.origin.data_sha256 == data.training.sha256()
+    assert checkpoint.origin.dropped == data.dropped
+
+
+def test_an_interrupted_run_ends_with_the_same_weights_as_one_that_was_not(tmp_path, recipe, data):
+    whole = load_checkpoint(train(recipe, data, tmp_path / "whole", device=CPU))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "parts", device=CPU, on_epoch=interrupt_after(2))
+    torch.rand(7)  # whatever else draws random numbers in between
+    resumed = load_checkpoint(train(recipe, data, tmp_path / "parts", device=CPU, resume=True))
+    for states in ("network", "average"):
+        for name, expected in getattr(whole, states).items():
+            assert torch.equal(getattr(resumed, states)[name], expected), f"{states} {name}"
+    assert [r.train_loss for r in resumed.history] == [r.train_loss for r in whole.history]
+    with (tmp_path / "parts" / "log.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+
+
+def test_the_seed_decides_the_run(tmp_path, recipe, data):
+    short = dataclasses.replace(recipe, optimisation=dataclasses.replace(recipe.optimisation, epochs=1))
+    losses = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        path = train(dataclasses.replace(short, seed=seed), data, tmp_path / name, device=CPU)
+        losses.append(load_checkpoint(path).history[0].train_loss)
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path, recipe, data):
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt exists already. Add --resume"):
+        train(recipe, data, tmp_path, device=CPU)
+
+
+def test_only_a_run_of_the_same_recipe_and_data_is_resumed(tmp_path, recipe, data):
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: cannot be read .* Give a checkpoint.pt of fer_training"):
+        train(recipe, data, tmp_path, device=CPU, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
+    with pytest.raises(CheckpointError, match="is of another recipe than --recipe names"):
+        train(dataclasses.replace(recipe, seed=9), data, tmp_path, device=CPU, resume=True)
+    fewer = LabelledFaces(data.training.images[:-1], data.training.labels[:-1], data.training.rows[:-1])
+    with pytest.raises(CheckpointError, match="is of other images than --fer2013 holds"):
+        train(recipe, dataclasses.replace(data, training=fewer), tmp_path, device=CPU, resume=True)
+
+
+def test_fewer_images_than_a_batch_are_refused(tmp_path, recipe, data):
+    few = LabelledFaces(data.training.images[:15], data.training.labels[:15], data.training.rows[:15])
+    with pytest.raises(DataError, match="15 training images are fewer than one batch of 16"):
+        train(recipe, dataclasses.replace(data, training=few), tmp_path, device=CPU)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    if content is None:
+        torch.save({"weights": torch.zeros(2)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: is not a checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_kill_while_writing_leaves_the_last_checkpoint_whole(tmp_path, recipe, data, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
+
+    def write_half(table, file):
+        file.write(b"half a checkpoint")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", write_half)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path / "checkpoint.pt")
+    assert load_checkpoint(tmp_path / "checkpoint.pt").history == checkpoint.history
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero(recipe):
+    recipe = dataclasses.replace(recipe.optimisation, epochs=10, warmup_epochs=2.0, learning_rate=1.0)
+    rates = [learning_rate(recipe, step, steps_per_epoch=5) for step in range(50)]
+    assert rates[:11] == pytest.approx([*(step / 11 for step in range(1, 11)), 1.0])
+    assert rates[30] == pytest.approx(0.5)  # half of the 40 steps after the warm-up
+    assert 0 < rates[-1] < 0.002
+    assert np.all(np.diff(rates[10:]) < 0)
+
+
+def test_only_kernels_and_matrices_decay(recipe):
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    decaying, other = build_optimiser(network, recipe.optimisation).param_groups
+    assert [tuple(p.shape) for p in decaying["params"]] == [(2, 1, 3, 3)]
+    assert (decaying["weight_decay"], other["weight_decay"]) == (1e-4, 0.0)
+    assert len(other["params"]) == 3
+
+
+def test_the_average_starts_near_the_network_and_then_follows_slowly():
+    average, network = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(average.weight, 0.0)
+    torch.nn.init.constant_(network.weight, 1.0)
+    update_average(average, network, decay=0.9, step=0)
+    assert average.weight.item() == pytest.approx(0.9)
+    update_average(average, network, decay=0.9, step=1000)
+    assert average.weight.item() == pytest.approx(0.91)
+
+
+@pytest.mark.parametrize(
+    ("precision", "capabilities", "expected"),
+    [
+        ("auto", {"avx512_bf16": True}, torch.bfloat16),
+        ("auto", {"amx_bf16": True}, torch.bfloat16),
+        ("auto", {"avx512_f": True, "avx512_bf16": False}, torch.float32),
+        ("bf16", {}, torch.bfloat16),
+        ("fp32", {"avx512_bf16": True}, torch.float32),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_cpu_has_it(monkeypatch, precision, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert choose_autocast_type(precision, CPU) == expected
+
+
+def test_bfloat16_trains_too(tmp_path, recipe, data):
+    path = train(recipe, data, tmp_path, device=CPU, precision="bf16")
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.origin.precision == "bfloat16"
+    assert all(weight.dtype != torch.bfloat16 for weight in checkpoint.average.values())
+    assert checkpoint.history[-1].public_accuracy > 0.5
+
+
+def test_a_progress_line_says_what_is_left(tmp_path, recipe, data):
+    records = []
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path, device=CPU, on_epoch=lambda r: (records.append(r), interrupt_after(1)(r)))
+    record = dataclasses.replace(records[0], train_loss=1.5, public_accuracy=0.5, elapsed_s=65.0)
+    line = format_progress(record, epochs=4)
+    assert line.startswith("epoch 1/4  40 px  loss 1.5000  PublicTest 50.00%")
+    assert line.endswith("1:05 gone, 3:15 to go")
