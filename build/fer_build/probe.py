@@ -28,6 +28,11 @@ class Problem:
     is_silence: bool = False
     """No answer in time: broken, or only very busy."""
 
+    @property
+    def is_final(self) -> bool:
+        """Whether waiting can't help: a Python stub has died, and this Triton does not start another."""
+        return "is not healthy" in self.description
+
     def __str__(self) -> str:
         """The description."""
         return self.description

@@ -176,7 +176,7 @@ class EmbeddedTriton:
             problem = self.probe(timeout_s=2)
             if problem is None:
                 return
-            if not self.is_running():
+            if not self.is_running() or problem.is_final:
                 break
             time.sleep(0.1)
         raise ServerFailedError(f"the server did not start: {problem}. {self._log_summary()}")

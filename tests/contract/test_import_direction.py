@@ -1,0 +1,72 @@
+"""Who may import whom. Arrows point one way, so that each room can be read, changed and installed alone."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces"}
+OURS = SERVING | {"fer_adapter", "fer_build", "fer_client", "fer_training", "loadtest"}
+
+MAY_IMPORT = {
+    "triton_models/fer_contract.py": set(),
+    "triton_models/fer_images.py": set(),
+    "triton_models/fer_detector.py": set(),
+    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector"},
+    "triton_models/fer_adapter.py": {"fer_contract", "fer_images"},
+    "triton_models/*/1/model.py": SERVING | {"fer_adapter"},
+    "build/fer_build": SERVING,
+    "training/fer_training": SERVING,
+    "client/fer_client": {"fer_contract"},
+    "loadtest": {"fer_contract", "fer_client"},
+}
+"""A room may always import itself."""
+
+LIGHT = {"numpy", "tritonclient", "PIL"}
+"""What the client may import from outside; Pillow only for drawing."""
+
+
+def files_of(pattern: str) -> list[Path]:
+    paths = sorted(ROOT.glob(pattern))
+    return [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
+
+
+def imports_of(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_follow_the_direction(room):
+    itself = {Path(room).name}
+    for file in files_of(room):
+        assert imports_of(file) & OURS <= MAY_IMPORT[room] | itself, file
+
+
+def test_every_source_file_is_in_a_room():
+    covered = {file for room in MAY_IMPORT for file in files_of(room)}
+    sources = [f for room in ("triton_models", "build", "client", "training", "loadtest") for f in files_of(room)]
+    assert set(sources) <= covered
+
+
+def test_the_client_imports_nothing_heavy():
+    for file in files_of("client/fer_client"):
+        assert imports_of(file) <= LIGHT | OURS | set(sys.stdlib_module_names), file
+
+
+def test_the_contract_is_standard_library_only():
+    (file,) = files_of("triton_models/fer_contract.py")
+    assert imports_of(file) <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("room", ["build", "client", "training", "triton_models", "tests", "loadtest", "docker"])
+def test_rooms_are_folders_not_packages(room):
+    """An __init__.py there would shadow packages of these names from PyPI."""
+    assert not (ROOT / room / "__init__.py").exists()

@@ -1,0 +1,139 @@
+"""fer_images: what is decoded, what is refused, and that nothing large is decoded for nothing."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from pictures import STORED_AS, encode, encode_png_rows, encode_turned, png_file
+
+from fer_images import ImageLimits, ImageRefusedError, decode_image
+
+LIMITS = ImageLimits()
+
+
+@pytest.fixture(scope="module")
+def photo(astronaut: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(astronaut)).convert("RGB").crop((100, 0, 420, 240))  # 320 x 240, not square
+
+
+def decode(data: bytes, enough_px: int = 10_000) -> np.ndarray:
+    return decode_image(data, LIMITS, enough_px).pixels
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP"])
+def test_lossless_formats_are_decoded_exactly(photo, format):
+    assert np.array_equal(decode(encode(photo, format)), np.asarray(photo)[..., ::-1])
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
+def test_lossy_formats_are_decoded_closely(photo, format):
+    difference = decode(encode(photo, format, quality=95)).astype(int) - np.asarray(photo)[..., ::-1]
+    assert np.abs(difference).mean() < 3
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
+def test_png_modes_become_bgr(photo, mode):
+    expected = np.asarray(photo.convert(mode).convert("RGB"))[..., ::-1]
+    assert np.abs(decode(encode(photo.convert(mode))).astype(int) - expected).max() <= 1
+
+
+def test_gray_keeps_its_values(photo):
+    gray = photo.convert("L")
+    pixels = decode(encode(gray))
+    assert np.array_equal(pixels, np.repeat(np.asarray(gray)[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(("channels", "color_type"), [(1, 0), (3, 2), (4, 6)])
+def test_16_bit_png_is_reduced_to_8_bit(photo, channels, color_type):
+    samples = np.asarray(photo.convert("RGBA"))[..., :channels]
+    pixels = decode(encode_png_rows(samples.astype(np.uint16) * 257, color_type))
+    expected = samples[..., :3][..., ::-1] if channels > 1 else np.repeat(samples, 3, axis=2)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def test_cmyk_jpeg_is_decoded(photo):
+    difference = decode(encode(photo.convert("CMYK"), "JPEG", quality=95)).astype(int) - np.asarray(photo)[..., ::-1]
+    assert np.abs(difference).mean() < 4
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", STORED_AS)
+def test_exif_orientation_is_undone(photo, orientation, format):
+    image = decode_image(encode_turned(photo, orientation, format), LIMITS, 10_000)
+    assert (image.width_px, image.height_px) == (320, 240)
+    assert np.abs(image.pixels.astype(int) - np.asarray(photo)[..., ::-1]).mean() < 6
+
+
+def test_nonsense_in_exif_is_ignored(photo):
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    assert decode(encode(photo, "JPEG", exif=exif)).shape == (240, 320, 3)
+    assert decode(encode(photo, "JPEG", exif=b"Exif\0\0" + bytes(range(64)))).shape == (240, 320, 3)
+
+
+def test_a_12_megapixel_jpeg_is_not_decoded_at_full_size(photo):
+    image = decode_image(encode(photo.resize((4000, 3000)), "JPEG"), LIMITS, 1280)
+    assert (image.width_px, image.height_px) == (4000, 3000)
+    assert image.pixels.shape == (1125, 1500, 3)  # 3/8, the smallest that keeps 1280
+    assert np.allclose(image.scale, 8 / 3)
+
+
+def test_a_small_jpeg_is_decoded_at_full_size(photo):
+    assert decode(encode(photo, "JPEG"), enough_px=1280).shape == (240, 320, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_extreme_shapes_are_decoded(size, format):
+    assert decode(encode(Image.new("RGB", size), format), enough_px=1280).size > 0
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9, 0.99])
+def test_half_a_file_is_refused(photo, format, kept):
+    data = encode(photo, format)
+    with pytest.raises(ImageRefusedError, match="truncated or corrupt|not an image that can be read"):
+        decode(data[: int(len(data) * kept)])
+
+
+@pytest.mark.parametrize("data", [b"\xff\xd8\xff", bytes(1000), b"<!doctype html><p>404", b"GIF89a" + bytes(100)])
+def test_what_is_no_accepted_image_is_refused(data):
+    with pytest.raises(ImageRefusedError, match="not an image that can be read. Accepted are JPEG") as refusal:
+        decode(data)
+    assert refusal.value.reason == "not_an_image"
+
+
+def test_a_gif_is_refused_although_pillow_could_read_it(photo):
+    with pytest.raises(ImageRefusedError, match="Accepted are JPEG, PNG, WebP and BMP"):
+        decode(encode(photo, "GIF"))
+
+
+def test_no_bytes_are_refused():
+    with pytest.raises(ImageRefusedError, match="there are no bytes"):
+        decode(b"")
+
+
+def test_too_many_bytes_are_refused():
+    with pytest.raises(ImageRefusedError, match="101 bytes are over the limit of 100"):
+        decode_image(bytes(101), ImageLimits(max_bytes=100), 1280)
+
+
+def test_the_pixel_limit_is_exact(photo):
+    data = encode(photo)
+    assert decode_image(data, ImageLimits(max_pixels=320 * 240), 1280).width_px == 320
+    with pytest.raises(ImageRefusedError, match="320x240 is over the limit of 76,799 pixels"):
+        decode_image(data, ImageLimits(max_pixels=320 * 240 - 1), 1280)
+
+
+@pytest.mark.parametrize("side", [60_000, 8_000, 2**31 - 1])
+def test_a_decompression_bomb_is_refused_by_its_header(side):
+    with pytest.raises(ImageRefusedError, match="over the limit of 50,000,000 pixels") as refusal:
+        decode(png_file(side, side, b""))
+    assert refusal.value.reason == "too_many_pixels"
+
+
+@pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"max_pixels": 0}, {"max_pixels": 10**9}])
+def test_senseless_limits_are_refused(limits):
+    with pytest.raises(ValueError, match="must be"):
+        ImageLimits(**limits)
