@@ -108,8 +108,8 @@ def _place_caption(
 ) -> tuple[str, _Area]:
     """Choose what a face's caption says and where: above, below or inside its box, where nothing is in the way.
 
-    Where the full caption fits nowhere, its number alone goes into the upper left corner of the box: the panel has
-    the rest. `size` is the picture's; all coordinates are its pixels.
+    Where the full caption fits nowhere, the number alone has to do: the panel has the rest. It goes into the upper
+    left corner of the box where even that is in the way. `size` is the picture's; all coordinates are its pixels.
     """
     width, height = size
     others = [area for area in taken if area != box]
@@ -207,9 +207,10 @@ class _Panel:
             drawing.text((left, y), label, fill=color, font=font, anchor="lm")
             drawing.text((right, y), f"{probability:.0%}", fill=color, font=font, anchor="rm")
             top, bottom = y - 0.25 * em, y + 0.25 * em
-            drawing.rectangle((bar_left, top, bar_left + bar_width, bottom), fill=_TRACK)
-            if probability * bar_width >= 1:
-                drawing.rectangle((bar_left, top, bar_left + probability * bar_width, bottom), fill=_color(face, label))
+            drawing.rectangle((bar_left, top, bar_left + bar_width - 1, bottom), fill=_TRACK)
+            length = probability * bar_width
+            if length >= 1:
+                drawing.rectangle((bar_left, top, bar_left + length - 1, bottom), fill=_color(face, label))
 
 
 def _clipped(box: Box, scale: float, size: tuple[int, int]) -> _Area:

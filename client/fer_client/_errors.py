@@ -12,6 +12,7 @@ A wrong argument is a `ValueError` or a `TypeError`, a file that cannot be read 
 No face in a picture is a result and raises nothing.
 """
 
+import re
 from typing import ClassVar
 
 
@@ -33,7 +34,7 @@ class FerClientError(Exception):
 
     def __str__(self) -> str:
         """One line that says what happened and what to do."""
-        return self._sentence.format(url=self.url, reason=_first_line(self.reason))
+        return self._sentence.format(url=self.url, reason=_gist(self.reason))
 
 
 class ServerUnreachableError(FerClientError):
@@ -72,6 +73,7 @@ class ServerError(FerClientError):
     _sentence = "{url} failed: {reason}; its log says more"
 
 
-def _first_line(text: str) -> str:
-    """The first line that says something, since a server may send its whole traceback."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+def _gist(reason: str) -> str:
+    """The first line that says something, without what Triton puts before its models' own words."""
+    first_line = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+    return re.sub(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+", "", first_line)

@@ -81,9 +81,11 @@ class HttpTransport(Transport):
         """See Transport."""
         answer = self._ask("GET", f"/v2/models/{model}/config")
         try:
-            config: Mapping[str, Any] = json.loads(answer.body)
-        except ValueError as error:
-            raise ContractError(self.endpoint.url, "its answer is not JSON, so it is no Triton server") from error
+            config = json.loads(answer.body)
+        except ValueError:
+            config = None
+        if not isinstance(config, dict):
+            raise ContractError(self.endpoint.url, "its answer is no model configuration, so it is no Triton server")
         return config
 
     def is_ready(self, model: str) -> bool:
@@ -94,8 +96,9 @@ class HttpTransport(Transport):
     def close(self) -> None:
         """Close the idle connections; one in use is closed when its answer has come."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     def _ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> _Answer:
         """Exchange one request for a good answer, or raise what the answer says instead."""
@@ -115,7 +118,7 @@ class HttpTransport(Transport):
                 return _Answer(response.status, response.read(), None if header_length is None else int(header_length))
         except TimeoutError as error:
             raise RequestTimeoutError(url, f"{self.timeout_s:g} s") from error
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one, such as `a..b`.
+        except (OSError, http.client.IncompleteRead, UnicodeError) as error:  # UnicodeError: a host such as `a..b`.
             raise ServerUnreachableError(url, str(error)) from error
         except http.client.HTTPException as error:
             raise ServerUnreachableError(url, "what answers there does not speak HTTP") from error

@@ -50,12 +50,12 @@ class ServedModel:
             url: The server's, for the message of an error.
 
         Raises:
-            ContractError: Parameters, inputs or outputs are not the expected ones. The message lists each difference.
+            ContractError: The parameters are not the expected ones, or else inputs or outputs, whose expected shapes
+                depend on the parameters. The message lists each difference.
         """
         labels = tuple(label.strip() for label in _parameter(config, fer_contract.LABELS_PARAMETER).split(","))
         served = cls(labels, _parameter(config, fer_contract.MODEL_VERSION_PARAMETER))
-        differences = [*served._parameter_differences(), *served._tensor_differences(config)]
-        if differences:
+        if differences := served._parameter_differences() or served._tensor_differences(config):
             raise ContractError(url, f"model {fer_contract.FER_MODEL!r} differs: {'; '.join(differences)}")
         return served
 

@@ -33,6 +33,12 @@ def test_a_traceback_from_the_server_is_cut_to_its_first_line_and_kept_in_the_re
     assert "model.py(12)" in error.reason
 
 
+@pytest.mark.parametrize("prefix", ["", "in ensemble 'fer', ", "[request id: <id_unknown>] in ensemble 'fer', "])
+def test_what_triton_puts_before_the_models_own_words_is_left_out(prefix):
+    error = ImageRefusedError("http://localhost:8000", f"{prefix}IMAGE: there are no bytes")
+    assert str(error) == "http://localhost:8000 refused the image: IMAGE: there are no bytes"
+
+
 def test_a_server_that_gives_no_reason_still_makes_a_sentence():
     assert str(ImageRefusedError("http://localhost:8000", "")).endswith("refused the image: no reason given")
 

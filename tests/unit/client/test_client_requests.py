@@ -1,6 +1,7 @@
-import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -118,11 +119,12 @@ def test_the_other_protocols_port_is_unreachable(fake_triton):
 @pytest.mark.parametrize(
     ("raw_answer", "error_class", "message"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", ContractError, "not JSON, so it is no Triton"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", ContractError, "so it is no Triton server"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", ContractError, "so it is no Triton server"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\n<html>", ContractError, "HTTP status 404"),
         (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", ServerError, "HTTP status 502"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", ServerUnreachableError, "does not speak HTTP"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{", ServerUnreachableError, "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{", ServerUnreachableError, "599 more expected"),
         (b"", ServerUnreachableError, "closed connection"),
     ],
 )
@@ -144,15 +146,19 @@ def test_threads_share_one_client(fake_triton, url):
     assert fake_triton.asked["infer"] == 40
 
 
+def count_open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def test_http_connections_are_kept_and_outlive_the_threads_that_opened_them(fake_triton):
     with FerClient(fake_triton.url("http")) as client:
         client.predict(b"photo")
-        open_before = len(os.listdir("/proc/self/fd"))
+        open_before = count_open_files()
         for _ in range(20):
             thread = threading.Thread(target=client.predict, args=(b"photo",))
             thread.start()
             thread.join()
-        assert len(os.listdir("/proc/self/fd")) == open_before
+        assert count_open_files() <= open_before
     assert fake_triton.connections == 1
 
 
@@ -162,6 +168,23 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced(fake_trit
         fake_triton.hang_up()
         assert len(client.predict(b"photo").faces) == 1
     assert fake_triton.connections == 2
+
+
+def test_closing_lets_the_others_finish_and_keeps_no_connection(fake_triton):
+    client = FerClient(fake_triton.url("http"))
+    client.predict(b"photo")
+    fake_triton.delay_s = 0.3
+    with ThreadPoolExecutor(1) as threads:
+        pending = threads.submit(client.predict, b"photo")
+        while fake_triton.asked["infer"] < 2:
+            time.sleep(0.01)
+        client.close()
+        assert len(pending.result().faces) == 1
+    [connection] = fake_triton.sockets
+    deadline_s = time.monotonic() + 5
+    while connection.fileno() != -1 and time.monotonic() < deadline_s:  # The server closes its end after the client's.
+        time.sleep(0.01)
+    assert connection.fileno() == -1
 
 
 def test_ready_is_what_server_and_model_say(fake_triton, url):
@@ -193,5 +216,5 @@ def test_a_closed_client_says_so(fake_triton, url):
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
 def test_an_impossible_timeout_is_refused(timeout_s):
-    with pytest.raises(ValueError, match="timeout of .* s: expected more than 0"):
+    with pytest.raises(ValueError, match=r"timeout of .* s: expected more than 0"):
         FerClient(timeout_s=timeout_s)

@@ -60,7 +60,10 @@ def with_batching(config):
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        (without_parameters, r"parameter 'labels' is '', expected a list.*; parameter 'model_version' is missing"),
+        (
+            without_parameters,
+            r"parameter 'labels' is '', expected a list like a,b,c; parameter 'model_version' is missing;",
+        ),
         (without_version, r"differs: parameter 'model_version' is missing;"),
         (with_equal_labels, r"parameter 'labels' is 'happy,happy', expected a list"),
         (with_fewer_labels, r"output PROBABILITIES is TYPE_FP32 \[-1, 7\], expected TYPE_FP32 \[-1, 2\]"),

@@ -1,0 +1,91 @@
+"""`FerClient` against the real Triton."""
+
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+import fer_contract
+from fer_client import FerClient, ImageRefusedError
+
+
+@pytest.fixture(params=["http", "grpc"])
+def client(request, server):
+    address = {"http": server.http_url, "grpc": server.grpc_url}[request.param]
+    with FerClient(address, request.param) as connected:
+        yield connected
+
+
+def encode(image, **options):
+    buffer = BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def meadow():
+    """A picture without a face."""
+    return encode(Image.new("RGB", (320, 240), (90, 140, 70)))
+
+
+def test_the_face_of_a_photo_comes_back_with_its_apparent_expression(client, astronaut):
+    prediction = client.predict(astronaut)
+    assert prediction.image_size == (512, 512)
+    assert prediction.model_version == client.model_version
+    [face] = prediction.faces
+    assert 0.5 < face.detection_score <= 1
+    # Her eyes, nose and mouth, read off the picture by eye.
+    positions = [(204, 107), (243, 107), (224, 127), (207, 142), (243, 142)]
+    for point, position in zip(face.landmarks, positions, strict=True):
+        assert point == pytest.approx(position, abs=10)
+    assert all(face.box.x_min < x < face.box.x_max and face.box.y_min < y < face.box.y_max for x, y in face.landmarks)
+    assert tuple(face.probabilities) == client.labels == fer_contract.LABELS
+    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-3)
+    assert face.emotion == "happy"
+
+
+def test_both_protocols_say_the_same(server, astronaut):
+    with FerClient(server.http_url, "http") as over_http, FerClient(server.grpc_url, "grpc") as over_grpc:
+        assert over_http.predict(astronaut) == over_grpc.predict(astronaut)
+
+
+def test_a_picture_without_a_face_is_answered(client, meadow):
+    prediction = client.predict(meadow)
+    assert prediction.faces == ()
+    assert prediction.image_size == (320, 240)
+
+
+def test_boxes_refer_to_the_upright_picture(client, astronaut):
+    with Image.open(BytesIO(astronaut)) as image:
+        lying = image.convert("RGB").crop((0, 0, 512, 400)).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: turn clockwise by 90 degrees.
+    prediction = client.predict(encode(lying, exif=exif))
+    assert prediction.image_size == (512, 400)
+    [face] = prediction.faces
+    assert face.landmarks.nose_tip == pytest.approx((224, 127), abs=10)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_refused_in_words_that_name_the_input(client, astronaut, content):
+    with pytest.raises(ImageRefusedError, match="IMAGE"):
+        client.predict(content)
+    assert len(client.predict(astronaut).faces) == 1
+
+
+def test_threads_share_one_client_and_bad_images_disturb_nobody(client, astronaut, meadow):
+    def count_faces(content):
+        try:
+            return len(client.predict(content).faces)
+        except ImageRefusedError:
+            return "refused"
+
+    with ThreadPoolExecutor(8) as threads:
+        counts = list(threads.map(count_faces, [astronaut, meadow, b"no image at all"] * 8))
+    assert counts == [1, 0, "refused"] * 8
+
+
+def test_the_server_is_ready_and_healthy(client):
+    assert client.is_ready()
+    client.check_health()

@@ -1,0 +1,186 @@
+import io
+import os
+import sys
+
+import pytest
+from PIL import Image, ImageStat
+
+from fer_client import Box, Face, Landmarks, Point
+from fer_client._annotate import FORMATS
+from fer_client._drawing import draw, open_upright
+from fer_client.cli import main
+
+GRAY = (128, 128, 128)
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+HAPPY = (0xFF, 0xC9, 0x14)
+SURPRISED = (0x2E, 0xD3, 0xC0)
+
+
+def face_at(x, y, size, emotion="happy"):
+    """A square face whose apparent expression has 0.7."""
+    points = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
+    return Face(
+        box=Box(x, y, x + size, y + size),
+        landmarks=Landmarks(*(Point(x + a * size, y + b * size) for a, b in points)),
+        detection_score=0.9,
+        probabilities={label: 0.7 if label == emotion else 0.05 for label in LABELS},
+    )
+
+
+def encode(image, image_format="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def count_colors(image, area):
+    """How many pixels of an area have each color."""
+    return {color: count for count, color in image.crop(area).getcolors(maxcolors=1_000_000)}
+
+
+def test_box_and_landmarks_are_drawn_where_they_are():
+    photo = Image.new("RGB", (600, 500), GRAY)
+    drawn = draw(photo, [face_at(200, 150, 200)])
+    for x, y in ((200 + 2, 250), (400 - 2, 250), (300, 350 - 2), (260, 230), (300, 270)):
+        assert drawn.getpixel((x, y)) == HAPPY
+    assert drawn.getpixel((300, 200)) == GRAY
+    assert photo.getcolors() == [(600 * 500, GRAY)]
+
+
+def test_the_panel_has_a_bar_for_each_label_as_long_as_its_probability():
+    drawn = draw(Image.new("RGB", (600, 500), GRAY), [face_at(200, 150, 200)])
+    bars = count_colors(drawn, (600, 100, *drawn.size))  # Below the badge, which has the face's color too.
+    assert bars[HAPPY] == pytest.approx(14 * bars[SURPRISED], rel=0.25)
+
+
+@pytest.mark.parametrize("corner", [(-30, -30), (560, -20), (-20, 460), (550, 450)])
+def test_a_face_across_the_border_keeps_its_caption_on_the_picture(corner):
+    drawn = draw(Image.new("RGB", (600, 500), GRAY), [face_at(*corner, 80)])
+    # The caption has a large area; outline and landmarks alone are a few hundred pixels.
+    assert count_colors(drawn, (0, 0, 600, 500))[HAPPY] > 1000
+
+
+def test_captions_cover_neither_other_faces_nor_each_other():
+    left, right = face_at(100, 200, 60), face_at(170, 200, 60, "surprise")
+    drawn = draw(Image.new("RGB", (600, 500), GRAY), [left, right])
+    assert SURPRISED not in count_colors(drawn, (100, 200, 160, 260))
+    assert HAPPY not in count_colors(drawn, (170, 200, 230, 260))
+
+
+def test_a_small_picture_is_enlarged_and_its_boxes_with_it():
+    drawn = draw(Image.new("RGB", (48, 48), GRAY), [face_at(12, 12, 24)])
+    assert drawn.height == 400
+    assert HAPPY in count_colors(drawn, (98, 200, 106, 204))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (64, 2000), (3000, 2000)])
+@pytest.mark.parametrize("count", [0, 1, 32])
+def test_any_size_and_number_of_faces_can_be_drawn(size, count):
+    photo = Image.new("RGB", size, GRAY)
+    drawn = draw(photo, [face_at(30 * index, 20 * index, 25) for index in range(count)])
+    assert drawn.width > size[0]
+    assert drawn.height >= size[1]
+
+
+def test_the_picture_is_upright():
+    sideways = Image.new("RGB", (60, 40), "black")
+    sideways.paste("white", (0, 0, 20, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: turn clockwise by 90 degrees.
+    upright = open_upright(encode(sideways, "JPEG", exif=exif, quality=95))
+    assert upright.size == (40, 60)
+    assert upright.getpixel((20, 5))[0] > 200
+    assert upright.getpixel((20, 50))[0] < 50
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+def test_any_kind_of_pixels_keeps_its_brightness(mode):
+    gray = Image.new("I;16", (8, 8), 128 * 256) if mode == "I;16" else Image.new("L", (8, 8), 128).convert(mode)
+    opened = open_upright(encode(gray))
+    assert opened.mode == "RGB"
+    assert ImageStat.Stat(opened).mean == pytest.approx([128] * 3, abs=1)
+
+
+def test_what_pillow_cannot_read_is_a_value_error():
+    with pytest.raises(ValueError, match="Pillow says: cannot identify image file"):
+        open_upright(b"photo")
+
+
+@pytest.fixture
+def predict(fake_triton, tmp_path, capsys):
+    """Run `fer-client predict` with `--annotate`: its exit code, what it printed, and its one line on stderr."""
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(encode(Image.new("RGB", (640, 480), GRAY)))
+
+    def run(output, image=photo):
+        code = main(["predict", str(image), "--url", fake_triton.url("http"), "--annotate", str(output)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.mark.parametrize("extension", [*FORMATS, ".PNG"])
+def test_the_extension_chooses_the_format(predict, tmp_path, extension):
+    output = tmp_path / f"faces{extension}"
+    code, out, err = predict(output)
+    assert (code, err) == (0, "")
+    assert "happy 70.0%" in out
+    with Image.open(output) as written:
+        assert written.format == FORMATS[extension.lower()]
+        assert written.size > (640, 480)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["photo.png", output.name])
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("faces.gif", r"expected a name that ends in .png, .jpg, .jpeg, .webp, .bmp"),
+        ("faces", r"expected a name that ends in .png"),
+        ("missing/faces.png", r"there is no folder"),
+        ("photo.png/faces.png", r"there is no folder"),
+        ("folder.png", r"it is a folder"),
+    ],
+)
+def test_an_output_that_cannot_be_is_2_before_the_server_is_asked(predict, fake_triton, tmp_path, output, message):
+    (tmp_path / "folder.png").mkdir()
+    code, out, err = predict(tmp_path / output)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"fer-client: cannot write {tmp_path / output}: {message}")
+    assert not fake_triton.asked
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into any folder")
+def test_a_folder_that_takes_no_file_is_2_before_the_server_is_asked(predict, fake_triton, tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    code, out, err = predict(folder / "faces.png")
+    assert (code, out) == (2, "")
+    assert err.endswith("is not writable\n")
+    assert not fake_triton.asked
+
+
+def test_an_output_that_fails_later_is_2_and_the_prediction_is_printed_all_the_same(predict):
+    code, out, err = predict("/proc/faces.png")  # A folder that says it is writable, and is not.
+    assert code == 2
+    assert "happy 70.0%" in out
+    assert err == "fer-client: cannot write /proc/faces.png: No such file or directory\n"
+
+
+def test_an_old_picture_stays_when_the_new_one_cannot_be_drawn(predict, tmp_path):
+    output = tmp_path / "faces.png"
+    output.write_bytes(b"old")
+    no_image = tmp_path / "no_image.jpg"
+    no_image.write_bytes(b"photo")
+    code, _, err = predict(output, no_image)
+    assert code == 2
+    assert err.startswith("fer-client: cannot draw on the image: Pillow says: cannot identify")
+    assert output.read_bytes() == b"old"
+
+
+def test_without_pillow_the_pip_line_is_printed(predict, fake_triton, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)  # Python takes this for a module that cannot be imported.
+    code, out, err = predict(tmp_path / "faces.png")
+    assert (code, out) == (2, "")
+    assert err == "fer-client: drawing needs Pillow: pip install 'fer-triton[annotate]'\n"
+    assert not fake_triton.asked
