@@ -1,5 +1,6 @@
 """`FerClient` against the real Triton."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 import fer_contract
-from fer_client import FerClient, ImageRefusedError
+from fer_client import FerClient, FerClientError, ImageRefusedError, ServerOverloadedError
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -84,6 +85,19 @@ def test_threads_share_one_client_and_bad_images_disturb_nobody(client, astronau
     with ThreadPoolExecutor(8) as threads:
         counts = list(threads.map(count_faces, [astronaut, meadow, b"no image at all"] * 8))
     assert counts == [1, 0, "refused"] * 8
+
+
+def test_an_overloaded_server_is_told_from_one_that_is_not_there(client, astronaut):
+    def outcome(_):
+        try:
+            return len(client.predict(astronaut).faces)
+        except FerClientError as error:
+            return type(error)
+
+    with ThreadPoolExecutor(100) as threads:
+        outcomes = Counter(threads.map(outcome, range(100)))
+    assert set(outcomes) == {1, ServerOverloadedError}
+    assert len(client.predict(astronaut).faces) == 1
 
 
 def test_the_server_is_ready_and_healthy(client):
