@@ -1,10 +1,10 @@
 """Fixtures for the whole suite: the real Triton, the released classifier, pictures."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fer_build.assemble import RELEASED_ONNX, assemble
@@ -44,13 +44,19 @@ def fer2013_dir() -> Path:
 
 
 @pytest.fixture
-def no_leftovers() -> Iterator[None]:
+def no_leftovers(repository: Path) -> Iterator[None]:
     """Fails if the test leaves a process of a server of its own, or a shared-memory region, behind."""
-    before = _traces()
+    before = _traces(repository)
     yield
-    assert _traces() <= before
+    assert _traces(repository) <= before
 
 
-def _traces() -> set[str]:
-    processes = subprocess.run(["pgrep", "-f", "triton_python_backend_stub|bin/tritonserver"], capture_output=True)
-    return set(processes.stdout.decode().split()) | {str(path) for path in Path("/dev/shm").glob("fer_*")}
+def _traces(repository: Path) -> set[str]:
+    """Processes that serve a repository of this test run, and regions that no process uses any more."""
+    listed = psutil.process_iter(["cmdline"])
+    command_lines = {process.pid: " ".join(process.info["cmdline"] or []) for process in listed}
+    run_folder = str(repository.parents[1])
+    processes = {f"{pid} {line}" for pid, line in command_lines.items() if run_folder in line and "triton" in line}
+    regions = {path.name for path in Path("/dev/shm").glob("fer_*")}
+    abandoned = {name for name in regions if not any(name.rsplit("_", 1)[0] in line for line in command_lines.values())}
+    return processes | abandoned

@@ -3,10 +3,14 @@
 import io
 import struct
 import zlib
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from fer_contract import IMAGE
 
 # EXIF orientation -> what a camera held that way did to the upright picture.
 STORED_AS = {
@@ -62,6 +66,13 @@ def contact_sheet(face: Image.Image, columns: int, rows: int) -> Image.Image:
         row, column = divmod(index, columns)
         sheet.paste(smaller, (column * (face.width + 10), row * (face.height + 10)))
     return sheet
+
+
+def image_tensor(client_module: ModuleType, data: bytes) -> Any:
+    """IMAGE as an InferInput of `tritonclient.http` or `tritonclient.grpc`."""
+    tensor = client_module.InferInput(IMAGE, [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([data], np.object_))
+    return tensor
 
 
 def intersection_over_union(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

@@ -30,7 +30,9 @@ class Settings:
         try:
             return kind(self._parameters[name]["string_value"])
         except (KeyError, ValueError) as error:
-            raise pb_utils.TritonModelException(f"config.pbtxt: parameter {name} must be a number ({error!r})") from None
+            raise pb_utils.TritonModelException(
+                f"config.pbtxt: parameter {name} must be a number ({error!r})"
+            ) from None
 
     def image_limits(self) -> ImageLimits:
         """What an image may weigh and measure."""

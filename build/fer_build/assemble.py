@@ -66,13 +66,18 @@ def assemble(
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
         _place_classifier(made / contract.CLASSIFIER_MODEL, classifier, plan)
         _write_version(made, classifier.version)
-        _write_instance_counts(made, cores or len(os.sched_getaffinity(0)))
+        _write_instance_counts(made, cores or usable_cores())
         manifest = _manifest(made, classifier, profile)
         (made / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         if out.exists():
             out.rename(Path(aside) / "replaced")
         made.rename(out)
     return manifest
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: what instance counts are made for."""
+    return len(os.sched_getaffinity(0))
 
 
 def _place_classifier(model: Path, classifier: ClassifierFile, plan: Path | None) -> None:

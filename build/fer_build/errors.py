@@ -1,11 +1,11 @@
 """What can go wrong between an ONNX file and a running server.
 
-    FerBuildError
-    ├── ContractError          the ONNX file doesn't fit the contract: export it again
-    ├── RepositoryError        the model repository can't be made, or isn't one
-    ├── NotInstalledError      something has to be installed on this machine
-    ├── PortTakenError         choose another port
-    └── ServerFailedError      the server did not start or did not answer: its log says why
+FerBuildError
+├── ContractError          the ONNX file doesn't fit the contract: export it again
+├── RepositoryError        the model repository can't be made, or isn't one
+├── NotInstalledError      something has to be installed on this machine
+├── PortTakenError         choose another port
+└── ServerFailedError      the server did not start or did not answer: its log says why
 """
 
 

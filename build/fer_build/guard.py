@@ -1,11 +1,13 @@
-"""Keeps one tritonserver, and leaves nothing of it behind. Started by `fer_build.server`, not by hand:
+"""Keeps one tritonserver, and leaves nothing of it behind.
 
-    python guard.py SHM_PREFIX EXIT_TIMEOUT_S LOG_FILE COMMAND...
+Started by `fer_build.server`, not by hand:
+
+    python guard.py WORK_DIR SHM_PREFIX EXIT_TIMEOUT_S LOG_FILE COMMAND...
 
 The guard stands between the launcher and the server because someone has to clean up when the launcher is killed. It
 holds the read end of a pipe on its standard input; the launcher holds the other end and never writes. When the pipe
 closes, for whatever reason, the server is stopped. When the server ends, for whatever reason, its Python stubs are
-killed and its shared-memory regions removed: Triton 2.51 does neither if it is killed itself.
+killed, and its shared-memory regions and work folder removed: Triton 2.51 does none of it if it is killed itself.
 
 Standard library only, and run as a file: nothing in the user's environment can keep it from starting.
 """
@@ -15,6 +17,7 @@ import ctypes
 import os
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,10 +33,10 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def main() -> NoReturn:
     """Runs the command until it ends or the launcher does; exits with the command's exit status."""
-    shm_prefix, exit_timeout_s, log_file, *command = sys.argv[1:]
+    work_dir, shm_prefix, exit_timeout_s, log_file, *command = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle; it closes the pipe
     signal.signal(signal.SIGTERM, _interrupt)
-    with open(log_file, "ab") as log:
+    with Path(log_file).open("ab") as log:
         server = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -47,8 +50,9 @@ def main() -> NoReturn:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
-        for region in Path("/dev/shm").glob(f"{shm_prefix}*"):
+        for region in Path("/dev/shm").glob(f"{shm_prefix}*"):  # noqa: S108  # where POSIX shared memory is
             region.unlink(missing_ok=True)
+        shutil.rmtree(work_dir, ignore_errors=True)
     code = server.wait()
     sys.exit(code if code >= 0 else 128 - code)
 

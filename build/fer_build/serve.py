@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from fer_build.assemble import RELEASED_ONNX, assemble
+from fer_build.assemble import RELEASED_ONNX, assemble, usable_cores
 from fer_build.errors import FerBuildError
+from fer_build.probe import Problem
 from fer_build.server import EmbeddedTriton, Ports
 
 _PROBE_EVERY_S: Final = 2.0
@@ -59,16 +60,21 @@ def supervise(server: EmbeddedTriton) -> NoReturn:
     silent = 0
     while True:
         time.sleep(_PROBE_EVERY_S)
-        problem = server.probe(_PROBE_TIMEOUT_S)
+        problem = _probe_each_instance(server)
         silent = silent + 1 if problem and problem.is_silence else 0
         if problem is None or 0 < silent < _SILENT_PROBES:
             continue
         _say(f"restarting the server: {problem}")
         started = time.monotonic()
-        server.stop()
-        server.start()
+        server.restart()
         silent = 0
         _say(f"ready again after {time.monotonic() - started:.1f} s")
+
+
+def _probe_each_instance(server: EmbeddedTriton) -> Problem | None:
+    """Triton takes instances in turn, so a dead one of several is met only by as many probes in a row."""
+    probes = (server.probe(_PROBE_TIMEOUT_S) for _ in range(usable_cores()))
+    return next(filter(None, probes), None)
 
 
 def _serve(server: EmbeddedTriton, command: list[str]) -> int:

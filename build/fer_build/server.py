@@ -8,7 +8,9 @@ the same repository is served by NVIDIA's image.
 """
 
 import contextlib
+import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -33,7 +35,7 @@ moment ago can be taken: try again."""
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the server listens on 127.0.0.1. A port of 0 is replaced by a free one at every start."""
+    """Where the server listens on 127.0.0.1. A port of 0 is replaced by a free one at the start."""
 
     http: int = 0
     grpc: int = 0
@@ -55,16 +57,16 @@ class EmbeddedTriton:
         Args:
             repository: a model repository made by `fer_build.assemble`, profile cpu.
             ports: where to listen.
-            log_file: the server's log is appended to it; by default a temporary file that goes away with the object,
-                unless a start fails.
+            log_file: the server's log is appended to it; by default a temporary file, which goes away when the server
+                is stopped unless a start has failed.
             exit_timeout_s: how long requests in flight may take to finish once the server is told to stop.
         """
         self._repository = repository
         self._wanted_ports = ports
         self._log_file = log_file
+        self._log_is_temporary = log_file is None
         self._exit_timeout_s = exit_timeout_s
         self._guard: subprocess.Popen[bytes] | None = None
-        self._work_dir: tempfile.TemporaryDirectory[str] | None = None
         self.ports = ports
 
     @property
@@ -108,27 +110,23 @@ class EmbeddedTriton:
                 return
             except ServerFailedError:
                 worth_another = self._crashed_or_lost_a_port()
-                self.stop(keep_log=True)
+                self._stop_processes()
                 if attempt == _STARTS or not worth_another:
+                    self._log_is_temporary = False  # the message has just told where it is
                     raise
-            except BaseException:
-                self.stop()
-                raise
 
-    def stop(self, keep_log: bool = False) -> None:
+    def restart(self) -> None:
+        """Stops the server and starts it again on the same ports, with the same log. Raises what `start` raises."""
+        self._stop_processes()
+        self._wanted_ports = self.ports
+        self.start()
+
+    def stop(self) -> None:
         """Stops the server: requests in flight finish, then every process ends. Does nothing if it is stopped."""
-        if self._guard is not None:
-            if self._guard.stdin:
-                self._guard.stdin.close()  # the guard sees the end of its input
-            try:
-                self._guard.wait(self._exit_timeout_s + 5)
-            except subprocess.TimeoutExpired:
-                self._guard.kill()
-                self._guard.wait()
-            self._guard = None
-        if self._work_dir is not None and not keep_log:
-            self._work_dir.cleanup()
-            self._work_dir = None
+        self._stop_processes()
+        if self._log_is_temporary and self._log_file is not None:
+            self._log_file.unlink(missing_ok=True)
+            self._log_file = None
 
     def is_running(self) -> bool:
         """Whether the process is there. A running server can still fail every request: see `probe`."""
@@ -152,22 +150,38 @@ class EmbeddedTriton:
         self.stop()
 
     def _launch(self) -> None:
-        if self._work_dir is None:
-            self._work_dir = tempfile.TemporaryDirectory(prefix="fer-serve-")
-        work_dir = Path(tempfile.mkdtemp(dir=self._work_dir.name))
-        if self._log_file is None:
-            self._log_file = Path(self._work_dir.name) / "tritonserver.log"
-        triton = embedded_triton.stage(work_dir)
         self.ports = _choose_ports(self._wanted_ports)
+        work_dir = Path(tempfile.mkdtemp(prefix="fer-serve-"))  # the guard removes it
+        try:
+            triton = embedded_triton.stage(work_dir)
+        except BaseException:
+            shutil.rmtree(work_dir)
+            raise
+        if self._log_file is None:
+            descriptor, name = tempfile.mkstemp(prefix="fer-serve-", suffix=".log")
+            os.close(descriptor)
+            self._log_file = Path(name)
         shm_prefix = f"fer_{uuid.uuid4().hex[:12]}_"
         flags = _flags(self._repository, triton.backends, self.ports, shm_prefix, self._exit_timeout_s)
-        guarded = [guard.__file__, shm_prefix, str(self._exit_timeout_s + 1), str(self._log_file)]
+        guarded = [guard.__file__, work_dir, shm_prefix, self._exit_timeout_s + 1, self._log_file.resolve()]
         self._guard = subprocess.Popen(
-            [sys.executable, *guarded, str(triton.binary), *flags],
+            [sys.executable, *map(str, guarded), str(triton.binary), *flags],
             stdin=subprocess.PIPE,
             env=triton.environment,
             start_new_session=True,  # Ctrl-C in a terminal reaches the launcher only, which stops the server in order
         )
+
+    def _stop_processes(self) -> None:
+        if self._guard is None:
+            return
+        if self._guard.stdin:
+            self._guard.stdin.close()  # the guard sees the end of its input
+        try:
+            self._guard.wait(self._exit_timeout_s + 5)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+        self._guard = None
 
     def _wait_until_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -191,7 +205,7 @@ class EmbeddedTriton:
     def _log_summary(self) -> str:
         lines = self._log_text().splitlines()
         errors = [line for line in lines if line.startswith(("E", "error:", "failed"))] or lines
-        return f"Its log, {self.log_file}, ends with:\n" + "\n".join(errors[-8:])
+        return f"The end of its log, {self.log_file}, says:\n" + "\n".join(errors[-8:])
 
 
 def _flags(repository: Path, backends: Path, ports: Ports, shm_prefix: str, exit_timeout_s: int) -> list[str]:
@@ -237,5 +251,3 @@ def _choose_ports(wanted: Ports) -> Ports:
             return int(listener.getsockname()[1])
 
         return Ports(choose("http", wanted.http), choose("grpc", wanted.grpc), choose("metrics", wanted.metrics))
-
-

@@ -5,8 +5,8 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 from pictures import contact_sheet, encode, intersection_over_union
+from PIL import Image
 
 import fer_faces
 from fer_contract import MAX_FACES
@@ -128,6 +128,8 @@ def test_an_unused_corner_of_the_photo_is_not_turned_gray(monkeypatch, astronaut
     """The work for a crop depends on the face's size, not on the photo's."""
     converted = []
     turn_gray = cv2.cvtColor
-    monkeypatch.setattr(fer_faces.cv2, "cvtColor", lambda image, code: converted.append(image.size) or turn_gray(image, code))
+    monkeypatch.setattr(
+        fer_faces.cv2, "cvtColor", lambda image, code: converted.append(image.size) or turn_gray(image, code)
+    )
     find_faces(astronaut, detector, LIMITS)
     assert converted[0] < 512 * 512 * 3 / 4

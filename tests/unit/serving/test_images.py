@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
 from pictures import STORED_AS, encode, encode_png_rows, encode_turned, png_file
+from PIL import Image
 
 from fer_images import ImageLimits, ImageRefusedError, decode_image
 

@@ -20,7 +20,7 @@ import fer_contract as contract
 class TritonPythonModel:
     """Each instance keeps one core busy and classifies the faces of all requests in a batch at once."""
 
-    def initialize(self, args: dict[str, str]) -> None:
+    def initialize(self, _args: dict[str, str]) -> None:
         """Loads model.onnx beside this file."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

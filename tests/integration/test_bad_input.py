@@ -1,0 +1,96 @@
+"""What is not a picture: refused with 400 / INVALID_ARGUMENT naming IMAGE, within 2 s, and only for who sent it."""
+
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from pictures import encode, image_tensor, png_file
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from fer_contract import BOXES, FER_CROPPED_MODEL, FER_MODEL, IMAGE, PROBABILITIES
+
+REFUSED = ("400", "StatusCode.INVALID_ARGUMENT")
+
+
+def photo_as_jpeg(astronaut: bytes) -> bytes:
+    return encode(Image.open(io.BytesIO(astronaut)).convert("RGB"), "JPEG")
+
+
+BAD = {
+    "empty": lambda astronaut: b"",
+    "random": lambda astronaut: np.random.default_rng(0).bytes(10_000),
+    "HTML": lambda astronaut: b"<!doctype html><html><body>404 Not Found</body></html>",
+    "GIF": lambda astronaut: encode(Image.new("P", (100, 100)), "GIF"),
+    **{
+        f"JPEG cut to {kept:.1%}": lambda astronaut, kept=kept: (data := photo_as_jpeg(astronaut))[
+            : int(len(data) * kept)
+        ]
+        for kept in (0.001, 0.01, 0.1, 0.5, 0.9, 0.999)
+    },
+    "PNG cut in half": lambda astronaut: astronaut[: len(astronaut) // 2],
+    "PNG that claims 60000x60000": lambda astronaut: png_file(60_000, 60_000, b""),
+    "PNG that claims more than it has": lambda astronaut: png_file(1000, 1000, b""),
+    "PNG over the pixel limit": lambda astronaut: encode(Image.new("1", (10_000, 5_001))),
+    "over the byte limit": lambda astronaut: astronaut + bytes(20 * 1024 * 1024),
+}
+
+
+@pytest.mark.parametrize("model", [FER_MODEL, FER_CROPPED_MODEL])
+@pytest.mark.parametrize("kind", BAD)
+def test_it_is_refused_and_told_why(infer, astronaut, kind, model):
+    data = BAD[kind](astronaut)
+    started = time.monotonic()
+    with pytest.raises(InferenceServerException) as refusal:
+        infer(data, model)
+    assert time.monotonic() - started < 2
+    assert refusal.value.status() in REFUSED
+    assert "IMAGE: " in refusal.value.message()
+    assert "/" not in refusal.value.message()  # no path of the server
+
+
+def test_every_refusal_says_what_to_do(infer):
+    with pytest.raises(InferenceServerException, match="Accepted are JPEG, PNG, WebP and BMP files"):
+        infer(b"")
+    with pytest.raises(InferenceServerException, match="10000x5001 is over the limit of 50,000,000 pixels"):
+        infer(encode(Image.new("1", (10_000, 5_001))))
+    with pytest.raises(InferenceServerException, match="over the limit of 20,971,520. Send a smaller file"):
+        infer(bytes(21 * 1024 * 1024))
+
+
+@pytest.mark.parametrize("module", [tritonclient.http, tritonclient.grpc], ids=["http", "grpc"])
+def test_wrong_shape_and_type_are_refused(server, module):
+    url = server.http_url if module is tritonclient.http else server.grpc_url
+    two = module.InferInput(IMAGE, [2], "BYTES")
+    two.set_data_from_numpy(np.array([b"a", b"b"], np.object_))
+    number = module.InferInput(IMAGE, [1], "INT32")
+    number.set_data_from_numpy(np.array([1], np.int32))
+    with module.InferenceServerClient(url) as client:
+        for tensor in (two, number):
+            with pytest.raises(InferenceServerException, match=IMAGE) as refusal:
+                client.infer(FER_MODEL, [tensor])
+            assert refusal.value.status() in REFUSED
+
+
+def test_neighbours_in_flight_are_untouched(server, astronaut):
+    """A hundred pictures and a hundred pieces of rubbish at once: each gets what it would get alone."""
+    photo = photo_as_jpeg(astronaut)
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+
+        def ask(data: bytes):
+            try:
+                answer = client.infer(FER_MODEL, [image_tensor(tritonclient.grpc, data)])
+            except InferenceServerException as error:
+                return error.status()
+            return np.concatenate([answer.as_numpy(BOXES), answer.as_numpy(PROBABILITIES)], axis=1)
+
+        alone = ask(photo)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, [photo, photo[: len(photo) // 2]] * 100))
+    assert answers[1::2] == ["StatusCode.INVALID_ARGUMENT"] * 100
+    assert all(np.allclose(answer, alone, atol=1e-5) for answer in answers[0::2])
+    assert server.probe() is None

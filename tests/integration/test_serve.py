@@ -1,0 +1,197 @@
+"""The command fer-serve: what it prints, that it heals the server, and that it leaves nothing behind."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import tritonclient.http
+from pictures import image_tensor
+from tritonclient.utils import InferenceServerException
+
+from fer_build.assemble import RELEASED_ONNX, assemble
+from fer_build.errors import RepositoryError, ServerFailedError
+from fer_build.server import EmbeddedTriton
+from fer_contract import BOXES, CLASSIFIER_MODEL, FER_MODEL
+
+SERVE = [sys.executable, "-m", "fer_build.serve"]
+
+
+class RunningServe:
+    """A `fer-serve` in a process of its own, as a terminal would start it."""
+
+    def __init__(self, repository: Path) -> None:
+        command = [*SERVE, "--repository", str(repository), "--free-ports", "--exit-timeout", "2"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.printed = ""
+        self.read_until("Press Ctrl-C")
+        self.http_url = re.search(r"http://(127.0.0.1:\d+)\n", self.printed)[1]
+
+    def read_until(self, words: str) -> None:
+        while words not in self.printed:
+            line = self.process.stdout.readline()
+            assert line, self.printed
+            self.printed += line
+
+    def stop(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(20)
+
+    def server_processes(self) -> list[psutil.Process]:
+        return [p for p in psutil.Process(self.process.pid).children(recursive=True) if "triton" in p.exe()]
+
+    def stubs(self, model: str) -> list[psutil.Process]:
+        return [p for p in self.server_processes() if any(f"/{model}/" in word for word in p.cmdline())]
+
+
+@contextmanager
+def serving(repository: Path) -> Iterator[RunningServe]:
+    serve = RunningServe(repository)
+    try:
+        yield serve
+    finally:
+        if serve.process.poll() is None:
+            serve.stop(signal.SIGTERM)
+        serve.process.stdout.close()
+
+
+def answers(http_url: str, data: bytes) -> bool:
+    try:
+        with tritonclient.http.InferenceServerClient(http_url) as client:
+            answer = client.infer(FER_MODEL, [image_tensor(tritonclient.http, data)])
+    except (InferenceServerException, OSError):
+        return False
+    return answer.as_numpy(BOXES).shape == (1, 4)
+
+
+def wait_for(condition, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return condition()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_told_to_stop(repository, astronaut, no_leftovers, how):
+    with serving(repository) as serve:
+        assert answers(serve.http_url, astronaut)
+        for line in ("HTTP     http://127.0.0.1:", "gRPC     grpc://127.0.0.1:", "metrics  http://127.0.0.1:"):
+            assert line in serve.printed
+        assert serve.stop(how) == 0
+
+
+def test_nothing_is_left_when_fer_serve_is_killed(repository, no_leftovers):
+    with serving(repository) as serve:
+        processes = serve.server_processes()
+        assert len(processes) > 4
+        serve.stop(signal.SIGKILL)
+        _, alive = psutil.wait_procs(processes, 15)
+        assert not alive
+    assert wait_for(lambda: not any("fer_build/guard.py" in " ".join(p.cmdline()) for p in orphans()), 5)
+
+
+def orphans() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter() if p.ppid() == 1 and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("model", ["fer_preprocess", "fer_classifier", "fer_postprocess"])
+def test_a_killed_stub_is_noticed_and_the_server_restarted(repository, astronaut, no_leftovers, model):
+    with serving(repository) as serve:
+        serve.stubs(model)[0].kill()
+        serve.read_until("ready again")
+        assert re.search(f"restarting the server: .* Stub process '{model}_0_[01]' is not healthy", serve.printed)
+        assert answers(serve.http_url, astronaut)
+
+
+def test_a_killed_server_is_restarted(repository, astronaut, no_leftovers):
+    with serving(repository) as serve:
+        next(p for p in serve.server_processes() if p.name() == "tritonserver").kill()
+        serve.read_until("ready again")
+        assert answers(serve.http_url, astronaut)
+
+
+def test_a_command_finds_the_server_and_its_status_is_passed_on(repository, no_leftovers):
+    script = "import os, sys; print(os.environ['FER_URL']); sys.exit(5)"
+    command = [*SERVE, "--repository", str(repository), "--free-ports", "--", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 5
+    assert re.fullmatch(r"http://127.0.0.1:\d+\n", done.stdout)
+
+
+def test_a_command_that_does_not_exist_is_named(repository):
+    command = [*SERVE, "--repository", str(repository), "--free-ports", "--", "no-such-command"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 127
+    assert "can't run no-such-command: No such file or directory" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
+def test_a_taken_port_is_named(repository, no_leftovers, name):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        others = [f"--{other}-port=0" for other in ("http", "grpc", "metrics") if other != name]
+        command = [*SERVE, "--repository", str(repository), f"--{name}-port={port}", *others]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"port {port} for {name} can't be used on 127.0.0.1 (Address already in use)" in done.stderr
+    assert f"--{name}-port" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_is_no_repository_is_named(tmp_path):
+    with pytest.raises(RepositoryError, match="is not a model repository: make one with"):
+        EmbeddedTriton(tmp_path).start()
+
+
+def test_a_model_that_does_not_load_is_quoted_from_the_log(tmp_path, no_leftovers):
+    broken = tmp_path / "repository"
+    assemble(broken, RELEASED_ONNX)
+    (broken / CLASSIFIER_MODEL / "1" / "model.onnx").write_bytes(b"no longer an ONNX file")
+    with pytest.raises(ServerFailedError, match=r"(?s)did not start.*of its log.*fer_classifier.*Protobuf") as failure:
+        EmbeddedTriton(broken).start()
+    log = Path(re.search(r"its log, (\S+),", str(failure.value))[1])
+    assert "Protobuf" in log.read_text()
+    log.unlink()
+
+
+def test_the_server_listens_on_loopback_only(server):
+    (tritonserver,) = [p for p in psutil.Process().children(recursive=True) if p.name() == "tritonserver"]
+    listening = [c.laddr for c in tritonserver.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert all(address.ip in ("127.0.0.1", "::ffff:127.0.0.1") for address in listening)
+    assert {address.port for address in listening} == {server.ports.http, server.ports.grpc, server.ports.metrics}
+
+
+@pytest.mark.parametrize("path", ["v2/repository/models/fer/unload", "v2/logging", "v2/trace/setting"])
+def test_what_changes_the_server_is_locked(server, path):
+    with tritonclient.http.InferenceServerClient(server.http_url) as client:
+        response = client._post(path, "{}", {}, {})
+    assert response.status_code == 403
+
+
+def test_deeply_nested_json_does_not_kill_the_server(server):
+    with tritonclient.http.InferenceServerClient(server.http_url) as client:
+        client._post(f"v2/models/{FER_MODEL}/infer", "[" * 200_000, {}, {})
+    assert server.probe() is None
+
+
+def test_a_log_can_be_kept(repository, tmp_path):
+    log = tmp_path / "server.log"
+    with EmbeddedTriton(repository, log_file=log, exit_timeout_s=2):
+        assert log.stat().st_size
+    assert "successfully loaded 'fer'" in log.read_text()
+
+
+def test_the_repository_is_not_written_to(repository, server):
+    """A __pycache__ in its root would keep the next server from starting."""
+    assert not (repository / "__pycache__").exists()
