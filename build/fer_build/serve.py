@@ -1,7 +1,7 @@
 """The command `fer-serve`: the model on this machine's loopback, kept alive until Ctrl-C.
 
     fer-serve                                          # 8000 HTTP, 8001 gRPC, 8002 metrics
-    fer-serve --free-ports -- fer-client predict a.jpg # serve while a command runs; it finds the server in FER_URL
+    fer-serve --free-ports -- fer-client predict a.jpg # while a command runs: see FER_URL, FER_GRPC_URL
 
 The server proves itself by a real inference every two seconds, and is restarted when that fails: a Triton whose
 Python stubs have died still reports itself ready.
@@ -93,7 +93,8 @@ def _serve(server: EmbeddedTriton, command: list[str]) -> int:
 
 def _run(command: list[str], server: EmbeddedTriton) -> int:
     try:
-        return subprocess.call(command, env=os.environ | {"FER_URL": f"http://{server.http_url}"})
+        urls = {"FER_URL": f"http://{server.http_url}", "FER_GRPC_URL": f"grpc://{server.grpc_url}"}
+        return subprocess.call(command, env=os.environ | urls)
     except OSError as error:
         _say(f"can't run {command[0]}: {error.strerror}")
         return 127
@@ -129,7 +130,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="S",
         help="seconds that requests in flight get to finish; default: %(default)s",
     )
-    parser.add_argument("command", nargs="*", metavar="COMMAND", help="run this while serving, then stop")
+    parser.add_argument("command", nargs="*", metavar="COMMAND", help="run this while serving, with FER_URL and FER_GRPC_URL set, then stop")
     options = parser.parse_args(arguments)
     wanted = Ports(options.http_port, options.grpc_port, options.metrics_port)
     options.ports = Ports() if options.free_ports else wanted
