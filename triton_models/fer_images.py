@@ -130,7 +130,9 @@ def _read_header(data: bytes, limits: ImageLimits) -> _Header:
     except Image.DecompressionBombError:
         raise ImageRefusedError("too_many_pixels", f"the header claims a size {too_many_pixels}") from None
     except Exception:  # Pillow raises a dozen kinds on hostile headers (OSError, SyntaxError, struct.error, ...).
-        raise ImageRefusedError("not_an_image", f"the bytes are not an image that can be read, or only the start of one. {ACCEPTED}.") from None
+        raise ImageRefusedError(
+            "not_an_image", f"the bytes are not an image that can be read, or only the start of one. {ACCEPTED}."
+        ) from None
     if header.width * header.height > limits.max_pixels:
         raise ImageRefusedError("too_many_pixels", f"{header.width}x{header.height} is {too_many_pixels}")
     return header

@@ -34,7 +34,8 @@ def test_a_missing_wheel_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_a_missing_libpython_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "is_file", lambda path: "libpython" not in path.name and os.path.isfile(path))
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: "libpython" not in path.name and is_file(path))
     with pytest.raises(NotInstalledError, match=r"libpython3\.\d+\.so\.1\.0 is missing.*apt-get install libpython3"):
         embedded_triton.stage(tmp_path)
 

@@ -99,7 +99,7 @@ def test_half_a_file_is_refused(photo, format, kept):
 
 @pytest.mark.parametrize("data", [b"\xff\xd8\xff", bytes(1000), b"<!doctype html><p>404", b"GIF89a" + bytes(100)])
 def test_what_is_no_accepted_image_is_refused(data):
-    with pytest.raises(ImageRefusedError, match="not an image that can be read, or only the start of one. Accepted are JPEG") as refusal:
+    with pytest.raises(ImageRefusedError, match="can be read, or only the start of one. Accepted are JPEG") as refusal:
         decode(data)
     assert refusal.value.reason == "not_an_image"
 
