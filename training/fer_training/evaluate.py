@@ -7,7 +7,6 @@ DIR holds `fer2013.csv`. All images of the usage are measured, PublicTest unless
 averaged weights without calibration, of an ONNX file what it answers.
 """
 
-# ruff: noqa: T201 (printing is what a command does)
 import argparse
 import json
 import sys

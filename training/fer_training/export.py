@@ -6,7 +6,6 @@ DIR holds `fer2013.csv`: the temperature is fitted, the file compared with PyTor
 output folder gets `fer_<recipe>.onnx` and `metrics.json`; neither holds a path of this machine.
 """
 
-# ruff: noqa: T201 (printing is what a command does)
 import argparse
 import hashlib
 import json
@@ -23,7 +22,7 @@ from fer_training.evaluate import evaluate_onnx, format_figures
 from fer_training.fer2013 import PUBLIC_TEST, LabelledFaces, load_evaluation_data
 from fer_training.metrics import Figures, compute_figures
 from fer_training.network import Classifier
-from fer_training.onnx_file import check_parity, hash_weights, write_onnx
+from fer_training.onnx_file import check_parity, write_onnx
 from fer_training.prediction import build_network, predict_logits, softmax
 from fer_training.provenance import describe_hardware, list_versions, utc_now
 from fer_training.speed import SPEED_BATCH, measure_images_per_s
@@ -60,13 +59,13 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
     path = out_dir / f"fer_{checkpoint.recipe.name}.onnx"
     aside = path.with_suffix(".tmp")
     try:
-        write_onnx(network, temperature, _describe_for_onnx(checkpoint, network, temperature, calibrated), aside)
+        write_onnx(network, temperature, _describe_for_onnx(checkpoint, temperature, calibrated), aside)
         difference = check_parity(aside, network, temperature, public_test.images)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     metrics = {
-        "model": {"version": _name_version(checkpoint, network), **_describe_file(path, network)},
+        "model": {"version": checkpoint.recipe.name, **_describe_file(path, network)},
         "evaluation": {"usage": PUBLIC_TEST, **asdict(evaluate_onnx(path, public_test))},
         "calibration": {
             "temperature": temperature,
@@ -87,27 +86,23 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
     return path
 
 
-def _describe_for_onnx(
-    checkpoint: Checkpoint, network: Classifier, temperature: float, figures: Figures
-) -> dict[str, str]:
-    """Metadata for the ONNX file. No time in it, so that the same network gives the same bytes."""
+def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Figures) -> dict[str, str]:
+    """Metadata for the ONNX file. No time in it, so that the same network gives the same bytes.
+
+    The version is the recipe's name; what serves the file adds the beginning of its hash.
+    """
     summary = {"usage": PUBLIC_TEST, "images": figures.images}
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll"):
         summary[name] = round(getattr(figures, name), 4)
     return {
         ONNX_LABELS_KEY: ",".join(LABELS),
-        ONNX_VERSION_KEY: _name_version(checkpoint, network),
+        ONNX_VERSION_KEY: checkpoint.recipe.name,
         "fer.recipe": checkpoint.recipe.name,
         "fer.commit": checkpoint.origin.commit,
         "fer.data_sha256": checkpoint.origin.data_sha256,
         "fer.temperature": f"{temperature:.4f}",
         "fer.metrics": json.dumps(summary),
     }
-
-
-def _name_version(checkpoint: Checkpoint, network: Classifier) -> str:
-    """The recipe and the beginning of the weights' hash: short, and never the same for two networks."""
-    return f"{checkpoint.recipe.name}-{hash_weights(network)[:8]}"
 
 
 def _describe_file(path: Path, network: Classifier) -> dict[str, Any]:

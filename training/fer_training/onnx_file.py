@@ -1,7 +1,6 @@
 """A trained network as an ONNX file: pixels in, calibrated probabilities out, its origin inside. Used by `export`."""
 
 import copy
-import hashlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,11 +101,3 @@ def check_parity(path: Path, network: Classifier, temperature: float, images: np
             "Don't use the file; report the versions of torch and onnxruntime."
         )
     return difference
-
-
-def hash_weights(network: Classifier) -> str:
-    """SHA-256 of the weights in order, which names a trained network whatever file it is in."""
-    digest = hashlib.sha256()
-    for weight in network.state_dict().values():
-        digest.update(weight.numpy().tobytes())
-    return digest.hexdigest()

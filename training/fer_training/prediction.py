@@ -73,6 +73,7 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         raise ModelFileError(f"{path}: is not there. Give --onnx a file made by fer_training.export.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # Its own complaint about a broken file would precede ours.
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except REFUSALS as error:

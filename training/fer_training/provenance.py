@@ -45,7 +45,7 @@ def describe_commit() -> str:
 
 def _git(directory: Path, *arguments: str) -> str:
     try:
-        run = subprocess.run(  # noqa: S603 - a fixed command
+        run = subprocess.run(
             ["git", "-C", str(directory), *arguments],  # noqa: S607 - whichever git the user works with
             capture_output=True,
             text=True,

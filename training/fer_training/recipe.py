@@ -4,6 +4,7 @@ A recipe has no defaults. What is not written in `training/recipes/<name>.toml` 
 says how a published network was made. Read by `train`, kept whole in every checkpoint.
 """
 
+import re
 import sys
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ class Recipe:
     """One training run, completely described but for the data and the machine."""
 
     name: str
-    """The file's name without `.toml`."""
+    """The file's name without `.toml`: letters, digits, `.`, `-` and `_`, as it becomes the network's version."""
     seed: Annotated[int, Between(0, 2**31 - 1)]
     network: NetworkRecipe
     augmentation: AugmentationRecipe
@@ -123,6 +124,8 @@ def recipe_from_table(table: dict[str, Any], origin: str) -> Recipe:
     """
     recipe = _build(Recipe, table, f"{origin}: ")
     network, augmentation = recipe.network, recipe.augmentation
+    if not re.fullmatch(r"[\w.-]+", recipe.name, re.ASCII):
+        raise RecipeError(f"{origin}: a recipe's file name must be letters, digits, '.', '-' and '_'. Rename it.")
     if len(network.widths) != len(network.blocks):
         raise RecipeError(
             f"{origin}: network.blocks must have as many numbers as network.widths ({len(network.widths)}), "

@@ -6,7 +6,6 @@ DIR holds `fer2013.csv`. The output folder gets `checkpoint.pt` and `log.csv`, b
 was interrupted goes on with `--resume`, to the same weights as if it had not been (on the same machine and versions).
 """
 
-# ruff: noqa: T201 (printing is what a command does)
 import argparse
 import csv
 import sys

@@ -58,6 +58,11 @@ def test_a_section_that_is_not_one_is_refused(recipe_table):
         recipe_from_table(recipe_table, "tiny.toml")
 
 
+def test_a_name_that_cannot_be_a_version_is_refused(recipe_table):
+    with pytest.raises(RecipeError, match=r"my recipe.toml: a recipe's file name must be letters, digits"):
+        recipe_from_table({**recipe_table, "name": "my recipe"}, "my recipe.toml")
+
+
 def test_a_missing_file_and_a_file_that_is_not_toml_are_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"none.toml: cannot be read .* Give --recipe a .toml file"):
         load_recipe(tmp_path / "none.toml")

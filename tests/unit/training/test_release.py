@@ -1,0 +1,62 @@
+"""The shipped network: it is what its papers say it is."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+
+import onnx
+
+from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_VERSION_KEY
+from fer_training.evaluate import evaluate_onnx
+from fer_training.fer2013 import load_evaluation_data
+from fer_training.prediction import open_onnx
+from fer_training.recipe import load_recipe
+
+ROOM = Path(__file__).parents[3] / "training"
+METRICS = json.loads((ROOM / "release" / "metrics.json").read_text(encoding="utf-8"))
+MODEL = ROOM / "release" / METRICS["model"]["file"]
+
+
+def test_the_figures_belong_to_the_shipped_file():
+    assert hashlib.sha256(MODEL.read_bytes()).hexdigest() == METRICS["model"]["sha256"]
+    assert MODEL.stat().st_size == METRICS["model"]["size_bytes"] < 10e6
+
+
+def test_the_shipped_file_fits_the_contract_and_names_its_recipe():
+    open_onnx(MODEL)
+    metadata = {entry.key: entry.value for entry in onnx.load(MODEL).metadata_props}
+    assert metadata[ONNX_LABELS_KEY] == ",".join(LABELS)
+    assert metadata[ONNX_VERSION_KEY] == METRICS["model"]["version"]
+    recipe = load_recipe(ROOM / "recipes" / f"{metadata['fer.recipe']}.toml")
+    assert (recipe.seed, recipe.optimisation.epochs) == (METRICS["training"]["seed"], METRICS["training"]["epochs"])
+
+
+def test_the_shipped_network_reaches_what_it_has_to():
+    assert METRICS["evaluation"]["usage"] == "PublicTest"
+    assert METRICS["evaluation"]["images"] == 3589
+    assert METRICS["evaluation"]["accuracy"] >= 0.63
+    assert METRICS["speed"]["images_per_s"] >= 500
+
+
+@pytest.mark.parametrize("document", ["RESULTS.md", "MODEL_CARD.md"])
+def test_the_documents_name_the_shipped_file_and_its_accuracy(document):
+    text = (ROOM / document).read_text(encoding="utf-8")
+    assert f"{METRICS['model']['version']}+{METRICS['model']['sha256'][:8]}" in text
+    assert f"{METRICS['evaluation']['accuracy']:.2%}".replace("%", " %") in text
+
+
+@pytest.mark.skipif("FER2013_DIR" not in os.environ, reason="FER2013_DIR is not set: no fer2013.csv to measure on")
+def test_the_shipped_network_measures_as_published():
+    figures = evaluate_onnx(MODEL, load_evaluation_data(Path(os.environ["FER2013_DIR"]), "PublicTest"))
+    published = METRICS["evaluation"]
+    assert figures.images == published["images"]
+    # Another CPU's rounding may turn a face or two that sit on the edge between two classes.
+    assert figures.accuracy == pytest.approx(published["accuracy"], abs=2.5 / figures.images)
+    assert figures.macro_f1 == pytest.approx(published["macro_f1"], abs=2e-3)
+    assert figures.ece == pytest.approx(published["ece"], abs=2e-3)
+    assert figures.nll == pytest.approx(published["nll"], abs=1e-4)
