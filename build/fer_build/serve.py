@@ -130,7 +130,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="S",
         help="seconds that requests in flight get to finish; default: %(default)s",
     )
-    parser.add_argument("command", nargs="*", metavar="COMMAND", help="run this while serving, with FER_URL and FER_GRPC_URL set, then stop")
+    parser.add_argument(
+        "command",
+        nargs="*",
+        metavar="COMMAND",
+        help="run this while serving, with FER_URL and FER_GRPC_URL set, then stop",
+    )
     options = parser.parse_args(arguments)
     wanted = Ports(options.http_port, options.grpc_port, options.metrics_port)
     options.ports = Ports() if options.free_ports else wanted
