@@ -1,5 +1,6 @@
 """Small data and a small recipe for the training room's tests."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,15 @@ def draw_faces(per_class: int, seed: int) -> LabelledFaces:
     stripes = np.sin((labels[:, None, None] + 1) * np.arange(48)[None, :, None] / 6 + phase)
     images = 128 + 60 * stripes + rng.normal(0, 10, (len(labels), 48, 48))
     return LabelledFaces(images.clip(0, 255).astype(np.uint8), labels, np.arange(len(labels)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Networks as small as these spend most of their time waiting for a second thread, where other work runs too."""
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

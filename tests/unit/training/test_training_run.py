@@ -162,11 +162,11 @@ def test_bfloat16_is_chosen_where_the_cpu_has_it(monkeypatch, precision, capabil
 
 
 def test_bfloat16_trains_too(tmp_path, recipe, data):
-    path = train(recipe, data, tmp_path, device=CPU, precision="bf16")
-    checkpoint = load_checkpoint(path)
+    recipe = dataclasses.replace(recipe, optimisation=dataclasses.replace(recipe.optimisation, epochs=2))
+    checkpoint = load_checkpoint(train(recipe, data, tmp_path, device=CPU, precision="bf16"))
     assert checkpoint.origin.precision == "bfloat16"
     assert all(weight.dtype != torch.bfloat16 for weight in checkpoint.average.values())
-    assert checkpoint.history[-1].public_accuracy > 0.5
+    assert checkpoint.history[1].train_loss < checkpoint.history[0].train_loss
 
 
 def test_a_progress_line_says_what_is_left(tmp_path, recipe, data):
