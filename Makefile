@@ -5,13 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# An existing repository/ is what the server serves; these are what it is made of.
+# What repository/ is made of, so that it is made again when one of them changes.
 MODEL_SOURCES := $(shell find triton_models training/release build/fer_build -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo serve test lint types clean help
+.PHONY: help demo serve test lint types clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
 
 demo: $(VENV)/.serve repository/manifest.json  ## Start the real Triton, send it a photo, show the answer, stop
 	@mkdir -p demo
@@ -38,7 +38,7 @@ repository/manifest.json: $(VENV)/.serve $(MODEL_SOURCES)
 	$(BIN)/python -m fer_build.assemble --out repository
 
 $(VENV)/.serve: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python 3.10 to 3.13 is needed, but $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit("The server needs Python 3.10 to 3.12 (its NumPy 1 has no wheel for later ones), but $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v)'
 	@echo "Installing into $(VENV) (pinned, without torch) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) --editable '.[annotate,serve]'
