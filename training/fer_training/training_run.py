@@ -44,7 +44,7 @@ class TrainingRun:
         self._public_test = data.public_test
         torch.manual_seed(recipe.seed)
         self._network = Classifier(recipe.network).to(device)
-        # A third faster than the default layout on a CPU with AVX-512; the export does not see it.
+        # Faster than the default layout on a CPU with AVX-512; the export does not see it.
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._network)
         self._optimiser = build_optimiser(self._network, recipe.optimisation)
