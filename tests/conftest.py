@@ -1,6 +1,5 @@
 """Fixtures for the whole suite: the real Triton, the released classifier, pictures."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,15 +31,6 @@ def server(repository: Path) -> Iterator[EmbeddedTriton]:
 def astronaut() -> bytes:
     """A PNG of 512x512 px with one smiling face."""
     return (ROOT / "examples" / "astronaut.png").read_bytes()
-
-
-@pytest.fixture(scope="session")
-def fer2013_dir() -> Path:
-    """The folder with fer2013.csv."""
-    folder = os.environ.get("FER2013_DIR")
-    if not folder:
-        pytest.skip("FER2013_DIR is not set: it names the folder with fer2013.csv, which can't be shipped")
-    return Path(folder)
 
 
 @pytest.fixture

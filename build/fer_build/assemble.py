@@ -49,10 +49,13 @@ def assemble(
 
     Raises:
         ContractError: the ONNX file doesn't fit the contract.
-        RepositoryError: the sources are missing, `out` is something else, or profile and plan don't go together.
+        RepositoryError: the sources are missing, `out` is something else, or an argument makes no sense.
+        OSError: `out` can't be written.
     """
     if profile not in PROFILES or (profile == "gpu") != (plan is not None):
         raise RepositoryError("profile gpu needs a plan (--plan FILE), and profile cpu takes none")
+    if cores is not None and cores < 1:
+        raise RepositoryError(f"instances are made for 1 core at least, not {cores}")
     if plan is not None and not plan.is_file():
         raise RepositoryError(f"{plan}: no such TensorRT plan")
     if not (SOURCES / "fer_contract.py").is_file():
@@ -66,13 +69,26 @@ def assemble(
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
         _place_classifier(made / contract.CLASSIFIER_MODEL, classifier, plan)
         _write_version(made, classifier.version)
-        _write_instance_counts(made, cores or usable_cores())
-        manifest = _manifest(made, classifier, profile)
+        instances = _write_instance_counts(made, usable_cores() if cores is None else cores)
+        manifest = _manifest(made, classifier, profile, instances)
         (made / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         if out.exists():
             out.rename(Path(aside) / "replaced")
         made.rename(out)
     return manifest
+
+
+def read_instances(repository: Path) -> int:
+    """The largest number of instances that a model of an assembled repository has.
+
+    Raises:
+        RepositoryError: `repository` is not an assembled one.
+    """
+    try:
+        manifest = json.loads((repository / MANIFEST).read_text())
+        return int(max(manifest["instances"].values()))
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise RepositoryError(f"{repository} is not a model repository: make one with fer_build.assemble") from None
 
 
 def usable_cores() -> int:
@@ -93,19 +109,20 @@ def _write_version(repository: Path, version: str) -> None:
         _substitute(repository / model / "config.pbtxt", r'"unassembled"', f'"{version}"')
 
 
-def _write_instance_counts(repository: Path, cores: int) -> None:
+def _write_instance_counts(repository: Path, cores: int) -> dict[str, int]:
     """One busy instance per core.
 
-    Detection takes nearly all of a request's time, so it gets an instance per core; the classifier works on batches
-    and is given one for every four cores, as is the preprocessing of ready crops.
+    Detection takes most of a request's time, so it gets an instance per core; the classifier works on batches and is
+    given one for every four cores, as is the preprocessing of ready crops.
     """
-    counts = {
-        repository / contract.PREPROCESS_MODEL / "config.pbtxt": cores,
-        repository / contract.PREPROCESS_CROPPED_MODEL / "config.pbtxt": max(1, cores // 4),
-        repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt": max(1, cores // 4),
+    configs = {
+        contract.PREPROCESS_MODEL: ("config.pbtxt", cores),
+        contract.PREPROCESS_CROPPED_MODEL: ("config.pbtxt", max(1, cores // 4)),
+        contract.CLASSIFIER_MODEL: ("configs/cpu.pbtxt", max(1, cores // 4)),
     }
-    for config, count in counts.items():
-        _substitute(config, r"count: \d+", f"count: {count}")
+    for model, (config, count) in configs.items():
+        _substitute(repository / model / config, r"count: \d+", f"count: {count}")
+    return {model: count for model, (_, count) in configs.items()}
 
 
 def _substitute(config: Path, pattern: str, replacement: str) -> None:
@@ -116,11 +133,12 @@ def _substitute(config: Path, pattern: str, replacement: str) -> None:
     config.write_text(text)
 
 
-def _manifest(repository: Path, classifier: ClassifierFile, profile: str) -> dict[str, Any]:
+def _manifest(repository: Path, classifier: ClassifierFile, profile: str, instances: dict[str, int]) -> dict[str, Any]:
     files = sorted(path for path in repository.rglob("*") if path.is_file())
     return {
         "model_version": classifier.version,
         "profile": profile,
+        "instances": instances,
         "labels": list(classifier.labels),
         "onnx_sha256": classifier.sha256,
         "built_with": {
@@ -146,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         manifest = assemble(options.out, options.onnx, options.profile, options.plan, options.cores)
-    except FerBuildError as error:
+    except (FerBuildError, OSError) as error:
         print(f"fer_build.assemble: {error}", file=sys.stderr)
         return 1
     print(f"Assembled {options.out}: model {manifest['model_version']}, profile {manifest['profile']}")

@@ -90,6 +90,5 @@ def _environment(libraries: list[Path]) -> dict[str, str]:
     return environment | {
         "PATH": os.pathsep.join(search_path),
         "LD_LIBRARY_PATH": os.pathsep.join(library_path),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a __pycache__ in the model repository would be a change to it
         "OMP_NUM_THREADS": "1",
     }

@@ -9,7 +9,7 @@ holds the read end of a pipe on its standard input; the launcher holds the other
 closes, for whatever reason, the server is stopped. When the server ends, for whatever reason, its Python stubs are
 killed, and its shared-memory regions and work folder removed: Triton 2.51 does none of it if it is killed itself.
 
-Standard library only, and run as a file: nothing in the user's environment can keep it from starting.
+Standard library only, and run as a file with `python -I -S`, so that the user's environment has no say in it.
 """
 
 import contextlib
@@ -36,20 +36,22 @@ def main() -> NoReturn:
     work_dir, shm_prefix, exit_timeout_s, log_file, *command = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle; it closes the pipe
     signal.signal(signal.SIGTERM, _interrupt)
-    with Path(log_file).open("ab") as log:
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a process group of its own, so that it can be killed as one
-            preexec_fn=_prepare_server,  # this process has one thread
-        )
+    server = None
     try:
+        with Path(log_file).open("ab") as log:
+            server = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a process group of its own, so that it can be killed as one
+                preexec_fn=_prepare_server,  # this process has one thread
+            )
         _wait(server, float(exit_timeout_s))
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
+        if server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
         for region in Path("/dev/shm").glob(f"{shm_prefix}*"):  # noqa: S108  # where POSIX shared memory is
             region.unlink(missing_ok=True)
         shutil.rmtree(work_dir, ignore_errors=True)

@@ -60,8 +60,8 @@ def _check_tensors(
     """There must be one tensor, of this name, type and shape, with a free first dimension."""
     expected = f"one {kind} {name} {type_} (N, {', '.join(map(str, shape))})".replace(",)", ")")
     found = ", ".join(f"{tensor.name} {tensor.type} {tuple(tensor.shape)}" for tensor in tensors)
-    fits = len(tensors) == 1 and (tensors[0].name, tensors[0].type) == (name, type_)
-    if not fits or isinstance(tensors[0].shape[0], int) or tuple(tensors[0].shape[1:]) != shape:
+    fits = len(tensors) == 1 and (tensors[0].name, tensors[0].type, tuple(tensors[0].shape[1:])) == (name, type_, shape)
+    if not fits or isinstance(tensors[0].shape[0], int):
         raise ContractError(f"{path}: expected {expected}, found {found}")
 
 

@@ -14,8 +14,11 @@ from tritonclient.utils import InferenceServerException
 import fer_contract as contract
 
 _IMAGE: Final = struct.pack("<2sIHHI IiiHHIIiiII 4s", b"BM", 58, 0, 0, 54, 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0, bytes(4))
-"""A BMP of one black pixel. Without a face, its dummy row still goes through preprocessing, classifier and
-postprocessing. Source of the layout: BITMAPFILEHEADER and BITMAPINFOHEADER."""
+"""A BMP of one black pixel. Without a face, its dummy row still goes through every model of the ensemble.
+Source of the layout: BITMAPFILEHEADER and BITMAPINFOHEADER."""
+
+_EXPECTED_ROWS: Final = {contract.FER_MODEL: 0, contract.FER_CROPPED_MODEL: 1}
+"""Rows of PROBABILITIES: there is no face in that image, and as a crop it is taken for one."""
 
 _OVERLOADED: Final = ("Exceeds maximum queue size", "timed out in queue", "Request timeout expired")
 
@@ -39,7 +42,7 @@ class Problem:
 
 
 def probe(http_url: str, timeout_s: float) -> Problem | None:
-    """Sends an image through the ensemble `fer`.
+    """Sends an image through each of the ensembles, `fer` and `fer_cropped`, which together use every model.
 
     Args:
         http_url: `host:port` of the server.
@@ -48,6 +51,11 @@ def probe(http_url: str, timeout_s: float) -> Problem | None:
     Returns:
         None if the server works: it answered, or it is too busy and said so. Otherwise the problem.
     """
+    problems = (_probe_model(http_url, timeout_s, model, rows) for model, rows in _EXPECTED_ROWS.items())
+    return next(filter(None, problems), None)
+
+
+def _probe_model(http_url: str, timeout_s: float, model: str, expected_rows: int) -> Problem | None:
     image = tritonclient.http.InferInput(contract.IMAGE, [1], "BYTES")
     image.set_data_from_numpy(np.array([_IMAGE], np.object_))
     try:
@@ -55,12 +63,12 @@ def probe(http_url: str, timeout_s: float) -> Problem | None:
             http_url, connection_timeout=timeout_s, network_timeout=timeout_s
         )
         with client:
-            probabilities = client.infer(contract.FER_MODEL, [image]).as_numpy(contract.PROBABILITIES)
+            probabilities = client.infer(model, [image]).as_numpy(contract.PROBABILITIES)
     except InferenceServerException as error:
         message = str(error)
         return None if any(sign in message for sign in _OVERLOADED) else Problem(f"it answered: {message}")
     except Exception as error:  # gevent, geventhttpclient and sockets each bring their own kinds.
         return Problem(f"it does not answer ({error})", is_silence=True)
-    if probabilities is None or probabilities.shape != (0, len(contract.LABELS)):
-        return Problem("it gave a wrong answer to an image without a face")
+    if probabilities is None or probabilities.shape != (expected_rows, len(contract.LABELS)):
+        return Problem(f"{model} gave a wrong answer to a black pixel")
     return None

@@ -3,8 +3,8 @@
     fer-serve                                          # 8000 HTTP, 8001 gRPC, 8002 metrics
     fer-serve --free-ports -- fer-client predict a.jpg # while a command runs: see FER_URL, FER_GRPC_URL
 
-The server proves itself by a real inference every two seconds, and is restarted when that fails: a Triton whose
-Python stubs have died still reports itself ready.
+Without a command, the server proves itself by real inferences every two seconds, and is restarted when they fail: a
+Triton whose Python stubs have died still reports itself ready.
 """
 
 import argparse
@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from fer_build.assemble import RELEASED_ONNX, assemble, usable_cores
+from fer_build.assemble import RELEASED_ONNX, assemble
 from fer_build.errors import FerBuildError
 from fer_build.probe import Problem
 from fer_build.server import EmbeddedTriton, Ports
 
 _PROBE_EVERY_S: Final = 2.0
-_PROBE_TIMEOUT_S: Final = 5.0
+_PROBE_TIMEOUT_S: Final = 12.0
+"""Longer than the 10 s that fer_preprocess lets a request wait: a busy server answers by then that it is busy."""
 _SILENT_PROBES: Final = 3
 """A wrong answer means a broken server. No answer may only mean a busy machine, so that takes more than one."""
 
@@ -73,7 +74,7 @@ def supervise(server: EmbeddedTriton) -> NoReturn:
 
 def _probe_each_instance(server: EmbeddedTriton) -> Problem | None:
     """Triton takes instances in turn, so a dead one of several is met only by as many probes in a row."""
-    probes = (server.probe(_PROBE_TIMEOUT_S) for _ in range(usable_cores()))
+    probes = (server.probe(_PROBE_TIMEOUT_S) for _ in range(server.instances))
     return next(filter(None, probes), None)
 
 
@@ -93,11 +94,13 @@ def _serve(server: EmbeddedTriton, command: list[str]) -> int:
 
 def _run(command: list[str], server: EmbeddedTriton) -> int:
     try:
+        # Not supervised: a command wants to see what happens, not a server that comes back.
         urls = {"FER_URL": f"http://{server.http_url}", "FER_GRPC_URL": f"grpc://{server.grpc_url}"}
-        return subprocess.call(command, env=os.environ | urls)
+        code = subprocess.call(command, env=os.environ | urls)
     except OSError as error:
         _say(f"can't run {command[0]}: {error.strerror}")
         return 127
+    return code if code >= 0 else 128 - code  # as a shell reports a signal
 
 
 def _say(message: str) -> None:
@@ -106,6 +109,13 @@ def _say(message: str) -> None:
 
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not 0..65535")
+    return port
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -120,7 +130,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="serve this classifier; default: the released"
     )
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
-        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT", help="default: %(default)s")
+        parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="PORT", help="default: %(default)s")
     parser.add_argument("--free-ports", action="store_true", help="choose three free ports instead")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the server's log to this file")
     parser.add_argument(

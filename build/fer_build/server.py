@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final
 
 from fer_build import embedded_triton, guard
+from fer_build.assemble import read_instances
 from fer_build.errors import PortTakenError, RepositoryError, ServerFailedError
 from fer_build.probe import Problem, probe
 
@@ -65,9 +66,12 @@ class EmbeddedTriton:
         self._wanted_ports = ports
         self._log_file = log_file
         self._log_is_temporary = log_file is None
+        self._log_start = 0
         self._exit_timeout_s = exit_timeout_s
         self._guard: subprocess.Popen[bytes] | None = None
         self.ports = ports
+        self.instances = 1
+        """The largest number of instances that a model has, once started."""
 
     @property
     def http_url(self) -> str:
@@ -97,12 +101,13 @@ class EmbeddedTriton:
         Raises:
             NotInstalledError: the embedded Triton or libpython is missing.
             PortTakenError: a wanted port is in use.
-            RepositoryError: the repository is not an assembled one.
-            ServerFailedError: the server ended, or did not answer within `timeout_s`. The message has the end of its
-                log and the log's place.
+            RepositoryError: the repository is not an assembled one, or the log can't be written.
+            ServerFailedError: the server ended, or did not answer within `timeout_s`: the message has the end of its
+                log and the log's place. Or it is started already.
         """
-        if not (self._repository / "fer_contract.py").is_file():
-            raise RepositoryError(f"{self._repository} is not a model repository: make one with fer_build.assemble")
+        if self._guard is not None:
+            raise ServerFailedError("the server is started already: stop it first, or restart it")
+        self.instances = read_instances(self._repository)
         for attempt in range(1, _STARTS + 1):
             self._launch()
             try:
@@ -114,6 +119,9 @@ class EmbeddedTriton:
                 if attempt == _STARTS or not worth_another:
                     self._log_is_temporary = False  # the message has just told where it is
                     raise
+            except BaseException:  # Ctrl-C, say
+                self._stop_processes()
+                raise
 
     def restart(self) -> None:
         """Stops the server and starts it again on the same ports, with the same log. Raises what `start` raises."""
@@ -133,7 +141,7 @@ class EmbeddedTriton:
         return self._guard is not None and self._guard.poll() is None
 
     def probe(self, timeout_s: float = 5) -> Problem | None:
-        """Sends an image through the whole ensemble. Returns None if the answer is right, else the problem."""
+        """Sends an image through each ensemble. Returns None if the answers are right, else the problem."""
         if not self.is_running():
             return Problem("the server's process has ended")
         return probe(self.http_url, timeout_s)
@@ -151,25 +159,34 @@ class EmbeddedTriton:
 
     def _launch(self) -> None:
         self.ports = _choose_ports(self._wanted_ports)
+        self._open_log()
         work_dir = Path(tempfile.mkdtemp(prefix="fer-serve-"))  # the guard removes it
         try:
             triton = embedded_triton.stage(work_dir)
         except BaseException:
             shutil.rmtree(work_dir)
             raise
-        if self._log_file is None:
-            descriptor, name = tempfile.mkstemp(prefix="fer-serve-", suffix=".log")
-            os.close(descriptor)
-            self._log_file = Path(name)
         shm_prefix = f"fer_{uuid.uuid4().hex[:12]}_"
         flags = _flags(self._repository, triton.backends, self.ports, shm_prefix, self._exit_timeout_s)
-        guarded = [guard.__file__, work_dir, shm_prefix, self._exit_timeout_s + 1, self._log_file.resolve()]
+        guarded = ["-I", "-S", guard.__file__, work_dir, shm_prefix, self._exit_timeout_s + 1, self.log_file.resolve()]
         self._guard = subprocess.Popen(
             [sys.executable, *map(str, guarded), str(triton.binary), *flags],
             stdin=subprocess.PIPE,
             env=triton.environment,
             start_new_session=True,  # Ctrl-C in a terminal reaches the launcher only, which stops the server in order
         )
+
+    def _open_log(self) -> None:
+        """Makes sure that the log can be written, and notes where in it this start begins."""
+        if self._log_file is None:
+            descriptor, name = tempfile.mkstemp(prefix="fer-serve-", suffix=".log")
+            os.close(descriptor)
+            self._log_file = Path(name)
+        try:
+            with self._log_file.open("ab") as log:
+                self._log_start = log.tell()
+        except OSError as error:
+            raise RepositoryError(f"the log can't be written to {self._log_file}: {error.strerror}") from None
 
     def _stop_processes(self) -> None:
         if self._guard is None:
@@ -200,7 +217,10 @@ class EmbeddedTriton:
         return code is not None and (code > 128 or "Address already in use" in self._log_text())
 
     def _log_text(self) -> str:
-        return self.log_file.read_text(errors="replace") if self.log_file.is_file() else ""
+        """What was logged since the last start."""
+        with self.log_file.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
 
     def _log_summary(self) -> str:
         lines = self._log_text().splitlines()
@@ -234,8 +254,11 @@ def _choose_ports(wanted: Ports) -> Ports:
     """`wanted` with every 0 replaced by a port that is free now.
 
     Raises:
-        PortTakenError: a port is in use.
+        PortTakenError: a port is in use, or wanted twice.
     """
+    fixed = [port for port in (wanted.http, wanted.grpc, wanted.metrics) if port]
+    if len(set(fixed)) < len(fixed):
+        raise PortTakenError(f"http, grpc and metrics need different ports, not {', '.join(map(str, fixed))}")
     with contextlib.ExitStack() as held:  # held together, so that no two are the same
 
         def choose(name: str, port: int) -> int:

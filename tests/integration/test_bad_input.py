@@ -35,6 +35,9 @@ BAD = {
     "PNG cut in half": lambda astronaut: astronaut[: len(astronaut) // 2],
     "PNG that claims 60000x60000": lambda astronaut: png_file(60_000, 60_000, b""),
     "PNG that claims more than it has": lambda astronaut: png_file(1000, 1000, b""),
+    "large PNG cut in half": lambda astronaut: (data := encode(Image.new("RGB", (8000, 6000), "teal")))[
+        : len(data) // 2
+    ],
     "PNG over the pixel limit": lambda astronaut: encode(Image.new("1", (10_000, 5_001))),
     "over the byte limit": lambda astronaut: astronaut + bytes(20 * 1024 * 1024),
 }

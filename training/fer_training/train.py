@@ -61,7 +61,7 @@ def train(
     run = TrainingRun(recipe, data, device, autocast_type)
     origin = _describe_origin(recipe, data, device, autocast_type)
     if resume:
-        checkpoint = _load_own_checkpoint(path, recipe, origin.data_sha256)
+        checkpoint = _load_own_checkpoint(path, recipe, origin)
         origin = checkpoint.origin
         run.restore(checkpoint)
     elif path.exists():
@@ -93,13 +93,15 @@ def _describe_origin(recipe: Recipe, data: TrainingData, device: torch.device, a
     )
 
 
-def _load_own_checkpoint(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
-    """Loads the checkpoint to go on from, and refuses one of another recipe or of other data."""
+def _load_own_checkpoint(path: Path, recipe: Recipe, now: Origin) -> Checkpoint:
+    """Loads the checkpoint to go on from, and refuses one of another recipe, other data or another precision."""
     checkpoint = load_checkpoint(path)
     if checkpoint.recipe != recipe:
         raise CheckpointError(f"{path} is of another recipe than --recipe names. Give its own, or another --out.")
-    if checkpoint.origin.data_sha256 != data_sha256:
+    if checkpoint.origin.data_sha256 != now.data_sha256:
         raise CheckpointError(f"{path} is of other images than --fer2013 holds. Give its own, or another --out.")
+    if checkpoint.origin.precision != now.precision:
+        raise CheckpointError(f"{path} was trained in {checkpoint.origin.precision}, not {now.precision}.")
     return checkpoint
 
 

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 import fer_contract as contract
-from fer_build.assemble import RELEASED_ONNX, SOURCES, assemble, main
+from fer_build.assemble import RELEASED_ONNX, SOURCES, assemble, main, read_instances
 from fer_build.errors import ContractError, RepositoryError
 
 
@@ -111,6 +111,26 @@ def test_profile_and_plan_belong_together(tmp_path, profile, plan):
 def test_a_missing_plan_is_named(tmp_path):
     with pytest.raises(RepositoryError, match=r"missing\.plan: no such TensorRT plan"):
         assemble(tmp_path / "repository", profile="gpu", plan=tmp_path / "missing.plan")
+
+
+def test_less_than_one_core_is_refused(tmp_path):
+    with pytest.raises(RepositoryError, match="1 core at least, not 0"):
+        assemble(tmp_path / "repository", cores=0)
+
+
+def test_the_manifest_tells_the_instances(tmp_path):
+    assert assemble(tmp_path / "repository", cores=6)["instances"] == {
+        "fer_preprocess": 6,
+        "fer_preprocess_cropped": 1,
+        "fer_classifier": 1,
+    }
+    assert read_instances(tmp_path / "repository") == 6
+
+
+def test_the_command_fails_in_one_line_where_it_can_not_write(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["--out", str(tmp_path / "file" / "repository")]) == 1
+    assert capsys.readouterr().err.startswith("fer_build.assemble: [Errno ")
 
 
 def test_the_command_says_what_it_made(tmp_path, capsys):

@@ -71,6 +71,12 @@ def test_of_40_faces_the_32_largest_are_kept(astronaut, detector):
     assert (np.diff(areas) <= 0).all()
 
 
+@pytest.mark.parametrize("arguments", [{"side_px": 0}, {"min_score": 1.5}])
+def test_a_detector_without_sense_is_refused(arguments):
+    with pytest.raises(ValueError, match="side_px must be at least 32 and min_score 0..1"):
+        LibFaceDetection(**arguments)
+
+
 def test_boxes_stay_inside_the_image():
     faces = find_faces(encode(Image.new("RGB", (100, 80))), FixedDetector([[-10, -5, 130, 90]]), LIMITS)
     assert faces.boxes.tolist() == [[0, 0, 100, 80]]

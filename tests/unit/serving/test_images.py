@@ -97,6 +97,41 @@ def test_half_a_file_is_refused(photo, format, kept):
         decode(data[: int(len(data) * kept)])
 
 
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_half_a_jpeg_is_refused_even_with_an_end(photo, kept, progressive):
+    data = encode(photo, "JPEG", progressive=progressive)
+    with pytest.raises(ImageRefusedError, match="320x240 px is truncated or corrupt"):
+        decode(data[: int(len(data) * kept)] + b"\xff\xd9")
+
+
+def test_a_jpeg_with_stray_bytes_between_markers_is_decoded(photo):
+    """libjpeg warns about them; the picture is whole."""
+    data = encode(photo, "JPEG")
+    tables = data.index(b"\xff\xc0")
+    assert decode(data[:tables] + bytes(4) + data[tables:]).shape == (240, 320, 3)
+
+
+def test_a_jpeg_with_a_second_image_behind_it_is_a_jpeg(photo):
+    data = encode(photo.resize((2400, 1800)), "MPO", save_all=True, append_images=[photo])
+    image = decode_image(data, LIMITS, 1280)
+    assert (image.width_px, image.height_px) == (2400, 1800)
+    assert image.pixels.shape[1] < 2400
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(photo):
+    data = encode(photo.convert("L").resize((2000, 2000)), "JPEG", progressive=True)
+    last_scan = data[data.rindex(b"\xff\xda") : -2]
+    decode(data)
+    with pytest.raises(ImageRefusedError, match="px has 5,00. scans. Save it as a baseline JPEG") as refusal:
+        decode(data[:-2] + last_scan[:14] * 5000 + b"\xff\xd9")
+    assert refusal.value.reason == "too_many_scans"
+
+
+def test_a_side_longer_than_opencv_takes_is_decoded():
+    assert decode(encode(Image.new("L", (1_100_000, 1)), "BMP")).shape == (1, 1_100_000, 3)
+
+
 @pytest.mark.parametrize("data", [b"\xff\xd8\xff", bytes(1000), b"<!doctype html><p>404", b"GIF89a" + bytes(100)])
 def test_what_is_no_accepted_image_is_refused(data):
     with pytest.raises(ImageRefusedError, match="can be read, or only the start of one. Accepted are JPEG") as refusal:

@@ -13,8 +13,8 @@ import onnxruntime
 sys.dont_write_bytecode = True  # Triton takes a __pycache__ in the repository's root for a model
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # that root, for fer_*.py
 
-import fer_adapter
 import fer_contract as contract
+import fer_tensors
 
 
 class TritonPythonModel:
@@ -34,7 +34,7 @@ class TritonPythonModel:
 
         Each request brings FACES uint8 (n, 1, 48, 48), and gets PROBABILITIES float32 (n, 7).
         """
-        faces = [fer_adapter.array_of(request, contract.FACES) for request in requests]
+        faces = [fer_tensors.array_of(request, contract.FACES) for request in requests]
         (probabilities,) = self._session.run([contract.PROBABILITIES], {contract.FACES: np.concatenate(faces)})
         ends = np.cumsum([len(batch) for batch in faces])[:-1]
-        return [fer_adapter.response({contract.PROBABILITIES: rows}) for rows in np.split(probabilities, ends)]
+        return [fer_tensors.response({contract.PROBABILITIES: rows}) for rows in np.split(probabilities, ends)]

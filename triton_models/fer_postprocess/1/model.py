@@ -7,8 +7,8 @@ from typing import Any
 sys.dont_write_bytecode = True  # Triton takes a __pycache__ in the repository's root for a model
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # that root, for fer_*.py
 
-import fer_adapter
 import fer_contract as contract
+import fer_tensors
 
 
 class TritonPythonModel:
@@ -19,6 +19,6 @@ class TritonPythonModel:
         return [self._trimmed(request) for request in requests]
 
     def _trimmed(self, request: Any) -> Any:
-        rows = fer_adapter.array_of(request, contract.CLASSIFIED)
-        (count,) = fer_adapter.array_of(request, contract.FACE_COUNT)
-        return fer_adapter.response({contract.PROBABILITIES: rows[:count]})
+        rows = fer_tensors.array_of(request, contract.CLASSIFIED)
+        (count,) = fer_tensors.array_of(request, contract.FACE_COUNT)
+        return fer_tensors.response({contract.PROBABILITIES: rows[:count]})

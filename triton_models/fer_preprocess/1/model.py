@@ -27,7 +27,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the settings in config.pbtxt, loads the detector and runs it once, so that no request pays for it."""
         settings = fer_adapter.Settings(args)
-        fer_adapter.start_worker()
+        fer_adapter.use_one_thread()
         self._limits = settings.image_limits()
         self._detector = LibFaceDetection(
             settings.read("detector_side_px", int), settings.read("detector_min_score", float)

@@ -20,7 +20,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the settings in config.pbtxt."""
-        fer_adapter.start_worker()
+        fer_adapter.use_one_thread()
         self._limits = fer_adapter.Settings(args).image_limits()
 
     def execute(self, requests: list[Any]) -> list[Any]:
