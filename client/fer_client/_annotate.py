@@ -48,7 +48,8 @@ def annotate(content: bytes, prediction: Prediction, output: Path) -> None:
         output: File to write; its extension chooses the format. `check_output` has accepted it.
 
     Raises:
-        AnnotationError: Pillow cannot read the image, or the file cannot be written.
+        AnnotationError: Pillow cannot read the image, or reads another size than the server did, or the file cannot
+            be written.
     """
     from fer_client._drawing import draw, open_upright  # Not at the top: Pillow is an extra.
 
@@ -56,6 +57,12 @@ def annotate(content: bytes, prediction: Prediction, output: Path) -> None:
         photo = open_upright(content)
     except ValueError as error:
         raise AnnotationError(f"cannot draw on the image: {error}") from error
+    if photo.size != prediction.image_size:
+        there, here = (f"{width} x {height} px" for width, height in (prediction.image_size, photo.size))
+        raise AnnotationError(
+            f"cannot draw on the image: it is {there} to the server and {here} to Pillow, so boxes would be misplaced; "
+            "save it anew without an orientation"
+        )
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         draw(photo, prediction.faces).save(partial, format=FORMATS[output.suffix.lower()])

@@ -63,7 +63,7 @@ class FerClient:
 
     @property
     def model_version(self) -> str:
-        """Version of the served network. Raises as `predict`, but for the image."""
+        """Version of the network served when this client first asked. Raises as `predict`, but for the image."""
         return self._served_model().version
 
     def predict(self, image: str | os.PathLike[str] | bytes) -> Prediction:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, cast
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from fer_client._results import Box, Face
 
@@ -42,9 +43,21 @@ _TEXT: Final = "#f4f4f6"
 _FAINT_TEXT: Final = "#a8a8b3"
 _DARK: Final = "#101014"
 
+_EXIF_ORIENTATION: Final = 0x0112
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of each EXIF orientation upright. Source: Exif 2.32, tag 274."""
+
 
 def open_upright(content: bytes) -> Image.Image:
-    """Decode an image file to RGB with its EXIF orientation applied.
+    """Decode an image file to RGB with its EXIF orientation applied, and no other, as the server does.
 
     Args:
         content: An encoded image file.
@@ -53,12 +66,34 @@ def open_upright(content: bytes) -> Image.Image:
         ValueError: Pillow cannot read it.
     """
     try:
-        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        if upright.mode.startswith("I"):  # 16 bits: convert() would clip at 255 instead of scaling.
-            upright = upright.point(lambda value: value * (1 / 256)).convert("L")
-        return upright.convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of damaged metadata; the picture is good all the same.
+            return _decode_upright(content)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"Pillow says: {error}") from error
+
+
+def _decode_upright(content: bytes) -> Image.Image:
+    """As `open_upright`. Raises what Pillow raises."""
+    stored = Image.open(io.BytesIO(content))
+    turn = _UPRIGHT.get(_orientation(stored))  # Before the pixels are read: the server goes by what precedes them.
+    upright = stored if turn is None else stored.transpose(turn)
+    if upright.mode.startswith("I"):  # 16 bits: convert() would clip at 255 instead of scaling.
+        upright = upright.point(lambda value: value * (1 / 256)).convert("L")
+    return upright.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of an opened file; 1, upright, where there is none or it cannot be read.
+
+    ImageOps.exif_transpose would go by XMP too (Pillow 12.3), which the server leaves alone.
+    """
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return int(exif.get(_EXIF_ORIENTATION, 1))
+    except Exception:  # A damaged EXIF block makes Pillow raise many kinds; the picture is still good.
+        return 1
 
 
 def draw(photo: Image.Image, faces: Sequence[Face]) -> Image.Image:

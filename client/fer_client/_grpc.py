@@ -47,7 +47,7 @@ class GrpcTransport(Transport):
     def model_config(self, model: str) -> Mapping[str, Any]:
         """See Transport."""
         answer: Mapping[str, Any] = self._call(self._client.get_model_config, model, as_json=True)
-        config: Mapping[str, Any] = answer["config"]
+        config: Mapping[str, Any] = answer.get("config", {})
         return config
 
     def is_ready(self, model: str) -> bool:

@@ -47,7 +47,8 @@ _ERRORS: Final[Mapping[int, type[FerClientError]]] = {
 class _Answer:
     status: int
     body: bytes
-    header_length: int | None
+    header_length: str | None
+    """As the server wrote it: what answers may be anything."""
 
     @property
     def error_message(self) -> str:
@@ -75,7 +76,9 @@ class HttpTransport(Transport):
         client = tritonclient.http.InferenceServerClient
         body, header_length = client.generate_request_body(inputs, outputs=outputs)
         answer = self._ask("POST", f"/v2/models/{model}/infer", body, {_HEADER_LENGTH: str(header_length)})
-        return client.parse_response_body(answer.body, header_length=answer.header_length)
+        with self._reading():
+            json_length = None if answer.header_length is None else int(answer.header_length)
+            return client.parse_response_body(answer.body, header_length=json_length)
 
     def model_config(self, model: str) -> Mapping[str, Any]:
         """See Transport."""
@@ -114,8 +117,7 @@ class HttpTransport(Transport):
             with self._connection() as connection:
                 connection.request(method, path, body, dict(headers or {}))
                 response = connection.getresponse()
-                header_length = response.getheader(_HEADER_LENGTH)
-                return _Answer(response.status, response.read(), None if header_length is None else int(header_length))
+                return _Answer(response.status, response.read(), response.getheader(_HEADER_LENGTH))
         except TimeoutError as error:
             raise RequestTimeoutError(url, f"{self.timeout_s:g} s") from error
         except (OSError, http.client.IncompleteRead, UnicodeError) as error:  # UnicodeError: a host such as `a..b`.
@@ -126,9 +128,7 @@ class HttpTransport(Transport):
     @contextmanager
     def _connection(self) -> Iterator[http.client.HTTPConnection]:
         """A connection for one exchange, kept open for the next one unless something goes wrong."""
-        connection = self._take_idle() or http.client.HTTPConnection(
-            self.endpoint.host, self.endpoint.port, timeout=self.timeout_s
-        )
+        connection = self._take_idle() or self._connect()
         try:
             yield connection
         except BaseException:
@@ -137,6 +137,21 @@ class HttpTransport(Transport):
         self._idle.append(connection)
         if self._closed:
             self.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        """A new connection, opened before anything is asked: only then is a timeout known to be no server's slowness.
+
+        Raises:
+            ServerUnreachableError: Nothing takes the connection in time.
+            OSError: It is refused, or the host is unknown.
+        """
+        connection = http.client.HTTPConnection(self.endpoint.host, self.endpoint.port, timeout=self.timeout_s)
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            reason = f"no connection within {self.timeout_s:g} s"
+            raise ServerUnreachableError(self.endpoint.url, reason) from error
+        return connection
 
     def _take_idle(self) -> http.client.HTTPConnection | None:
         """An idle connection that the server has not closed meanwhile, or None."""

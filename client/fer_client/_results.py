@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels of the upright image. It may reach beyond the image's border."""
+    """A rectangle in pixels of the upright image. It lies within the image."""
 
     x_min: float
     y_min: float
@@ -107,7 +107,8 @@ class Prediction:
     Attributes:
         image_size: Size of the upright image, which boxes and landmarks refer to.
         faces: Largest first; empty when there is no face.
-        model_version: Version of the network that answered.
+        model_version: Version of the network served when this client first asked. It asks once: make a new client
+            after the server has been given another network.
     """
 
     image_size: ImageSize

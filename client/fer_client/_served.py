@@ -53,9 +53,13 @@ class ServedModel:
             ContractError: The parameters are not the expected ones, or else inputs or outputs, whose expected shapes
                 depend on the parameters. The message lists each difference.
         """
-        labels = tuple(label.strip() for label in _parameter(config, fer_contract.LABELS_PARAMETER).split(","))
-        served = cls(labels, _parameter(config, fer_contract.MODEL_VERSION_PARAMETER))
-        if differences := served._parameter_differences() or served._tensor_differences(config):
+        try:
+            labels = tuple(label.strip() for label in _parameter(config, fer_contract.LABELS_PARAMETER).split(","))
+            served = cls(labels, _parameter(config, fer_contract.MODEL_VERSION_PARAMETER))
+            differences = served._parameter_differences() or served._tensor_differences(config)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # JSON, and no model configuration.
+            raise ContractError(url, f"its model configuration cannot be read ({error!r})") from error
+        if differences:
             raise ContractError(url, f"model {fer_contract.FER_MODEL!r} differs: {'; '.join(differences)}")
         return served
 

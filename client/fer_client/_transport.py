@@ -5,13 +5,16 @@ Everything that goes wrong on the way comes out as one of `fer_client`'s errors.
 
 from __future__ import annotations
 
+import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import fer_contract
 from fer_client._endpoint import Endpoint
+from fer_client._errors import ContractError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +52,7 @@ class Transport(ABC):
             RequestTimeoutError: It takes longer than `timeout_s`.
             ServerOverloadedError: The server has no room for the request now.
             ImageRefusedError: The server does not accept the image.
-            ContractError: There is no such model at the server, or no Triton.
+            ContractError: There is no such model at the server, or no Triton, or its answer makes no sense.
             ServerError: The server failed.
         """
         import numpy as np  # Not at the top, so that `import fer_client` stays light.
@@ -58,7 +61,27 @@ class Transport(ABC):
         tensor.set_data_from_numpy(np.array([image], dtype=np.object_))
         wanted = [self._triton.InferRequestedOutput(name) for name in outputs]
         result = self._infer(model, [tensor], wanted)
-        return {name: result.as_numpy(name) for name in outputs}
+        with self._reading():
+            return {name: result.as_numpy(name) for name in outputs}
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Where an answer is read: tritonclient trusts it, and fails in many ways where it should not have."""
+        from tritonclient.utils import InferenceServerException  # Not at the top: it imports NumPy.
+
+        try:
+            yield
+        except (
+            ArithmeticError,
+            AttributeError,
+            InferenceServerException,
+            LookupError,
+            TypeError,
+            ValueError,
+            struct.error,
+        ) as error:
+            reason = f"its answer cannot be read ({type(error).__name__}: {error})"
+            raise ContractError(self.endpoint.url, reason) from error
 
     @abstractmethod
     def _infer(self, model: str, inputs: list[Any], outputs: list[Any]) -> Any:

@@ -1,6 +1,5 @@
 """fer-client predict photo.jpg: the command line over `FerClient`."""
 
-# ruff: noqa: T201 (printing is what a command does)
 from __future__ import annotations
 
 import argparse
@@ -103,10 +102,11 @@ def _predict(options: argparse.Namespace) -> None:
         document = {"image": options.image, "request_ms": round(request_ms, 1), **prediction.to_dict()}
         print(json.dumps(document, indent=2))
     else:
-        name = os.fsencode(options.image).decode(errors="replace")  # A name need not be text; the output must be.
-        print(format_prediction(name, prediction, client.url, request_ms))
+        print(format_prediction(_printable(options.image), prediction, client.url, request_ms))
     if options.annotate:
         annotate(content, prediction, options.annotate)
+        if not options.json:  # One JSON document stays one.
+            print(f"annotated picture: {_printable(options.annotate)}")
 
 
 def _health(options: argparse.Namespace) -> None:
@@ -126,6 +126,11 @@ def _read(image: str) -> bytes:
         return Path(image).read_bytes()
     except OSError as error:
         raise _CommandError(f"cannot read {image}: {error.strerror}", EXIT_USAGE) from error
+
+
+def _printable(path: str | Path) -> str:
+    """A file's name for people: it need not be text, the output must be."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _connect(options: argparse.Namespace) -> FerClient:

@@ -1,29 +1,40 @@
 """`fer-client` as users run it, against the real Triton."""
 
+import io
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pictures import encode, png_file
 from PIL import Image
 
 import fer_contract
+from fer_client.cli import main
 
 PHOTO = Path(__file__).parents[2] / "examples" / "astronaut.png"
 
 
+def run_command(*arguments):
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "fer_client", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
 @pytest.fixture(params=["http", "grpc"])
-def fer_client(request, server):
+def url(request, server):
+    """The server's URL, over each protocol in turn."""
+    return {"http": f"http://{server.http_url}", "grpc": f"grpc://{server.grpc_url}"}[request.param]
+
+
+@pytest.fixture
+def fer_client(url):
     """Run the command in a process of its own, over each protocol in turn."""
-    address = {"http": server.http_url, "grpc": server.grpc_url}[request.param]
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "fer_client", *map(str, arguments), "--url", f"{request.param}://{address}"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-    return run
+    return lambda *arguments: run_command(*arguments, "--url", url)
 
 
 def test_predict_prints_the_face(fer_client):
@@ -61,6 +72,7 @@ def test_predict_draws_the_face_on_its_picture(fer_client, tmp_path):
         assert drawn.size > photo.size
         assert drawn.crop((0, 300, 512, 512)).tobytes() == photo.convert("RGB").crop((0, 300, 512, 512)).tobytes()
         assert drawn.crop((150, 40, 300, 200)).tobytes() != photo.convert("RGB").crop((150, 40, 300, 200)).tobytes()
+    assert done.stdout.endswith(f"\nannotated picture: {output}\n")
 
 
 def test_a_refused_image_is_4_and_one_line(fer_client, tmp_path):
@@ -69,6 +81,50 @@ def test_a_refused_image_is_4_and_one_line(fer_client, tmp_path):
     done = fer_client("predict", page)
     assert (done.returncode, done.stdout) == (4, "")
     assert re.fullmatch(rf"fer-client: {page}: \S+ refused the image: .*IMAGE.*\n", done.stderr)
+
+
+def jpeg(astronaut):
+    return encode(Image.open(io.BytesIO(astronaut)).convert("RGB"), "JPEG")
+
+
+BAD_FILES = {
+    "empty": lambda astronaut: b"",
+    "random bytes": lambda astronaut: np.random.default_rng(0).bytes(10_000),
+    "HTML": lambda astronaut: b"<!doctype html><html><body>404 Not Found</body></html>",
+    "GIF": lambda astronaut: encode(Image.new("P", (100, 100)), "GIF"),
+    "JPEG cut to 20 bytes": lambda astronaut: jpeg(astronaut)[:20],
+    "JPEG cut to 10 %": lambda astronaut: jpeg(astronaut)[: len(jpeg(astronaut)) // 10],
+    "JPEG cut to 50 %": lambda astronaut: jpeg(astronaut)[: len(jpeg(astronaut)) // 2],
+    "JPEG without its last 100 bytes": lambda astronaut: jpeg(astronaut)[:-100],
+    "PNG that claims 60000 x 60000 px": lambda astronaut: png_file(60_000, 60_000, b""),
+    "over 20 MiB": lambda astronaut: astronaut + bytes(20 * 1024 * 1024),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_is_4_and_one_line_that_names_it_and_the_input(url, astronaut, tmp_path, capsys, kind):
+    image = tmp_path / "photo.jpg"
+    image.write_bytes(BAD_FILES[kind](astronaut))
+    code = main(["predict", str(image), "--url", url])
+    out, err = capsys.readouterr()
+    assert (code, out) == (4, "")
+    assert re.fullmatch(rf"fer-client: {image}: {url} refused the image: .*IMAGE: [^\n]+\n", err)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_unreachable_server_is_3_and_one_line_with_its_url(protocol):
+    with socket.socket() as holder:  # Bound and not listening: nothing else can answer there meanwhile.
+        holder.bind(("127.0.0.1", 0))
+        url = f"{protocol}://127.0.0.1:{holder.getsockname()[1]}"
+        done = run_command("predict", PHOTO, "--url", url)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.fullmatch(rf"fer-client: no server answers at {url}: start one with `fer-serve`[^\n]*\n", done.stderr)
+
+
+def test_a_missing_file_is_2_and_named(tmp_path):
+    done = run_command("predict", tmp_path / "missing.jpg")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"fer-client: cannot read {tmp_path / 'missing.jpg'}: No such file or directory\n"
 
 
 def test_health_is_good(fer_client):

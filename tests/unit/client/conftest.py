@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -219,4 +220,18 @@ def closed_address() -> Iterator[str]:
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler, bind_and_activate=False) as holder:
         holder.server_bind()
         host, port = holder.server_address[:2]
+        yield f"{host}:{port}"
+
+
+@pytest.fixture
+def silent_address() -> Iterator[str]:
+    """A loopback address whose queue of connections is full: connecting to it takes for ever, as through a firewall."""
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        host, port = listener.getsockname()
+        for _ in range(3):  # Linux queues one, and leaves the next ones without an answer.
+            connection = waiting.enter_context(socket.socket())
+            connection.setblocking(False)
+            connection.connect_ex((host, port))
         yield f"{host}:{port}"

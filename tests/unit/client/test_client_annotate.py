@@ -1,9 +1,11 @@
 import io
+import json
 import os
 import sys
 
 import pytest
-from PIL import Image, ImageStat
+from pictures import encode, encode_turned
+from PIL import Image, ImageOps, ImageStat
 
 from fer_client import Box, Face, Landmarks, Point
 from fer_client._annotate import FORMATS
@@ -25,12 +27,6 @@ def face_at(x, y, size, emotion="happy"):
         detection_score=0.9,
         probabilities={label: 0.7 if label == emotion else 0.05 for label in LABELS},
     )
-
-
-def encode(image, image_format="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
 
 
 def count_colors(image, area):
@@ -82,15 +78,43 @@ def test_any_size_and_number_of_faces_can_be_drawn(size, count):
     assert drawn.height >= size[1]
 
 
-def test_the_picture_is_upright():
-    sideways = Image.new("RGB", (60, 40), "black")
-    sideways.paste("white", (0, 0, 20, 40))
+def corner_marked():
+    """A wide picture that looks different from every side: black, white at the upper left."""
+    picture = Image.new("RGB", (64, 48), "black")
+    picture.paste("white", (0, 0, 16, 8))
+    return picture
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_picture_is_upright(orientation, image_format):
+    opened = open_upright(encode_turned(corner_marked(), orientation, image_format))
+    assert opened.size == (64, 48)
+    assert opened.getpixel((8, 4))[0] > 200
+    assert max(opened.getpixel(corner)[0] for corner in ((60, 4), (8, 44), (60, 44))) < 50
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+
+
+def test_an_orientation_in_xmp_is_left_alone_as_the_server_does():
+    photo = encode(corner_marked(), "JPEG", xmp=XMP)
+    with Image.open(io.BytesIO(photo)) as opened:
+        assert ImageOps.exif_transpose(opened).size == (48, 64)  # Pillow itself would turn it.
+    assert open_upright(photo).size == (64, 48)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0rubbish", b"rubbish"])
+def test_damaged_exif_turns_nothing(exif):
+    assert open_upright(encode(corner_marked(), "JPEG", exif=exif)).size == (64, 48)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # Orientation: turn clockwise by 90 degrees.
-    upright = open_upright(encode(sideways, "JPEG", exif=exif, quality=95))
-    assert upright.size == (40, 60)
-    assert upright.getpixel((20, 5))[0] > 200
-    assert upright.getpixel((20, 50))[0] < 50
+    exif[0x0112] = orientation
+    assert open_upright(encode(corner_marked(), "JPEG", exif=exif)).size == (64, 48)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
@@ -112,8 +136,8 @@ def predict(fake_triton, tmp_path, capsys):
     photo = tmp_path / "photo.png"
     photo.write_bytes(encode(Image.new("RGB", (640, 480), GRAY)))
 
-    def run(output, image=photo):
-        code = main(["predict", str(image), "--url", fake_triton.url("http"), "--annotate", str(output)])
+    def run(output, image=photo, *options):
+        code = main(["predict", str(image), "--url", fake_triton.url("http"), "--annotate", str(output), *options])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -126,10 +150,30 @@ def test_the_extension_chooses_the_format(predict, tmp_path, extension):
     code, out, err = predict(output)
     assert (code, err) == (0, "")
     assert "happy 70.0%" in out
+    assert out.endswith(f"%\nannotated picture: {output}\n")
     with Image.open(output) as written:
         assert written.format == FORMATS[extension.lower()]
         assert written.size > (640, 480)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["photo.png", output.name])
+
+
+def test_with_json_the_output_stays_one_document(predict, tmp_path):
+    code, out, err = predict(tmp_path / "faces.png", tmp_path / "photo.png", "--json")
+    assert (code, err) == (0, "")
+    assert [face["emotion"] for face in json.loads(out)["faces"]] == ["happy"]
+    assert (tmp_path / "faces.png").is_file()
+
+
+def test_a_picture_that_the_server_sees_in_another_size_is_not_drawn(predict, tmp_path):
+    turned = tmp_path / "turned.png"
+    turned.write_bytes(encode(Image.new("RGB", (480, 640), GRAY)))
+    code, out, err = predict(tmp_path / "faces.png", turned)
+    assert code == 2
+    assert "annotated picture" not in out
+    message = "cannot draw on the image: it is 640 x 480 px to the server and 480 x 640 px to Pillow"
+    assert err.startswith(f"fer-client: {message}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "faces.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -164,6 +208,7 @@ def test_an_output_that_fails_later_is_2_and_the_prediction_is_printed_all_the_s
     code, out, err = predict("/proc/faces.png")  # A folder that says it is writable, and is not.
     assert code == 2
     assert "happy 70.0%" in out
+    assert "annotated picture" not in out
     assert err == "fer-client: cannot write /proc/faces.png: No such file or directory\n"
 
 

@@ -102,6 +102,12 @@ def test_an_unreachable_server_is_3_with_its_url_and_how_to_start_one(run, photo
     assert err.count("\n") == 1
 
 
+def test_a_host_that_takes_no_connection_is_3(run, photo, silent_address):
+    code, out, err = run("predict", photo, "--url", silent_address, "--timeout", "0.3")
+    assert (code, out) == (3, "")
+    assert f"no server answers at http://{silent_address}: " in err
+
+
 def test_a_refused_image_is_4_with_the_file_and_the_servers_words(run, fake_triton, url, photo):
     fake_triton.refusals["infer"] = ("invalid", "IMAGE: not an image")
     code, out, err = run("predict", photo, "--url", url)

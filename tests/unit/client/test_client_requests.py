@@ -101,6 +101,14 @@ def test_a_closed_port_is_unreachable_and_the_url_is_named(closed_address, proto
             client.predict(b"photo")
 
 
+def test_a_host_that_takes_no_connection_is_unreachable_and_not_slow(silent_address):
+    url = f"http://{silent_address}"
+    with FerClient(url, timeout_s=0.3) as client:
+        with pytest.raises(ServerUnreachableError, match=rf"at {url}: .*no connection within 0\.3 s"):
+            client.predict(b"photo")
+        assert not client.is_ready()
+
+
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_an_impossible_host_name_is_unreachable(protocol):
     with FerClient(f"{protocol}://a..b", timeout_s=5) as client, pytest.raises(ServerUnreachableError, match=r"a\.\.b"):
@@ -131,6 +139,66 @@ def test_the_other_protocols_port_is_unreachable(fake_triton):
 def test_what_is_no_triton_is_told_apart(fake_triton, raw_answer, error_class, message):
     fake_triton.raw_answer = raw_answer
     with FerClient(fake_triton.url("http")) as client, pytest.raises(error_class, match=message):
+        client.predict(b"photo")
+
+
+def ok(body: bytes, *headers: bytes) -> bytes:
+    """An HTTP answer with status 200. It announces that the stand-in closes the connection after a raw answer."""
+    always = [b"HTTP/1.1 200 OK", b"Connection: close", b"Content-Length: %d" % len(body)]
+    return b"\r\n".join([*always, *headers, b"", body])
+
+
+@pytest.mark.parametrize(
+    "raw_answer",
+    [
+        ok(b""),
+        ok(b"<html>"),
+        ok(b"\xff\xfe{}"),
+        ok(b"[]"),
+        ok(b"null"),
+        ok(b"{}"),
+        ok(b'{"outputs": 5}'),
+        ok(b'{"outputs": ["BOXES"]}'),
+        ok(b'{"outputs": [{"name": "IMAGE_SIZE"}]}'),
+        ok(b'{"outputs": [{"name": "IMAGE_SIZE", "datatype": "INT32", "shape": [2], "data": ["a", "b"]}]}'),
+        ok(b'{"outputs": [{"name": "IMAGE_SIZE", "datatype": "INT32", "shape": [2], "data": [1e300, 2]}]}'),
+        ok(b'{"outputs": [{"name": "IMAGE_SIZE", "datatype": "INT32", "shape": [3], "data": [640, 480]}]}'),
+        ok(b'{"outputs": [{"name": "IMAGE_SIZE", "datatype": "INT32", "shape": "2", "data": [640, 480]}]}'),
+        ok(b'{"outputs": []}', b"Inference-Header-Content-Length: many"),
+        ok(b'{"outputs": []}', b"Inference-Header-Content-Length: 3"),
+        ok(b"{}", b"Inference-Header-Content-Length: 2"),
+        ok(
+            b'{"outputs": [{"name": "IMAGE_SIZE", "datatype": "BYTES", "shape": [2], '
+            b'"parameters": {"binary_data_size": 2}}]}\xff\xff',
+            b"Inference-Header-Content-Length: 111",
+        ),
+    ],
+)
+def test_a_garbled_answer_is_a_contract_error(fake_triton, raw_answer):
+    with FerClient(fake_triton.url("http")) as client:
+        assert client.labels
+        fake_triton.raw_answer = raw_answer
+        with pytest.raises(ContractError, match="its answer cannot be read|is missing from an answer"):
+            client.predict(b"photo")
+        fake_triton.raw_answer = None
+        assert len(client.predict(b"photo").faces) == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [b'{"parameters": []}', b'{"parameters": {"labels": 5}}', b'{"parameters": {"labels": {"string_value": 5}}}'],
+)
+def test_a_garbled_configuration_is_a_contract_error(fake_triton, config):
+    fake_triton.raw_answer = ok(config)
+    with FerClient(fake_triton.url("http")) as client, pytest.raises(ContractError):
+        client.predict(b"photo")
+
+
+@pytest.mark.parametrize("part", [{"max_batch_size": "eight"}, {"input": 5}, {"output": [{}]}])
+def test_a_configuration_with_a_garbled_part_is_a_contract_error(fake_triton, part):
+    fake_triton.config.update(part)
+    message = "its model configuration cannot be read"
+    with FerClient(fake_triton.url("http")) as client, pytest.raises(ContractError, match=message):
         client.predict(b"photo")
 
 
