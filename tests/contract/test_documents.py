@@ -1,0 +1,39 @@
+"""The documents: their links lead somewhere, and their figures are the released network's."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_the_readme_s_figures_are_the_released_network_s():
+    readme = (ROOT / "README.md").read_text()
+    metrics = json.loads((ROOT / "training" / "release" / "metrics.json").read_text())
+    figures = metrics["evaluation"]
+    low, high = figures["accuracy_95"]
+    assert f"{100 * figures['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f})" in readme
+    assert f"| {figures['macro_f1']:.4f} | {figures['ece']:.3f} |" in readme
+    assert f"{metrics['speed']['images_per_s']:.0f} images/s" in readme
+    for label, of_class in figures["classes"].items():
+        assert f"{label} {of_class['recall']:.0%}".replace("%", " %") in readme
+
+
+def test_the_readme_is_complete():
+    assert not re.search(r"@[A-Z]+@", (ROOT / "README.md").read_text())
+
+
+def test_responsible_use_comes_before_anything_else_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert readme.index("Art. 5(1)(f)") < readme.index("## ")
+    assert "apparent facial expression as an annotator would label it" in readme
