@@ -41,8 +41,8 @@ def test_both_ensembles_tell_the_model_s_version(repository):
 @pytest.mark.parametrize(
     ("cores", "expected"),
     [
-        (1, {"preprocess": 1, "cropped": 1, "classifier": 1}),
-        (2, {"preprocess": 2, "cropped": 1, "classifier": 1}),
+        (1, {"preprocess": 2, "cropped": 2, "classifier": 1}),
+        (2, {"preprocess": 2, "cropped": 2, "classifier": 1}),
         (16, {"preprocess": 16, "cropped": 4, "classifier": 4}),
     ],
 )
@@ -59,10 +59,10 @@ def test_the_rest_of_a_config_stays_as_it_was_written(repository):
 
 def test_assembling_again_replaces_the_old_one(tmp_path):
     out = tmp_path / "repository"
-    assemble(out, cores=1)
-    (out / "stray").mkdir()  # Triton would end over it
     assemble(out, cores=2)
-    assert counts(out)["preprocess"] == 2
+    (out / "stray").mkdir()  # Triton would end over it
+    assemble(out, cores=3)
+    assert counts(out)["preprocess"] == 3
     assert not (out / "stray").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
@@ -121,7 +121,7 @@ def test_less_than_one_core_is_refused(tmp_path):
 def test_the_manifest_tells_the_instances(tmp_path):
     assert assemble(tmp_path / "repository", cores=6)["instances"] == {
         "fer_preprocess": 6,
-        "fer_preprocess_cropped": 1,
+        "fer_preprocess_cropped": 2,
         "fer_classifier": 1,
     }
     assert read_instances(tmp_path / "repository") == 6
