@@ -165,6 +165,7 @@ class EmbeddedTriton:
             triton = embedded_triton.stage(work_dir)
         except BaseException:
             shutil.rmtree(work_dir)
+            self.stop()  # an empty log
             raise
         shm_prefix = f"fer_{uuid.uuid4().hex[:12]}_"
         flags = _flags(self._repository, triton.backends, self.ports, shm_prefix, self._exit_timeout_s)
