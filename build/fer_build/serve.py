@@ -8,6 +8,7 @@ Triton whose Python stubs have died still reports itself ready.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,15 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with tempfile.TemporaryDirectory(prefix="fer-repository-") as folder:
-            repository = options.repository or Path(folder) / "repository"
-            if options.repository is None:
+        with contextlib.ExitStack() as cleanup:
+            repository = options.repository
+            if repository is None:
+                folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fer-repository-"))
+                repository = Path(folder) / "repository"
                 assemble(repository, options.onnx)
             server = EmbeddedTriton(repository, options.ports, options.log, options.exit_timeout)
-            try:
-                return _serve(server, options.command)
-            finally:
-                server.stop()
+            cleanup.callback(server.stop)
+            return _serve(server, options.command)
     except FerBuildError as error:
         print(f"fer-serve: {error}", file=sys.stderr)
         return 1

@@ -89,6 +89,7 @@ def test_nothing_is_left_when_fer_serve_is_killed(repository, no_leftovers):
         serve.stop(signal.SIGKILL)
         _, alive = psutil.wait_procs(processes, 15)
         assert not alive
+        Path(re.search(r"log +(\S+)", serve.printed)[1]).unlink()  # all that stays, to tell what happened
 
 
 @pytest.mark.parametrize("model", ["fer_preprocess", "fer_preprocess_cropped", "fer_classifier", "fer_postprocess"])
