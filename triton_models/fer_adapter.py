@@ -62,9 +62,8 @@ def answer(request: Any, tensors_of: Callable[[bytes], Mapping[str, np.ndarray[A
 
 
 def _image_bytes(request: Any) -> bytes:
-    (element,) = fer_tensors.array_of(
-        request, contract.IMAGE
-    )  # Triton has checked type, shape and the element's length
+    # Triton has checked type, shape and the element's length.
+    (element,) = fer_tensors.array_of(request, contract.IMAGE)
     return bytes(element)
 
 

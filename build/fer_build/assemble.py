@@ -69,7 +69,7 @@ def assemble(
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
         _place_classifier(made / contract.CLASSIFIER_MODEL, classifier, plan)
         _write_version(made, classifier.version)
-        instances = _write_instance_counts(made, usable_cores() if cores is None else cores)
+        instances = _write_instance_counts(made, _usable_cores() if cores is None else cores)
         manifest = _manifest(made, classifier, profile, instances)
         (made / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         if out.exists():
@@ -91,7 +91,7 @@ def read_instances(repository: Path) -> int:
         raise RepositoryError(f"{repository} is not a model repository: make one with fer_build.assemble") from None
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """The cores that this process may use: what instance counts are made for."""
     return len(os.sched_getaffinity(0))
 

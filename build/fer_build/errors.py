@@ -5,12 +5,13 @@ FerBuildError
 ├── RepositoryError        the model repository can't be made, or isn't one
 ├── NotInstalledError      something has to be installed on this machine
 ├── PortTakenError         choose another port
+├── LogFileError           choose another file for the server's log
 └── ServerFailedError      the server did not start or did not answer: its log says why
 """
 
 
 class FerBuildError(Exception):
-    """Base of all. The message is one line for people: what was expected, what came, what to do."""
+    """Base of all. The message is for people: what was expected, what came, what to do."""
 
 
 class ContractError(FerBuildError):
@@ -26,7 +27,11 @@ class NotInstalledError(FerBuildError):
 
 
 class PortTakenError(FerBuildError):
-    """A port is used by another program."""
+    """A port is used by another program, or wanted twice."""
+
+
+class LogFileError(FerBuildError):
+    """The server's log can't be written."""
 
 
 class ServerFailedError(FerBuildError):

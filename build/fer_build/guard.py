@@ -2,7 +2,7 @@
 
 Started by `fer_build.server`, not by hand:
 
-    python guard.py WORK_DIR SHM_PREFIX EXIT_TIMEOUT_S LOG_FILE COMMAND...
+    python -I -S guard.py WORK_DIR SHM_PREFIX EXIT_TIMEOUT_S LOG_FILE COMMAND...
 
 The guard stands between the launcher and the server because someone has to clean up when the launcher is killed. It
 holds the read end of a pipe on its standard input; the launcher holds the other end and never writes. When the pipe

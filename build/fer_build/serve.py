@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server = EmbeddedTriton(repository, options.ports, options.log, options.exit_timeout)
             cleanup.callback(server.stop)
             return _serve(server, options.command)
-    except FerBuildError as error:
+    except (FerBuildError, OSError) as error:  # OSError: a full disk, say
         print(f"fer-serve: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ from typing import Final
 
 from fer_build import embedded_triton, guard
 from fer_build.assemble import read_instances
-from fer_build.errors import PortTakenError, RepositoryError, ServerFailedError
+from fer_build.errors import LogFileError, PortTakenError, ServerFailedError
 from fer_build.probe import Problem, probe
 
 HOST: Final = "127.0.0.1"
@@ -92,7 +92,7 @@ class EmbeddedTriton:
     def log_file(self) -> Path:
         """The server's log, standard error of its models included."""
         if self._log_file is None:
-            raise ServerFailedError("a server that was never started has no log")
+            raise RuntimeError("a server that was never started has no log")
         return self._log_file
 
     def start(self, timeout_s: float = 60) -> None:
@@ -101,12 +101,14 @@ class EmbeddedTriton:
         Raises:
             NotInstalledError: the embedded Triton or libpython is missing.
             PortTakenError: a wanted port is in use.
-            RepositoryError: the repository is not an assembled one, or the log can't be written.
+            RepositoryError: the repository is not an assembled one.
+            LogFileError: the log can't be written.
             ServerFailedError: the server ended, or did not answer within `timeout_s`: the message has the end of its
-                log and the log's place. Or it is started already.
+                log and the log's place.
+            RuntimeError: it is started already.
         """
         if self._guard is not None:
-            raise ServerFailedError("the server is started already: stop it first, or restart it")
+            raise RuntimeError("the server is started already: stop it first, or restart it")
         self.instances = read_instances(self._repository)
         for attempt in range(1, _STARTS + 1):
             self._launch()
@@ -187,7 +189,7 @@ class EmbeddedTriton:
             with self._log_file.open("ab") as log:
                 self._log_start = log.tell()
         except OSError as error:
-            raise RepositoryError(f"the log can't be written to {self._log_file}: {error.strerror}") from None
+            raise LogFileError(f"the log can't be written to {self._log_file}: {error.strerror}") from None
 
     def _stop_processes(self) -> None:
         if self._guard is None:

@@ -1,6 +1,5 @@
 """What is not a picture: refused with 400 / INVALID_ARGUMENT naming IMAGE, within 2 s, and only for who sent it."""
 
-import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +7,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from pictures import encode, image_tensor, png_file
+from bad_files import BAD_FILES, photo_as_jpeg
+from pictures import encode, image_tensor
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
@@ -17,36 +17,10 @@ from fer_contract import BOXES, FER_CROPPED_MODEL, FER_MODEL, IMAGE, PROBABILITI
 REFUSED = ("400", "StatusCode.INVALID_ARGUMENT")
 
 
-def photo_as_jpeg(astronaut: bytes) -> bytes:
-    return encode(Image.open(io.BytesIO(astronaut)).convert("RGB"), "JPEG")
-
-
-BAD = {
-    "empty": lambda astronaut: b"",
-    "random": lambda astronaut: np.random.default_rng(0).bytes(10_000),
-    "HTML": lambda astronaut: b"<!doctype html><html><body>404 Not Found</body></html>",
-    "GIF": lambda astronaut: encode(Image.new("P", (100, 100)), "GIF"),
-    **{
-        f"JPEG cut to {kept:.1%}": lambda astronaut, kept=kept: (data := photo_as_jpeg(astronaut))[
-            : int(len(data) * kept)
-        ]
-        for kept in (0.001, 0.01, 0.1, 0.5, 0.9, 0.999)
-    },
-    "PNG cut in half": lambda astronaut: astronaut[: len(astronaut) // 2],
-    "PNG that claims 60000x60000": lambda astronaut: png_file(60_000, 60_000, b""),
-    "PNG that claims more than it has": lambda astronaut: png_file(1000, 1000, b""),
-    "large PNG cut in half": lambda astronaut: (data := encode(Image.new("RGB", (8000, 6000), "teal")))[
-        : len(data) // 2
-    ],
-    "PNG over the pixel limit": lambda astronaut: encode(Image.new("1", (10_000, 5_001))),
-    "over the byte limit": lambda astronaut: astronaut + bytes(20 * 1024 * 1024),
-}
-
-
 @pytest.mark.parametrize("model", [FER_MODEL, FER_CROPPED_MODEL])
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("kind", BAD_FILES)
 def test_it_is_refused_and_told_why(infer, astronaut, kind, model):
-    data = BAD[kind](astronaut)
+    data = BAD_FILES[kind](astronaut)
     started = time.monotonic()
     with pytest.raises(InferenceServerException) as refusal:
         infer(data, model)

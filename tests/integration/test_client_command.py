@@ -1,6 +1,5 @@
 """`fer-client` as users run it, against the real Triton."""
 
-import io
 import json
 import re
 import socket
@@ -8,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from pictures import encode, png_file
+from bad_files import BAD_FILES
 from PIL import Image
 
 import fer_contract
@@ -81,24 +79,6 @@ def test_a_refused_image_is_4_and_one_line(fer_client, tmp_path):
     done = fer_client("predict", page)
     assert (done.returncode, done.stdout) == (4, "")
     assert re.fullmatch(rf"fer-client: {page}: \S+ refused the image: .*IMAGE.*\n", done.stderr)
-
-
-def jpeg(astronaut):
-    return encode(Image.open(io.BytesIO(astronaut)).convert("RGB"), "JPEG")
-
-
-BAD_FILES = {
-    "empty": lambda astronaut: b"",
-    "random bytes": lambda astronaut: np.random.default_rng(0).bytes(10_000),
-    "HTML": lambda astronaut: b"<!doctype html><html><body>404 Not Found</body></html>",
-    "GIF": lambda astronaut: encode(Image.new("P", (100, 100)), "GIF"),
-    "JPEG cut to 20 bytes": lambda astronaut: jpeg(astronaut)[:20],
-    "JPEG cut to 10 %": lambda astronaut: jpeg(astronaut)[: len(jpeg(astronaut)) // 10],
-    "JPEG cut to 50 %": lambda astronaut: jpeg(astronaut)[: len(jpeg(astronaut)) // 2],
-    "JPEG without its last 100 bytes": lambda astronaut: jpeg(astronaut)[:-100],
-    "PNG that claims 60000 x 60000 px": lambda astronaut: png_file(60_000, 60_000, b""),
-    "over 20 MiB": lambda astronaut: astronaut + bytes(20 * 1024 * 1024),
-}
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)

@@ -159,7 +159,7 @@ def test_a_port_that_is_none_is_refused(capsys):
 
 
 def test_a_server_is_not_started_twice(server):
-    with pytest.raises(ServerFailedError, match="is started already"):
+    with pytest.raises(RuntimeError, match="is started already"):
         server.start()
 
 
