@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fer_training.errors import CheckpointError
-from fer_training.fer2013 import DropReport
+from fer_training.faces import DropReport
 from fer_training.recipe import Recipe, recipe_from_table
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import TrainingRoomError
-from fer_training.fer2013 import PUBLIC_TEST, USAGES, LabelledFaces, load_evaluation_data
+from fer_training.faces import LabelledFaces
+from fer_training.fer2013 import PUBLIC_TEST, USAGES, load_evaluation_data
 from fer_training.metrics import Figures, compute_figures
 from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
 

@@ -19,7 +19,8 @@ from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint, load_checkpoint
 from fer_training.errors import CheckpointError, TrainingRoomError
 from fer_training.evaluate import evaluate_onnx, format_figures
-from fer_training.fer2013 import PUBLIC_TEST, LabelledFaces, load_evaluation_data
+from fer_training.faces import LabelledFaces
+from fer_training.fer2013 import PUBLIC_TEST, load_evaluation_data
 from fer_training.metrics import Figures, compute_figures
 from fer_training.network import Classifier
 from fer_training.onnx_file import check_parity, write_onnx

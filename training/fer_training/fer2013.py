@@ -8,7 +8,6 @@ Rows are numbered from 0, the first after the header, in messages as in `exclude
 """
 
 import csv
-import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from fer_contract import FACE_SIZE_PX, LABELS
 from fer_training.errors import DataError
+from fer_training.faces import DropReport, LabelledFaces, TrainingData
 
 CSV_NAME: Final = "fer2013.csv"
 EXCLUDED_ROWS_NAME: Final = "excluded_rows.txt"
@@ -32,8 +32,8 @@ PIXELS: Final = FACE_SIZE_PX * FACE_SIZE_PX
 
 
 @dataclass(frozen=True)
-class LabelledFaces:
-    """Faces of one usage, in the order of the CSV."""
+class UsageRows:
+    """The rows of one usage, in the order of the CSV."""
 
     images: npt.NDArray[np.uint8]
     """uint8, (N, 48, 48), gray, 0..255."""
@@ -44,46 +44,6 @@ class LabelledFaces:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def sha256(self) -> str:
-        """Hash of the images and labels alone: the same for every CSV that leads to the same training set."""
-        digest = hashlib.sha256(self.images.tobytes())
-        digest.update(self.labels.astype(np.uint8).tobytes())
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class DropReport:
-    """Rows of Training that are not trained on. Each is counted once, under the first reason that applies."""
-
-    found: int
-    """Rows of Training in the CSV."""
-    listed: int
-    """Named in `excluded_rows.txt`."""
-    constant: int
-    """All pixels equal: no face in it."""
-    seen_in_evaluation: int
-    """Pixel for pixel equal to a PublicTest or PrivateTest image in the CSV."""
-
-    @property
-    def kept(self) -> int:
-        """Rows that are trained on."""
-        return self.found - self.listed - self.constant - self.seen_in_evaluation
-
-    def __str__(self) -> str:
-        return (
-            f"{self.kept} of {self.found} Training images kept; dropped: {self.listed} listed in {EXCLUDED_ROWS_NAME}, "
-            f"{self.constant} constant, {self.seen_in_evaluation} identical to an evaluation image"
-        )
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a training run works with."""
-
-    training: LabelledFaces
-    public_test: LabelledFaces
-    dropped: DropReport
 
 
 def load_training_data(directory: Path) -> TrainingData:
@@ -107,15 +67,19 @@ def load_training_data(directory: Path) -> TrainingData:
     seen = np.array([image.tobytes() in evaluated for image in training.images])
     dropped = DropReport(
         found=len(training),
-        listed=int(listed.sum()),
-        constant=int((constant & ~listed).sum()),
-        seen_in_evaluation=int((seen & ~constant & ~listed).sum()),
+        dropped={
+            f"listed in {EXCLUDED_ROWS_NAME}": int(listed.sum()),
+            "constant": int((constant & ~listed).sum()),
+            "identical to an evaluation image": int((seen & ~constant & ~listed).sum()),
+        },
     )
     if not dropped.kept:
         raise DataError(f"{directory / CSV_NAME}: nothing is left to train on: {dropped}.")
     keep = ~(listed | constant | seen)
     return TrainingData(
-        LabelledFaces(training.images[keep], training.labels[keep], training.rows[keep]), public_test, dropped
+        LabelledFaces(training.images[keep], training.labels[keep]),
+        LabelledFaces(public_test.images, public_test.labels),
+        dropped,
     )
 
 
@@ -128,14 +92,14 @@ def load_evaluation_data(directory: Path, usage: str) -> LabelledFaces:
     faces = read_csv(directory / CSV_NAME, (usage,))[usage]
     if not len(faces):
         raise DataError(f"{directory / CSV_NAME}: has no {usage} rows.")
-    return faces
+    return LabelledFaces(faces.images, faces.labels)
 
 
-def read_csv(path: Path, usages: tuple[str, ...] = USAGES) -> dict[str, LabelledFaces]:
+def read_csv(path: Path, usages: tuple[str, ...] = USAGES) -> dict[str, UsageRows]:
     """Reads the rows of the given usages; rows of others are counted, not parsed.
 
     Returns:
-        One `LabelledFaces` for each usage asked for, empty where the CSV has none.
+        One `UsageRows` for each usage asked for, empty where the CSV has none.
 
     Raises:
         DataError: the file is missing or not UTF-8 text, a column is missing, or a row is unusable.
@@ -153,7 +117,7 @@ def read_csv(path: Path, usages: tuple[str, ...] = USAGES) -> dict[str, Labelled
         images[usage].append(_parse_pixels(pixels, where))
         rows[usage].append(row)
     return {
-        usage: LabelledFaces(
+        usage: UsageRows(
             np.array(images[usage], dtype=np.uint8).reshape(-1, FACE_SIZE_PX, FACE_SIZE_PX),
             np.array(labels[usage], dtype=np.int64),
             np.array(rows[usage], dtype=np.int64),

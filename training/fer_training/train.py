@@ -18,7 +18,8 @@ import torch
 
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint
 from fer_training.errors import CheckpointError, TrainingRoomError
-from fer_training.fer2013 import TrainingData, load_training_data
+from fer_training.faces import TrainingData
+from fer_training.fer2013 import load_training_data
 from fer_training.optimisation import choose_autocast_type
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
 from fer_training.recipe import Recipe, load_recipe
@@ -148,7 +149,7 @@ def main() -> int:
     try:
         recipe = load_recipe(arguments.recipe)
         data = load_training_data(arguments.fer2013)
-        print(f"{data.dropped}; {len(data.public_test)} PublicTest images", flush=True)
+        print(f"{data.dropped}; {len(data.validation)} PublicTest images", flush=True)
         path = train(
             recipe,
             data,

@@ -11,7 +11,7 @@ from fer_contract import FACE_SIZE_PX
 from fer_training.augmentation import augment
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin
 from fer_training.errors import DataError
-from fer_training.fer2013 import LabelledFaces, TrainingData
+from fer_training.faces import LabelledFaces, TrainingData
 from fer_training.metrics import negative_log_likelihood
 from fer_training.network import Classifier
 from fer_training.optimisation import build_optimiser, learning_rate, update_average
@@ -41,7 +41,7 @@ class TrainingRun:
         self._device = device
         self._autocast_type = autocast_type
         self._images, self._labels = _to_device(data.training, device)
-        self._public_test = data.public_test
+        self._validation = data.validation
         torch.manual_seed(recipe.seed)
         self._network = Classifier(recipe.network).to(device)
         # Faster than the default layout on a CPU with AVX-512; the export does not see it.
@@ -103,8 +103,8 @@ class TrainingRun:
 
     def _evaluate(self) -> tuple[float, float]:
         """Accuracy and negative log likelihood of the averaged network on PublicTest, in float32."""
-        probabilities = softmax(predict_logits(self._average, self._public_test.images))
-        labels = self._public_test.labels
+        probabilities = softmax(predict_logits(self._average, self._validation.images))
+        labels = self._validation.labels
         return float(np.mean(probabilities.argmax(axis=1) == labels)), negative_log_likelihood(probabilities, labels)
 
     def to_checkpoint(self, origin: Origin) -> Checkpoint:

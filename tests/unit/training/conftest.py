@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_training.fer2013 import DropReport, LabelledFaces, TrainingData
+from fer_training.faces import DropReport, LabelledFaces, TrainingData
 from fer_training.recipe import Recipe, recipe_from_table
 
 
@@ -17,7 +17,7 @@ def draw_faces(per_class: int, seed: int) -> LabelledFaces:
     phase = rng.uniform(0, 2 * np.pi, (len(labels), 1, 1))
     stripes = np.sin((labels[:, None, None] + 1) * np.arange(48)[None, :, None] / 6 + phase)
     images = 128 + 60 * stripes + rng.normal(0, 10, (len(labels), 48, 48))
-    return LabelledFaces(images.clip(0, 255).astype(np.uint8), labels, np.arange(len(labels)))
+    return LabelledFaces(images.clip(0, 255).astype(np.uint8), labels)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,7 +31,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def data() -> TrainingData:
-    return TrainingData(draw_faces(16, seed=0), draw_faces(4, seed=1), DropReport(112, 0, 0, 0))
+    return TrainingData(draw_faces(16, seed=0), draw_faces(4, seed=1), DropReport(112, {}))
 
 
 def describe_recipe() -> dict[str, Any]:

@@ -58,14 +58,14 @@ def test_training_drops_what_teaches_nothing_or_gives_an_evaluation_image_away(t
     )
     (tmp_path / "excluded_rows.txt").write_text("4\n\n", encoding="utf-8")
     data = load_training_data(tmp_path)
-    assert data.training.rows.tolist() == [0, 5]
+    assert data.training.labels.tolist() == [0, 5]
     assert (data.dropped.found, data.dropped.kept) == (6, 2)
-    assert (data.dropped.listed, data.dropped.constant, data.dropped.seen_in_evaluation) == (1, 1, 2)
+    assert list(data.dropped.dropped.values()) == [1, 1, 2]
     assert str(data.dropped) == (
-        "2 of 6 Training images kept; dropped: 1 listed in excluded_rows.txt, 1 constant, "
+        "2 of 6 training images kept; dropped: 1 listed in excluded_rows.txt, 1 constant, "
         "2 identical to an evaluation image"
     )
-    assert len(data.public_test) == 2
+    assert len(data.validation) == 2
 
 
 def test_evaluation_keeps_every_row_of_its_usage_and_parses_no_other(tmp_path):

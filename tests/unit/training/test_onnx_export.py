@@ -29,7 +29,7 @@ def checkpoint_path(tmp_path_factory, recipe, data):
 @pytest.fixture(scope="module")
 def release(tmp_path_factory, checkpoint_path, data):
     """The exported ONNX file, with metrics.json beside it."""
-    return export(checkpoint_path, data.public_test, tmp_path_factory.mktemp("release"))
+    return export(checkpoint_path, data.validation, tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def metrics(release):
 
 
 def test_the_file_answers_as_the_calibrated_network_does(release, metrics, checkpoint_path, data):
-    images = data.public_test.images
+    images = data.validation.images
     network = build_network(load_checkpoint(checkpoint_path))
     expected = softmax(predict_logits(network, images) / np.float32(metrics["calibration"]["temperature"]))
     np.testing.assert_allclose(predict_onnx(open_onnx(release), images), expected, rtol=0, atol=1e-4)
@@ -48,7 +48,7 @@ def test_the_file_answers_as_the_calibrated_network_does(release, metrics, check
 @pytest.mark.parametrize("count", [1, 3, MAX_CLASSIFIER_BATCH])
 def test_any_number_of_faces_gets_probabilities(release, data, count):
     session = open_onnx(release)
-    (probabilities,) = session.run(None, {"FACES": np.resize(data.public_test.images, (count, 1, 48, 48))})
+    (probabilities,) = session.run(None, {"FACES": np.resize(data.validation.images, (count, 1, 48, 48))})
     assert probabilities.shape == (count, 7)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
@@ -77,7 +77,7 @@ def test_the_graph_holds_folded_convolutions_and_nothing_of_training(release):
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_in_any_folder(release, checkpoint_path, data, tmp_path):
-    again = export(checkpoint_path, data.public_test, tmp_path / "elsewhere")
+    again = export(checkpoint_path, data.validation, tmp_path / "elsewhere")
     assert again.read_bytes() == release.read_bytes()
 
 
@@ -92,9 +92,9 @@ def test_the_figures_file_describes_the_file_beside_it(release, metrics, checkpo
     assert metrics["model"]["file"] == release.name == "fer_tiny.onnx"
     assert metrics["model"]["sha256"] == hashlib.sha256(release.read_bytes()).hexdigest()
     assert metrics["model"]["size_bytes"] == release.stat().st_size
-    assert metrics["evaluation"]["accuracy"] == evaluate_onnx(release, data.public_test).accuracy
-    assert metrics["evaluation"]["accuracy"] == evaluate_checkpoint(checkpoint_path, data.public_test).accuracy
-    assert metrics["calibration"]["ece_before"] == evaluate_checkpoint(checkpoint_path, data.public_test).ece
+    assert metrics["evaluation"]["accuracy"] == evaluate_onnx(release, data.validation).accuracy
+    assert metrics["evaluation"]["accuracy"] == evaluate_checkpoint(checkpoint_path, data.validation).accuracy
+    assert metrics["calibration"]["ece_before"] == evaluate_checkpoint(checkpoint_path, data.validation).ece
     assert metrics["evaluation"]["nll"] <= metrics["calibration"]["nll_before"] + 1e-6
     assert metrics["speed"]["images_per_s"] > 0
     assert metrics["training"]["seed"] == 3
@@ -105,14 +105,14 @@ def test_a_file_that_computes_something_else_is_refused(release, metrics, checkp
     network = build_network(load_checkpoint(checkpoint_path))
     temperature = metrics["calibration"]["temperature"]
     with pytest.raises(ModelFileError, match=r"probabilities differ from PyTorch's by up to .* more than 0.0001"):
-        check_parity(release, network, temperature * 1.5, data.public_test.images)
+        check_parity(release, network, temperature * 1.5, data.validation.images)
 
 
 def test_an_unfinished_run_is_not_released(checkpoint_path, data, tmp_path):
     checkpoint = load_checkpoint(checkpoint_path)
     dataclasses.replace(checkpoint, history=checkpoint.history[:2]).save(tmp_path / "checkpoint.pt")
     with pytest.raises(CheckpointError, match=r"epoch 2 of 4. Finish it: train --resume"):
-        export(tmp_path / "checkpoint.pt", data.public_test, tmp_path / "release")
+        export(tmp_path / "checkpoint.pt", data.validation, tmp_path / "release")
     assert not (tmp_path / "release").exists()
 
 

@@ -69,7 +69,7 @@ def test_train_then_export_then_evaluate(folder):
     training = run("train", "--recipe", folder / "quick.toml", "--fer2013", folder, "--out", folder / "run")
     assert training.returncode == 0, training.stderr
     first, *epochs, last = training.stdout.splitlines()
-    assert first.startswith("16 of 16 Training images kept")
+    assert first.startswith("16 of 16 training images kept")
     assert [line.split()[1] for line in epochs] == ["1/2", "2/2"]
     assert last == f"wrote {folder / 'run' / 'checkpoint.pt'}"
 

@@ -10,7 +10,7 @@ import torch
 
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import CheckpointError, DataError
-from fer_training.fer2013 import LabelledFaces
+from fer_training.faces import LabelledFaces
 from fer_training.optimisation import build_optimiser, choose_autocast_type, learning_rate, update_average
 from fer_training.train import format_progress, train
 
@@ -82,13 +82,13 @@ def test_only_a_run_of_the_same_recipe_and_data_is_resumed(tmp_path, recipe, dat
         train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
     with pytest.raises(CheckpointError, match="is of another recipe than --recipe names"):
         train(dataclasses.replace(recipe, seed=9), data, tmp_path, device=CPU, resume=True)
-    fewer = LabelledFaces(data.training.images[:-1], data.training.labels[:-1], data.training.rows[:-1])
+    fewer = LabelledFaces(data.training.images[:-1], data.training.labels[:-1])
     with pytest.raises(CheckpointError, match="is of other images than --fer2013 holds"):
         train(recipe, dataclasses.replace(data, training=fewer), tmp_path, device=CPU, resume=True)
 
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path, recipe, data):
-    few = LabelledFaces(data.training.images[:15], data.training.labels[:15], data.training.rows[:15])
+    few = LabelledFaces(data.training.images[:15], data.training.labels[:15])
     with pytest.raises(DataError, match="15 training images are fewer than one batch of 16"):
         train(recipe, dataclasses.replace(data, training=few), tmp_path, device=CPU)
 
