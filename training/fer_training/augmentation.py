@@ -10,30 +10,52 @@ import torch
 from torch.nn import functional
 
 from fer_contract import FACE_SIZE_PX
-from fer_training.network import PIXEL_SPREAD, normalise
+from fer_training.network import PIXEL_CENTRE, PIXEL_SPREAD
 from fer_training.recipe import AugmentationRecipe
 
 
 def augment(faces: torch.Tensor, recipe: AugmentationRecipe, view_px: int) -> torch.Tensor:
-    """Flips, rotates, zooms, shifts and crops each face, changes its light, and hides a part of it.
+    """Flips, rotates, zooms, shifts and crops each face, changes its light, adds noise, and hides a part of it.
 
     Args:
-        faces: uint8, (N, 1, 48, 48), gray, 0..255.
+        faces: float32, (N, 1, 48, 48), normalised as `network.normalise` does it.
         recipe: how strong each change may be.
         view_px: side of the crop, at most 48.
 
     Returns:
-        float32, (N, 1, view_px, view_px), normalised as `network.normalise` does it.
+        float32, (N, 1, view_px, view_px), normalised in the same way.
     """
     # Pixels that a shift brings in from outside are mirrored ones: less alien to a face than black.
     grid = functional.affine_grid(
         _draw_transforms(len(faces), recipe, view_px, faces.device), [len(faces), 1, view_px, view_px], False
     )  # (N, view_px, view_px, 2)
-    views = functional.grid_sample(normalise(faces), grid, padding_mode="reflection", align_corners=False)
+    views = functional.grid_sample(faces, grid, padding_mode="reflection", align_corners=False)
     shape = (len(faces), 1, 1, 1)
     views = views * (1 + recipe.contrast * _draw_symmetric(shape, faces.device))
-    views = views + recipe.brightness * 255 / PIXEL_SPREAD * _draw_symmetric(shape, faces.device)
+    brightness = 1 + recipe.brightness * _draw_symmetric(shape, faces.device)
+    views = views * brightness + (brightness - 1) * PIXEL_CENTRE / PIXEL_SPREAD  # A factor on pixels from 0 up.
+    if recipe.noise:
+        deviation = recipe.noise / PIXEL_SPREAD * torch.rand(shape, device=faces.device)
+        views = views + deviation * torch.randn_like(views)
     return views.masked_fill(_draw_rectangles(len(faces), recipe, view_px, faces.device), 0.0)
+
+
+class Mixup:
+    """Pairs the images of a batch and draws how much of its partner each gets.
+
+    Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018; here with a weight per image, not per batch.
+    """
+
+    def __init__(self, count: int, alpha: float, device: torch.device) -> None:
+        """Draws partners and weights for a batch of `count` images, with weights from Beta(alpha, alpha)."""
+        self._partners = torch.randperm(count, device=device)
+        concentration = torch.full((count,), alpha, device=device)
+        self._weights = torch.distributions.Beta(concentration, concentration).sample()
+
+    def mix(self, values: torch.Tensor) -> torch.Tensor:
+        """Mixes views, targets or whatever else belongs to the images: float32, (N, ...) -> the same shape."""
+        weights = self._weights.view(-1, *[1] * (values.ndim - 1))
+        return weights * values + (1 - weights) * values[self._partners]
 
 
 def _draw_transforms(count: int, recipe: AugmentationRecipe, view_px: int, device: torch.device) -> torch.Tensor:

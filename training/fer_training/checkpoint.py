@@ -1,8 +1,9 @@
 """Checkpoints: the whole state of a training run after an epoch. Written by `train`, read by it and by `export`."""
 
+import hashlib
 import os
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ class EpochRecord:
     epoch: int
     """Counted from 1."""
     view_px: int
+    learning_rate: float
+    """Of the epoch's first step."""
     train_loss: float
-    public_accuracy: float
-    """Of the averaged weights on PublicTest, 0..1."""
-    public_nll: float
+    validation_accuracy: float
+    """Of the averaged weights on PublicTest, or whatever the run is watched on, 0..1."""
+    validation_nll: float
     images_per_s: float
     """Training images per second, without the evaluation."""
     elapsed_s: float
@@ -45,6 +48,8 @@ class Origin:
     data_sha256: str
     """Of the images and labels trained on; see `LabelledFaces.sha256`."""
     dropped: DropReport
+    teachers: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the averaged weights of each teacher, by its recipe's name."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Checkpoint:
 
     recipe: Recipe
     origin: Origin
+    class_names: tuple[str, ...]
     history: list[EpochRecord]
     network: dict[str, torch.Tensor]
     average: dict[str, torch.Tensor]
@@ -60,6 +66,25 @@ class Checkpoint:
     optimiser: dict[str, Any]
     rng: dict[str, torch.Tensor]
     """States of PyTorch's global generators by device type."""
+    scaler: dict[str, Any]
+    """Of the gradients' scale, which only float16 needs; empty otherwise."""
+
+    def require_finished(self, path: Path) -> None:
+        """Makes sure that all epochs of the recipe are done.
+
+        Raises:
+            CheckpointError: some are not; the message names the file, `path`.
+        """
+        done, epochs = len(self.history), self.recipe.optimisation.epochs
+        if done < epochs:
+            raise CheckpointError(f"{path}: epoch {done} of {epochs}. Finish it: train --resume.")
+
+    def hash_weights(self) -> str:
+        """SHA-256 of the averaged weights, in the order of their names."""
+        digest = hashlib.sha256()
+        for name in sorted(self.average):
+            digest.update(self.average[name].cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Writes the file aside and renames it, so that a kill at any moment leaves the old one or the new one."""
@@ -82,6 +107,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         # Tensors and plain values only: a checkpoint from a stranger cannot run code.
         table = torch.load(path, map_location="cpu", weights_only=True)
+        table["class_names"] = tuple(table["class_names"])
         table["recipe"] = recipe_from_table(table["recipe"], str(path))
         table["origin"]["dropped"] = DropReport(**table["origin"]["dropped"])
         table["origin"] = Origin(**table["origin"])

@@ -47,9 +47,12 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
         ModelFileError: the ONNX file computes something else than the network. No file is left then.
     """
     checkpoint = load_checkpoint(checkpoint_path)
-    epochs_done, epochs = len(checkpoint.history), checkpoint.recipe.optimisation.epochs
-    if epochs_done < epochs:
-        raise CheckpointError(f"{checkpoint_path}: epoch {epochs_done} of {epochs}. Finish it: train --resume.")
+    checkpoint.require_finished(checkpoint_path)
+    if checkpoint.class_names != LABELS:
+        raise CheckpointError(
+            f"{checkpoint_path}: its classes are {', '.join(checkpoint.class_names)}, but the server's are "
+            f"{', '.join(LABELS)}."
+        )
     network = build_network(checkpoint)
     logits = predict_logits(network, public_test.images)
     temperature = fit_temperature(logits, public_test.labels)

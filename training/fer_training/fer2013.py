@@ -1,16 +1,17 @@
-"""FER2013's CSV: reading it, and choosing the rows to train on. Used by `train`, `evaluate` and `export`.
+"""FER2013's CSV: reading it, and choosing the rows to train on. Used by `train`, `evaluate`, `export`, `report_data`.
 
 The file has the columns `emotion` (0..6), `pixels` (2,304 numbers from 0 to 255) and `Usage` (Training, PublicTest or
 PrivateTest). PublicTest and PrivateTest are used whole, so that figures compare with published ones. Of Training, rows
 are dropped that would teach nothing or give an evaluation image away; `DropReport` counts them.
 
-Rows are numbered from 0, the first after the header, in messages as in `excluded_rows.txt`.
+Rows are numbered from 0, the first after the header, in messages as in `excluded_rows.txt`. That file may list rows of
+any usage: those of Training are dropped, those of an evaluation usage are marked in `LabelledFaces.seen_elsewhere`.
 """
 
 import csv
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,17 @@ import numpy.typing as npt
 
 from fer_contract import FACE_SIZE_PX, LABELS
 from fer_training.errors import DataError
-from fer_training.faces import DropReport, LabelledFaces, TrainingData
+from fer_training.faces import (
+    CONFLICTING,
+    REPEATED,
+    DropReport,
+    LabelledFaces,
+    TrainingData,
+    find_conflicting,
+    find_repeated,
+    group_identical,
+)
+from fer_training.ferplus import NO_FACE, VOTES_NAME, is_no_face, read_votes
 
 CSV_NAME: Final = "fer2013.csv"
 EXCLUDED_ROWS_NAME: Final = "excluded_rows.txt"
@@ -29,6 +40,8 @@ PRIVATE_TEST: Final = "PrivateTest"
 USAGES: Final = (TRAINING, PUBLIC_TEST, PRIVATE_TEST)
 COLUMNS: Final = ("emotion", "pixels", "Usage")
 PIXELS: Final = FACE_SIZE_PX * FACE_SIZE_PX
+START_PIXELS: Final = 16
+"""Pixels by which a row is told to be no image's twin without being parsed."""
 
 
 @dataclass(frozen=True)
@@ -46,53 +59,110 @@ class UsageRows:
         return len(self.labels)
 
 
-def load_training_data(directory: Path) -> TrainingData:
+def load_training_data(
+    directory: Path, *, votes: bool = False, drop_conflicting: bool = False, drop_no_face: bool = False
+) -> TrainingData:
     """Reads `fer2013.csv` and drops the Training rows that must not be trained on.
 
     Args:
-        directory: holds `fer2013.csv` and, optionally, `excluded_rows.txt` with one row number a line.
+        directory: holds `fer2013.csv`; optionally `excluded_rows.txt` with one row number a line; and FER+'s
+            `fer2013new.csv` where an option needs it.
+        votes: give the images their FER+ votes.
+        drop_conflicting: drop Training images that are also in Training with another label; all of them, because
+            nothing tells which label is right. Otherwise they are counted as noticed.
+        drop_no_face: drop Training images for which "no face" is FER+'s most frequent vote (`ferplus.is_no_face`).
+            Otherwise they are counted as noticed, if `votes` are read.
+
+    Returns:
+        Of Training what is kept; PublicTest whole, with `seen_elsewhere` as `load_evaluation_data` says.
 
     Raises:
         DataError: a file is missing or a row is unusable; the message names both.
     """
-    splits = read_csv(directory / CSV_NAME)
+    return select_training_data(
+        directory,
+        read_csv(directory / CSV_NAME),
+        votes=votes,
+        drop_conflicting=drop_conflicting,
+        drop_no_face=drop_no_face,
+    )
+
+
+def select_training_data(
+    directory: Path,
+    splits: dict[str, UsageRows],
+    *,
+    votes: bool = False,
+    drop_conflicting: bool = False,
+    drop_no_face: bool = False,
+) -> TrainingData:
+    """Does what `load_training_data` does with all usages of a CSV that is read already."""
     training, public_test = splits[TRAINING], splits[PUBLIC_TEST]
     for usage in (TRAINING, PUBLIC_TEST):
         if not len(splits[usage]):
             raise DataError(f"{directory / CSV_NAME}: has no {usage} rows. Training needs Training and PublicTest.")
-    row_count = sum(len(split) for split in splits.values())
-    listed = np.isin(training.rows, _read_excluded_rows(directory / EXCLUDED_ROWS_NAME, row_count))
-    constant = np.ptp(training.images, axis=(1, 2)) == 0
-    evaluated = {image.tobytes() for usage in (PUBLIC_TEST, PRIVATE_TEST) for image in splits[usage].images}
-    seen = np.array([image.tobytes() in evaluated for image in training.images])
-    dropped = DropReport(
-        found=len(training),
-        dropped={
-            f"listed in {EXCLUDED_ROWS_NAME}": int(listed.sum()),
-            "constant": int((constant & ~listed).sum()),
-            "identical to an evaluation image": int((seen & ~constant & ~listed).sum()),
-        },
-    )
-    if not dropped.kept:
-        raise DataError(f"{directory / CSV_NAME}: nothing is left to train on: {dropped}.")
-    keep = ~(listed | constant | seen)
+    usages = _usages_by_row(splits)
+    excluded = _read_excluded_rows(directory / EXCLUDED_ROWS_NAME, len(usages))
+    ballots = read_votes(directory / VOTES_NAME, usages) if votes or drop_no_face else None
+    pixels = {usage: _hashable(split.images) for usage, split in splits.items()}
+    groups = group_identical(training.images)
+    conflicting = find_conflicting(groups, training.labels)
+
+    drops = {
+        f"listed in {EXCLUDED_ROWS_NAME}": np.isin(training.rows, excluded),
+        "constant": np.ptp(training.images, axis=(1, 2)) == 0,
+        "identical to an evaluation image": _is_among(pixels[TRAINING], pixels[PUBLIC_TEST] + pixels[PRIVATE_TEST]),
+    }
+    notices: dict[str, npt.NDArray[np.bool_]] = {}
+    if ballots is not None:
+        (drops if drop_no_face else notices)[NO_FACE] = is_no_face(ballots[training.rows])
+    (drops if drop_conflicting else notices)[CONFLICTING] = conflicting
+    keep = np.ones(len(training), dtype=np.bool_)
+    dropped = {}
+    for reason, flawed in drops.items():
+        dropped[reason] = int((keep & flawed).sum())
+        keep &= ~flawed
+    noticed = {reason: int((keep & flawed).sum()) for reason, flawed in notices.items()}
+    noticed[REPEATED] = int((find_repeated(groups[keep]) & ~conflicting[keep]).sum())
+    report = DropReport(len(training), dropped, noticed)
+    if not report.kept:
+        raise DataError(f"{directory / CSV_NAME}: nothing is left to train on: {report}.")
+
+    listed = np.isin(public_test.rows, excluded)
+    seen = listed | _is_among(pixels[PUBLIC_TEST], pixels[TRAINING] + pixels[PRIVATE_TEST])
+    kept_ballots = ballots if votes else None
     return TrainingData(
-        LabelledFaces(training.images[keep], training.labels[keep]),
-        LabelledFaces(public_test.images, public_test.labels),
-        dropped,
+        _to_faces(training, keep, kept_ballots),
+        replace(_to_faces(public_test, np.ones(len(public_test), dtype=np.bool_), kept_ballots), seen_elsewhere=seen),
+        report,
     )
+
+
+def _to_faces(split: UsageRows, keep: npt.NDArray[np.bool_], ballots: npt.NDArray[np.float32] | None) -> LabelledFaces:
+    """The rows to keep, with their part of the votes on the whole CSV."""
+    votes = None if ballots is None else ballots[split.rows[keep]]
+    return LabelledFaces(split.images[keep], split.labels[keep], votes=votes)
 
 
 def load_evaluation_data(directory: Path, usage: str) -> LabelledFaces:
     """Reads all rows of one usage, none dropped.
 
+    `seen_elsewhere` marks the rows that are listed in `excluded_rows.txt`, and those whose pixels are also in a row of
+    another usage, as far as the CSV has it: that list is how a CSV without PrivateTest can tell of it.
+
     Raises:
-        DataError: the CSV is missing, has an unusable row of this usage, or has none of this usage.
+        DataError: the CSV is missing, has an unusable row of this usage, or has none of this usage; or
+            `excluded_rows.txt` has an unusable line.
     """
-    faces = read_csv(directory / CSV_NAME, (usage,))[usage]
+    path = directory / CSV_NAME
+    splits, row_count = _read_rows(path, (usage,))
+    faces = splits[usage]
     if not len(faces):
-        raise DataError(f"{directory / CSV_NAME}: has no {usage} rows.")
-    return LabelledFaces(faces.images, faces.labels)
+        raise DataError(f"{path}: has no {usage} rows.")
+    listed = np.isin(faces.rows, _read_excluded_rows(directory / EXCLUDED_ROWS_NAME, row_count))
+    return LabelledFaces(
+        faces.images, faces.labels, seen_elsewhere=listed | _find_in_other_usages(path, usage, faces.images)
+    )
 
 
 def read_csv(path: Path, usages: tuple[str, ...] = USAGES) -> dict[str, UsageRows]:
@@ -104,19 +174,28 @@ def read_csv(path: Path, usages: tuple[str, ...] = USAGES) -> dict[str, UsageRow
     Raises:
         DataError: the file is missing or not UTF-8 text, a column is missing, or a row is unusable.
     """
+    return _read_rows(path, usages)[0]
+
+
+def _read_rows(path: Path, usages: tuple[str, ...]) -> tuple[dict[str, UsageRows], int]:
+    """Does what `read_csv` does, and counts the rows of all usages."""
     images: dict[str, list[npt.NDArray[np.uint8]]] = {usage: [] for usage in usages}
     labels: dict[str, list[int]] = {usage: [] for usage in usages}
     rows: dict[str, list[int]] = {usage: [] for usage in usages}
-    for row, emotion, pixels, usage in _iterate_rows(path):
-        where = f"{path}, row {row}"
-        if usage not in USAGES:
-            raise DataError(f"{where}: Usage must be one of {', '.join(USAGES)}, but is {usage!r}.")
-        if usage not in usages:
-            continue
-        labels[usage].append(_parse_label(emotion, where))
-        images[usage].append(_parse_pixels(pixels, where))
-        rows[usage].append(row)
-    return {
+    row = -1
+    with warnings.catch_warnings():
+        # NumPy before 2.3 warns of text that is not numbers where later ones raise, and returns what it could read.
+        warnings.simplefilter("error", DeprecationWarning)
+        for row, emotion, pixels, usage in _iterate_rows(path):
+            where = f"{path}, row {row}"
+            if usage not in USAGES:
+                raise DataError(f"{where}: Usage must be one of {', '.join(USAGES)}, but is {usage!r}.")
+            if usage not in usages:
+                continue
+            labels[usage].append(_parse_label(emotion, where))
+            images[usage].append(_parse_pixels(pixels, where))
+            rows[usage].append(row)
+    splits = {
         usage: UsageRows(
             np.array(images[usage], dtype=np.uint8).reshape(-1, FACE_SIZE_PX, FACE_SIZE_PX),
             np.array(labels[usage], dtype=np.int64),
@@ -124,6 +203,46 @@ def read_csv(path: Path, usages: tuple[str, ...] = USAGES) -> dict[str, UsageRow
         )
         for usage in usages
     }
+    return splits, row + 1
+
+
+def _find_in_other_usages(path: Path, usage: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which images are also in a row of another usage: bool, (N,).
+
+    A second pass over the file, which parses only the rows that begin like one of the images. Comparing text would
+    not do: 7 may be written 007.
+    """
+    starts = {tuple(image.ravel()[:START_PIXELS].tolist()) for image in images}
+    elsewhere = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        for row, _, pixels, other in _iterate_rows(path):
+            if other == usage:
+                continue
+            try:
+                if tuple(map(int, pixels.split(maxsplit=START_PIXELS)[:START_PIXELS])) in starts:
+                    elsewhere.append(_parse_pixels(pixels, f"{path}, row {row}").tobytes())
+            except (ValueError, DataError):  # An unusable row is nobody's twin, and is refused where it is used.
+                continue
+    return _is_among(_hashable(images), elsewhere)
+
+
+def _hashable(images: npt.NDArray[np.uint8]) -> list[bytes]:
+    return [image.tobytes() for image in images]
+
+
+def _is_among(images: list[bytes], others: list[bytes]) -> npt.NDArray[np.bool_]:
+    """Which of the images are among others: bool, (N,)."""
+    known = set(others)
+    return np.array([image in known for image in images], dtype=np.bool_)
+
+
+def _usages_by_row(splits: dict[str, UsageRows]) -> list[str]:
+    """The column `Usage`, of a CSV of which all usages were read."""
+    usages = np.empty(sum(len(split) for split in splits.values()), dtype=object)
+    for usage, split in splits.items():
+        usages[split.rows] = usage
+    return list(usages)
 
 
 def _iterate_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
@@ -134,22 +253,29 @@ def _iterate_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}). Give --fer2013 the folder with {CSV_NAME}."
         ) from error
+    line_number = 0
     with file:
-        reader = csv.reader(file)
         try:
-            header = next(reader, [])
+            header = _split_line(file.readline())
             missing = [column for column in COLUMNS if column not in header]
             if missing:
                 raise DataError(
                     f"{path}: column {missing[0]} is missing. Expected {', '.join(COLUMNS)}; found {header}."
                 )
             emotion, pixels, usage = (header.index(column) for column in COLUMNS)
-            for row, values in enumerate(reader):
+            for row, line in enumerate(file):
+                line_number = row + 2
+                values = _split_line(line)
                 if len(values) != len(header):
                     raise DataError(f"{path}, row {row}: has {len(values)} columns, but the header has {len(header)}.")
                 yield row, values[emotion], values[pixels], values[usage]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, after line {reader.line_num}: is not CSV in UTF-8: {error}.") from error
+            raise DataError(f"{path}, after line {line_number}: is not CSV in UTF-8: {error}.") from error
+
+
+def _split_line(line: str) -> list[str]:
+    """The values of one line. `csv` would look at each character: five times as slow, and only quotes need it."""
+    return next(csv.reader([line])) if '"' in line else line.rstrip("\r\n").split(",")
 
 
 def _parse_label(text: str, where: str) -> int:
@@ -159,12 +285,12 @@ def _parse_label(text: str, where: str) -> int:
 
 
 def _parse_pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
-    """Parses one image: uint8, (2304,). NumPy's text parser, three times as fast as `int` on each number."""
+    """Parses one image: uint8, (2304,). NumPy's text parser, three times as fast as `int` on each number.
+
+    To be called where DeprecationWarning is an error.
+    """
     try:
-        with warnings.catch_warnings():
-            # NumPy before 2.3 warns where later ones raise, and returns what it could read.
-            warnings.simplefilter("error", DeprecationWarning)
-            values = np.fromstring(text, dtype=np.int32, sep=" ")
+        values = np.fromstring(text, dtype=np.int32, sep=" ")
     except (ValueError, DeprecationWarning) as error:
         raise DataError(f"{where}: pixels must be whole numbers separated by spaces, but are {text[:40]!r}.") from error
     if len(values) != PIXELS:
@@ -175,7 +301,7 @@ def _parse_pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
 
 
 def _read_excluded_rows(path: Path, row_count: int) -> list[int]:
-    """Reads the row numbers never to train on; none where there is no such file."""
+    """Reads the row numbers never to train on, and to mark in evaluation; none where there is no such file."""
     if not path.exists():
         return []
     rows = []

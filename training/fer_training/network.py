@@ -1,16 +1,21 @@
-"""The classifier network: convolution, batch norm and ReLU in residual blocks, nothing a runtime could trip over.
+"""The classifier: pixels to the backbone's liking, a backbone, and a last layer.
 
-Built by `train` from a recipe; rebuilt by `evaluate` and `export` from a checkpoint's.
+Built by `training_run` from a recipe; rebuilt by `prediction` from a checkpoint's.
 """
+
+from typing import Final
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from fer_contract import LABELS
+from fer_contract import FACE_SIZE_PX
+from fer_training.backbones import Backbone, build_backbone, with_local_regions
+from fer_training.backbones.repconv import RepConvNet
 from fer_training.recipe import NetworkRecipe
 
-PIXEL_CENTRE = 128.0
-PIXEL_SPREAD = 64.0
+PIXEL_CENTRE: Final = 128.0
+PIXEL_SPREAD: Final = 64.0
 """Near FER2013's own mean and standard deviation (129 and 65), and exact in every floating point format."""
 
 
@@ -26,63 +31,90 @@ def normalise(faces: torch.Tensor) -> torch.Tensor:
     return (faces.float() - PIXEL_CENTRE) / PIXEL_SPREAD
 
 
-class Classifier(nn.Module):
-    """A residual network in stages. The first convolution halves the resolution, and so does each stage but the first.
+def equalise(faces: torch.Tensor) -> torch.Tensor:
+    """Histogram equalisation: each pixel becomes the part of its image's pixels that are not brighter.
 
-    Residual blocks: He et al., Deep Residual Learning for Image Recognition, 2015 (basic block).
+    Args:
+        faces: uint8, (N, 1, H, W), gray, 0..255.
+
+    Returns:
+        uint8, the same shape; the brightest pixel of each image becomes 255.
     """
+    pixels = faces.flatten(1).long()  # (N, H * W)
+    histogram = torch.zeros((len(faces), 256), device=faces.device)
+    histogram = histogram.scatter_add(1, pixels, torch.ones_like(pixels, dtype=torch.float32))
+    levels = (histogram.cumsum(1) * 255 / pixels.shape[1]).round()
+    return levels.gather(1, pixels).view(faces.shape).to(torch.uint8)
 
-    def __init__(self, recipe: NetworkRecipe) -> None:
-        """Draws its weights from PyTorch's global generator."""
+
+class Classifier(nn.Module):
+    """A backbone and a last layer; in training also a second last layer, which predicts FER+ votes."""
+
+    def __init__(self, recipe: NetworkRecipe, classes: int, votes: int = 0) -> None:
+        """Draws its weights from PyTorch's global generator.
+
+        Args:
+            recipe: which network.
+            classes: columns of the answer.
+            votes: columns of the second last layer's; 0 makes none.
+        """
         super().__init__()
-        self.stem = nn.Sequential(*_convolution(1, recipe.stem_channels, stride=2), nn.ReLU(inplace=True))
-        stages: list[nn.Module] = []
-        channels = recipe.stem_channels
-        for stage, (width, blocks) in enumerate(zip(recipe.widths, recipe.blocks, strict=True)):
-            for block in range(blocks):
-                stages.append(ResidualBlock(channels, width, stride=2 if stage and not block else 1))
-                channels = width
-        self.stages = nn.Sequential(*stages)
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.input_px = recipe.input_px
+        self.channels = recipe.channels
+        self.equalise = recipe.equalise
+        self.backbone = _build_backbone(recipe)
         self.dropout = nn.Dropout(recipe.dropout)
-        self.head = nn.Linear(channels, len(LABELS))
+        self.head = nn.Linear(self.backbone.features, classes)
+        self.votes_head = nn.Linear(self.backbone.features, votes) if votes else None
 
-    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+    def preprocess(self, faces: torch.Tensor) -> torch.Tensor:
+        """Equalises, where the recipe says so, and normalises: uint8, (N, 1, 48, 48) -> float32, the same shape."""
+        return normalise(equalise(faces) if self.equalise else faces)
+
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
         """Scores each face.
 
         Args:
-            faces: float32, (N, 1, H, W), normalised; any size from 24 px, trained for 48.
+            views: float32, (N, 1, H, W), normalised; a whole face is 48 px, a crop of one is smaller.
 
         Returns:
-            Logits, float32, (N, 7), columns in the order of `fer_contract.LABELS`.
+            Logits, float32, (N, classes).
         """
-        features = self.pool(self.stages(self.stem(faces))).flatten(1)  # (N, C)
-        logits: torch.Tensor = self.head(self.dropout(features))
+        logits: torch.Tensor = self.head(self._describe(views))
         return logits
 
+    def score_with_votes(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What `forward` gives, and logits of the votes, float32, (N, votes), if there is a head for them."""
+        features = self._describe(views)
+        return self.head(features), None if self.votes_head is None else self.votes_head(features)
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes."""
+    def _describe(self, views: torch.Tensor) -> torch.Tensor:
+        """Features of each face, which the last layers take: float32, (N, features)."""
+        if self.input_px != FACE_SIZE_PX:
+            views = functional.interpolate(
+                views, scale_factor=self.input_px / FACE_SIZE_PX, mode="bilinear", align_corners=False
+            )
+        if self.channels > 1:
+            views = views.expand(-1, self.channels, -1, -1)
+        features: torch.Tensor = self.dropout(self.backbone(views))
+        return features
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
-        """Draws its weights from PyTorch's global generator."""
-        super().__init__()
-        self.body = nn.Sequential(
-            *_convolution(channels_in, channels_out, stride=stride),
-            nn.ReLU(inplace=True),
-            *_convolution(channels_out, channels_out),
+
+def _build_backbone(recipe: NetworkRecipe) -> Backbone:
+    if recipe.repconv is not None:
+        backbone: Backbone = RepConvNet(
+            recipe.channels,
+            stem_channels=recipe.repconv.stem_channels,
+            stages=recipe.repconv.stages,
+            branches=recipe.repconv.branches,
+            attention=recipe.attention,
         )
-        same = channels_in == channels_out and stride == 1
-        self.shortcut = nn.Sequential(*([] if same else _convolution(channels_in, channels_out, 1, stride)))
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), not negative."""
-        return torch.relu(self.body(features) + self.shortcut(features))
-
-
-def _convolution(channels_in: int, channels_out: int, size: int = 3, stride: int = 1) -> list[nn.Module]:
-    """A convolution and its batch norm, which the export folds into one."""
-    return [
-        nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(channels_out),
-    ]
+    else:
+        backbone = build_backbone(
+            recipe.backbone,
+            channels=recipe.channels,
+            input_px=recipe.input_px,
+            attention=recipe.attention,
+            width=recipe.width,
+        )
+    return with_local_regions(backbone, recipe.channels) if recipe.local_regions else backbone

@@ -14,7 +14,7 @@ from torch import nn
 
 from fer_contract import FACE_SIZE_PX, FACES, PROBABILITIES
 from fer_training.errors import ModelFileError
-from fer_training.network import Classifier, normalise
+from fer_training.network import Classifier
 from fer_training.prediction import open_onnx, predict_logits, predict_onnx, softmax
 
 OPSET: Final = 17
@@ -36,7 +36,7 @@ class ServedClassifier(nn.Module):
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """FACES, uint8, (N, 1, 48, 48) -> PROBABILITIES, float32, (N, 7)."""
-        return torch.softmax(self.network(normalise(faces)), dim=1)
+        return torch.softmax(self.network(self.network.preprocess(faces)), dim=1)
 
 
 def write_onnx(network: Classifier, temperature: float, metadata: Mapping[str, str], path: Path) -> None:

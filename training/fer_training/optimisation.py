@@ -5,17 +5,28 @@ import math
 import torch
 from torch import nn
 
+from fer_training.errors import RecipeError
 from fer_training.recipe import OptimisationRecipe
 
 
-def build_optimiser(network: nn.Module, recipe: OptimisationRecipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum. Weight decay acts on matrices and kernels only, not on biases and batch norm."""
+def build_optimiser(network: nn.Module, recipe: OptimisationRecipe) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW. Weight decay acts on matrices and kernels only, not on the rest.
+
+    The learned scales of `repconv`'s branches have a kernel's number of dimensions, but one value per channel: they
+    are no kernels.
+    """
     parameters = list(network.parameters())
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if _is_kernel(p)], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if not _is_kernel(p)], "weight_decay": 0.0},
     ]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def _is_kernel(parameter: torch.Tensor) -> bool:
+    return parameter.ndim > 1 and parameter.numel() > len(parameter)
 
 
 def learning_rate(recipe: OptimisationRecipe, step: int, steps_per_epoch: int) -> float:
@@ -52,10 +63,15 @@ def choose_autocast_type(precision: str, device: torch.device) -> torch.dtype:
     """The number format of the convolutions.
 
     Args:
-        precision: `fp32`, `bf16`, or `auto` for bfloat16 where the hardware has it. A CPU without such instructions
-            emulates them, slower than float32; one with them trains several times faster.
+        precision: `fp32`, `bf16`, `fp16`, or `auto` for bfloat16 where the hardware has it. A CPU without such
+            instructions emulates them, slower than float32; one with them trains several times faster.
         device: where training runs.
+
+    Raises:
+        RecipeError: `fp16` on a CPU, where it is slow and its small gradients are lost.
     """
+    if precision == "fp16" and device.type != "cuda":
+        raise RecipeError("--precision fp16 needs --device cuda. On a CPU give bf16 or fp32.")
     if precision == "auto":
         if device.type == "cuda":
             has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -63,4 +79,4 @@ def choose_autocast_type(precision: str, device: torch.device) -> torch.dtype:
             cpu = torch.cpu.get_capabilities()
             has_bf16 = bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
         precision = "bf16" if has_bf16 else "fp32"
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

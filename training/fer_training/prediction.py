@@ -10,9 +10,10 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_state
 
 from fer_contract import FACE_SIZE_PX, FACES, LABELS, ONNX_LABELS_KEY, PROBABILITIES
+from fer_training.backbones.repconv import reparameterise
 from fer_training.checkpoint import Checkpoint
 from fer_training.errors import ModelFileError
-from fer_training.network import Classifier, normalise
+from fer_training.network import Classifier
 
 BATCH: Final = 256
 
@@ -26,9 +27,12 @@ REFUSALS: Final = (
 
 
 def build_network(checkpoint: Checkpoint) -> Classifier:
-    """The network of a checkpoint with its averaged weights, on the CPU."""
-    network = Classifier(checkpoint.recipe.network)
-    network.load_state_dict(checkpoint.average)
+    """The network of a checkpoint with its averaged weights, on the CPU, in the form in which it is used."""
+    network = Classifier(checkpoint.recipe.network, len(checkpoint.class_names))
+    # The head for FER+ votes has done its work.
+    weights = {name: weight for name, weight in checkpoint.average.items() if not name.startswith("votes_head.")}
+    network.load_state_dict(weights)
+    reparameterise(network)
     return network
 
 
@@ -47,7 +51,7 @@ def predict_logits(network: Classifier, images: npt.NDArray[np.uint8]) -> npt.ND
     device = next(network.parameters()).device
     logits = []
     for batch in torch.split(torch.from_numpy(images).unsqueeze(1), BATCH):
-        faces = normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)
+        faces = network.preprocess(batch.to(device)).contiguous(memory_format=torch.channels_last)
         logits.append(network(faces).cpu())
     return torch.cat(logits).numpy()
 

@@ -1,16 +1,17 @@
 """Recipes: everything that decides a training result, read from a TOML file and checked field by field.
 
-A recipe has no defaults. What is not written in `training/recipes/<name>.toml` does not happen, so the file alone
-says how a published network was made. Read by `train`, kept whole in every checkpoint.
+What a recipe does not name does not happen: fields may be left out only where that means "off" or "none", so the file
+alone says how a published network was made. Read by `train`, kept whole in every checkpoint.
 """
 
 import re
 import sys
-from dataclasses import dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from fer_contract import FACE_SIZE_PX
+from fer_training.backbones import ATTENTIONS, BACKBONES
 from fer_training.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -20,27 +21,66 @@ else:
 
 Section = TypeVar("Section")
 
+REPCONV: Final = "repconv"
+"""The backbone whose shape a recipe gives in full."""
+
 
 @dataclass(frozen=True)
 class Between:
-    """Inclusive limits of a number, or of each number in a list."""
+    """Inclusive limits of a number, or of each number in a list or table."""
 
     low: float
     high: float
 
 
 @dataclass(frozen=True)
-class NetworkRecipe:
-    """Shape of the network; see `network.Classifier`."""
+class OneOf:
+    """The values that a text may have."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RepconvRecipe:
+    """Shape of the backbone `repconv`; see `backbones.repconv`."""
 
     stem_channels: Annotated[int, Between(1, 512)]
-    """Channels after the first convolution, which halves 48 px to 24 px."""
-    widths: Annotated[tuple[int, ...], Between(1, 1024)]
-    """Channels of each stage. Every stage but the first halves the resolution."""
-    blocks: Annotated[tuple[int, ...], Between(1, 16)]
-    """Residual blocks of each stage, as many numbers as `widths` has."""
-    dropout: Annotated[float, Between(0.0, 0.9)]
-    """Probability of dropping a pooled feature before the last layer."""
+    """Channels after the first convolution, which halves the resolution."""
+    stages: Annotated[tuple[tuple[int, ...], ...], Between(1, 1024)]
+    """Channels of each convolution, stage by stage. Every stage but the first halves the resolution."""
+    branches: bool = True
+    """Whether each convolution is trained as a sum of a 3x3, a 1x1 and an identity one."""
+
+
+@dataclass(frozen=True)
+class NetworkRecipe:
+    """Which network; see `network.Classifier`."""
+
+    backbone: Annotated[str, OneOf((REPCONV, *BACKBONES))]
+    input_px: Annotated[int, Between(32, 512)] = FACE_SIZE_PX
+    """Side to which the network enlarges the 48 px that it is given."""
+    channels: Annotated[int, Between(1, 3)] = 1
+    """1, or 3 for a network made for colour: the gray is repeated."""
+    attention: Annotated[str, OneOf(ATTENTIONS)] = "none"
+    width: Annotated[float, Between(0.1, 4.0)] = 1.0
+    """Factor on all channel counts of a backbone that has a paper's."""
+    local_regions: bool = False
+    """Whether eyes and mouth get a small network of their own besides."""
+    equalise: bool = False
+    """Whether the network equalises each face's histogram first."""
+    dropout: Annotated[float, Between(0.0, 0.9)] = 0.0
+    """Probability of dropping a feature before the last layer."""
+    repconv: RepconvRecipe | None = None
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """What of the training images is left out, besides what always is; see `fer2013.load_training_data`."""
+
+    drop_conflicting: bool = False
+    """Identical images with different labels."""
+    drop_no_face: bool = False
+    """Images that FER+'s people say have no face."""
 
 
 @dataclass(frozen=True)
@@ -51,38 +91,75 @@ class AugmentationRecipe:
     """Side of the random crop that training sees. Smaller is faster; evaluation always sees 48 px."""
     full_view_epochs: Annotated[int, Between(0, 1000)]
     """Last epochs trained on the whole 48 px, so that the statistics fit what the network will be given."""
-    flip_probability: Annotated[float, Between(0.0, 1.0)]
-    rotation_deg: Annotated[float, Between(0.0, 45.0)]
+    flip_probability: Annotated[float, Between(0.0, 1.0)] = 0.0
+    rotation_deg: Annotated[float, Between(0.0, 45.0)] = 0.0
     """Largest rotation either way."""
-    scale: Annotated[float, Between(0.0, 0.5)]
+    scale: Annotated[float, Between(0.0, 0.5)] = 0.0
     """Largest relative zoom in or out."""
-    shift_px: Annotated[float, Between(0.0, 12.0)]
-    """Largest shift either way, besides the crop's."""
-    brightness: Annotated[float, Between(0.0, 1.0)]
-    """Largest offset either way, as a part of the 0..255 range."""
-    contrast: Annotated[float, Between(0.0, 0.9)]
-    """Largest relative change of the contrast either way."""
-    erasing_probability: Annotated[float, Between(0.0, 1.0)]
+    shift_px: Annotated[float, Between(0.0, 12.0)] = 0.0
+    """Largest shift either way in px of the 48, besides the crop's."""
+    brightness: Annotated[float, Between(0.0, 0.9)] = 0.0
+    """Largest relative change of all pixel values."""
+    contrast: Annotated[float, Between(0.0, 0.9)] = 0.0
+    """Largest relative change of the distances from mid-gray."""
+    noise: Annotated[float, Between(0.0, 64.0)] = 0.0
+    """Largest standard deviation of Gaussian noise, in steps of the 0..255 range."""
+    erasing_probability: Annotated[float, Between(0.0, 1.0)] = 0.0
     """Probability that one rectangle is painted mid-gray."""
-    erasing_side: Annotated[float, Between(0.05, 0.9)]
+    erasing_side: Annotated[float, Between(0.05, 0.9)] = 0.05
     """Longest side of that rectangle, as a part of the view's."""
+    mixup_alpha: Annotated[float, Between(0.0, 4.0)] = 0.0
+    """Of the Beta distribution of mixup's weights; 0 mixes nothing."""
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """What the network is told to answer; see `losses`."""
+
+    label_smoothing: Annotated[float, Between(0.0, 0.5)] = 0.0
+    class_weights: Annotated[dict[str, float], Between(0.1, 10.0)] = field(default_factory=dict)
+    """Factor on the loss of images of a class, by its name; classes not named have 1."""
+    focal_gamma: Annotated[float, Between(0.0, 5.0)] = 0.0
+    """How much more hard examples weigh; 0 weighs all alike."""
+    votes_as_labels: Annotated[float, Between(0.0, 1.0)] = 0.0
+    """Part of the target that FER+ votes make; the label makes the rest."""
+    votes_auxiliary: Annotated[float, Between(0.0, 10.0)] = 0.0
+    """Weight of a second head's loss that predicts the FER+ votes themselves, in training only."""
+
+
+@dataclass(frozen=True)
+class DistillationRecipe:
+    """Learning from networks trained before; see `distillation`."""
+
+    teachers: tuple[str, ...]
+    """Names of their recipes. Their checkpoints are `<runs>/<name>/checkpoint.pt`."""
+    temperature: Annotated[float, Between(1.0, 20.0)]
+    weight: Annotated[float, Between(0.0, 1.0)]
+    """Part of the loss that is the distance to the teachers; labels make the rest."""
+    views: Annotated[str, OneOf(("augmented", "plain"))]
+    """What the teachers see: the student's augmented view of each step, or once and for all the plain image and its
+    mirror image, which costs next to nothing."""
 
 
 @dataclass(frozen=True)
 class OptimisationRecipe:
-    """SGD with Nesterov momentum, linear warm-up, cosine decay to zero; see `optimisation`."""
+    """Optimiser, its learning rate over time, and the average of the weights; see `optimisation`."""
 
+    optimiser: Annotated[str, OneOf(("sgd", "adamw"))]
+    """SGD is with Nesterov momentum."""
     epochs: Annotated[int, Between(1, 1000)]
     batch_size: Annotated[int, Between(2, 8192)]
     learning_rate: Annotated[float, Between(1e-6, 10.0)]
-    """Peak, reached at the end of the warm-up."""
+    """Peak, reached at the end of the linear warm-up; a cosine leads from there to zero."""
     warmup_epochs: Annotated[float, Between(0.0, 100.0)]
     momentum: Annotated[float, Between(0.0, 0.999)]
+    """AdamW: its first beta. The second is 0.999."""
     weight_decay: Annotated[float, Between(0.0, 1.0)]
-    """Of the weights of convolutions and the last layer; biases and batch norm have none."""
-    label_smoothing: Annotated[float, Between(0.0, 0.5)]
+    """Of the weights of convolutions and linear layers; biases and batch norm have none."""
     average_decay: Annotated[float, Between(0.0, 0.99999)]
     """Per step, of the moving average of the weights, which is what gets evaluated and exported."""
+    gradient_clip: Annotated[float, Between(0.0, 1000.0)] = 0.0
+    """Largest norm of the gradient; 0 clips nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +171,15 @@ class Recipe:
     seed: Annotated[int, Between(0, 2**31 - 1)]
     network: NetworkRecipe
     augmentation: AugmentationRecipe
+    loss: LossRecipe
     optimisation: OptimisationRecipe
+    data: DataRecipe = field(default_factory=DataRecipe)
+    distillation: DistillationRecipe | None = None
+
+    @property
+    def needs_votes(self) -> bool:
+        """Whether the run works with FER+ votes."""
+        return bool(self.loss.votes_as_labels or self.loss.votes_auxiliary or self.data.drop_no_face)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -123,18 +208,14 @@ def recipe_from_table(table: dict[str, Any], origin: str) -> Recipe:
         RecipeError: a field is missing, unknown, of the wrong type or out of range.
     """
     recipe = _build(Recipe, table, f"{origin}: ")
-    network, augmentation = recipe.network, recipe.augmentation
     if not re.fullmatch(r"[\w.-]+", recipe.name, re.ASCII):
         raise RecipeError(f"{origin}: a recipe's file name must be letters, digits, '.', '-' and '_'. Rename it.")
-    if len(network.widths) != len(network.blocks):
-        raise RecipeError(
-            f"{origin}: network.blocks must have as many numbers as network.widths ({len(network.widths)}), "
-            f"but has {len(network.blocks)}."
-        )
-    if augmentation.full_view_epochs > recipe.optimisation.epochs:
+    if (recipe.network.backbone == REPCONV) != (recipe.network.repconv is not None):
+        raise RecipeError(f"{origin}: [network.repconv] must be there if, and only if, network.backbone is 'repconv'.")
+    if recipe.augmentation.full_view_epochs > recipe.optimisation.epochs:
         raise RecipeError(
             f"{origin}: augmentation.full_view_epochs must be at most optimisation.epochs "
-            f"({recipe.optimisation.epochs}), but is {augmentation.full_view_epochs}."
+            f"({recipe.optimisation.epochs}), but is {recipe.augmentation.full_view_epochs}."
         )
     return recipe
 
@@ -146,29 +227,51 @@ def _build(section: type[Section], table: dict[str, Any], prefix: str) -> Sectio
         if name not in hints:
             raise RecipeError(f"{prefix}{name} is not a field. Known here: {', '.join(hints)}.")
     values = {}
-    for name, hint in hints.items():
-        if name not in table:
-            raise RecipeError(f"{prefix}{name} is missing. A recipe has no defaults: write it down.")
-        values[name] = _read_field(hint, table[name], f"{prefix}{name}")
+    for known in fields(section):  # type: ignore[arg-type]
+        if known.name in table:
+            values[known.name] = _read_field(hints[known.name], table[known.name], f"{prefix}{known.name}")
+        elif known.default is MISSING and known.default_factory is MISSING:
+            raise RecipeError(f"{prefix}{known.name} is missing. It has no default: write it down.")
     return section(**values)
 
 
 def _read_field(hint: Any, value: Any, name: str) -> Any:
     """Checks one value against its field's annotation and converts lists to tuples, whole numbers to floats."""
-    if is_dataclass(hint) and isinstance(hint, type):
+    section = next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
+    if section is not None:
+        if value is None and type(None) in get_args(hint):  # As a checkpoint holds a section that was left out.
+            return None
         if not isinstance(value, dict):
             raise RecipeError(f"{name} must be a section ([{name.rpartition(' ')[2]}]), but is {value!r}.")
-        return _build(hint, value, f"{name}.")
-    if hint is str:
-        if not isinstance(value, str):
-            raise RecipeError(f"{name} must be text, but is {value!r}.")
+        return _build(section, value, f"{name}.")
+    kind, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    return _read_value(kind, {type(rule): rule for rule in rules}, value, name)
+
+
+def _read_value(kind: Any, rules: dict[type, Any], value: Any, name: str) -> Any:
+    if kind is str:
+        return _read_text(rules.get(OneOf), value, name)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise RecipeError(f"{name} must be true or false, but is {value!r}.")
         return value
-    kind, limits = get_args(hint)
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple) or not value:
-            raise RecipeError(f"{name} must be a list of whole numbers, but is {value!r}.")
-        return tuple(_read_number(int, limits, item, name) for item in value)
-    return _read_number(kind, limits, value, name)
+            raise RecipeError(f"{name} must be a list that is not empty, but is {value!r}.")
+        return tuple(_read_value(get_args(kind)[0], rules, item, name) for item in value)
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise RecipeError(f"{name} must be a table, but is {value!r}.")
+        return {key: _read_number(float, rules[Between], item, f"{name}.{key}") for key, item in value.items()}
+    return _read_number(kind, rules[Between], value, name)
+
+
+def _read_text(known: OneOf | None, value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise RecipeError(f"{name} must be text, but is {value!r}.")
+    if known is not None and value not in known.values:
+        raise RecipeError(f"{name} must be one of {', '.join(known.values)}, but is {value!r}.")
+    return value
 
 
 def _read_number(kind: type, limits: Between, value: Any, name: str) -> float:

@@ -1,32 +1,36 @@
 """Trains a classifier by a recipe.
 
-    python -m fer_training.train --recipe training/recipes/first.toml --fer2013 DIR --out runs/first
+    python -m fer_training.train --recipe training/recipes/student.toml --fer2013 DIR
 
-DIR holds `fer2013.csv`. The output folder gets `checkpoint.pt` and `log.csv`, both renewed after each epoch. A run that
-was interrupted goes on with `--resume`, to the same weights as if it had not been (on the same machine and versions).
+DIR holds `fer2013.csv` and, where the recipe works with FER+ votes, `fer2013new.csv`. The output folder, unless told
+otherwise `runs/<recipe>`, gets `checkpoint.pt`, `log.csv` and `curves.png`, renewed after each epoch. A run that was
+interrupted goes on with `--resume`, to the same weights as if it had not been (on the same machine and versions).
 """
 
 import argparse
 import csv
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 import torch
+from tqdm import tqdm
 
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint
+from fer_training.distillation import build_teachers, load_teachers
 from fer_training.errors import CheckpointError, TrainingRoomError
 from fer_training.faces import TrainingData
 from fer_training.fer2013 import load_training_data
 from fer_training.optimisation import choose_autocast_type
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
 from fer_training.recipe import Recipe, load_recipe
-from fer_training.training_run import TrainingRun
+from fer_training.training_run import TrainingRun, Watch
 
 CHECKPOINT_NAME: Final = "checkpoint.pt"
 LOG_NAME: Final = "log.csv"
+RUNS_DIR: Final = Path("runs")
 
 
 def train(
@@ -37,6 +41,10 @@ def train(
     device: torch.device,
     precision: str = "auto",
     resume: bool = False,
+    runs_dir: Path = RUNS_DIR,
+    initial_weights: Mapping[str, torch.Tensor] | None = None,
+    compiled: bool = False,
+    watch: Watch | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> Path:
     """Trains to the recipe's last epoch, with a checkpoint after each.
@@ -44,23 +52,42 @@ def train(
     Args:
         recipe: what to do.
         data: the images, already on this machine.
-        out_dir: made if need be; gets `checkpoint.pt` and `log.csv`.
+        out_dir: made if need be; gets `checkpoint.pt`, `log.csv` and `curves.png`.
         device: where to train.
-        precision: `auto`, `fp32` or `bf16`; see `optimisation.choose_autocast_type`.
-        resume: go on from the checkpoint in `out_dir`, which must be of the same recipe and data.
+        precision: `auto`, `fp32`, `bf16` or `fp16`; see `optimisation.choose_autocast_type`.
+        resume: go on from the checkpoint in `out_dir`, which must be of the same recipe, data and teachers.
+        runs_dir: holds the runs of the recipe's teachers.
+        initial_weights: what to start from instead of random weights.
+        compiled: whether PyTorch compiles the network.
+        watch: sees each batch of an epoch pass.
         on_epoch: called after each epoch's checkpoint is written.
 
     Returns:
         The path of the checkpoint.
 
     Raises:
-        CheckpointError: `out_dir` holds a checkpoint and `resume` is false, or none or another run's and it is true.
-        DataError: there are fewer images than one batch.
+        CheckpointError: `out_dir` holds a checkpoint and `resume` is false, or none or another run's and it is true, or
+            a teacher's is missing or unfinished.
+        DataError: there are fewer images than one batch, or no votes where the recipe needs them.
+        RecipeError: the recipe does not fit the data or the device.
     """
     path = out_dir / CHECKPOINT_NAME
     autocast_type = choose_autocast_type(precision, device)
-    run = TrainingRun(recipe, data, device, autocast_type)
-    origin = _describe_origin(recipe, data, device, autocast_type)
+    teachers, teacher_hashes = None, {}
+    if recipe.distillation is not None:
+        checkpoints = load_teachers(recipe, runs_dir, data.training.class_names)
+        teacher_hashes = {one.recipe.name: one.hash_weights() for one in checkpoints}
+        teachers = build_teachers(checkpoints, recipe.distillation, device)
+    run = TrainingRun(
+        recipe,
+        data,
+        device,
+        autocast_type,
+        teachers=teachers,
+        initial_weights=initial_weights,
+        compiled=compiled,
+    )
+    origin = _describe_origin(recipe, data, device, autocast_type, teacher_hashes)
     if resume:
         checkpoint = _load_own_checkpoint(path, recipe, origin)
         origin = checkpoint.origin
@@ -69,7 +96,7 @@ def train(
         raise CheckpointError(f"{path} exists already. Add --resume to go on with it, or give another --out.")
     out_dir.mkdir(parents=True, exist_ok=True)
     while not run.finished:
-        record = run.train_epoch()
+        record = run.train_epoch(watch)
         run.to_checkpoint(origin).save(path)
         _write_log(out_dir / LOG_NAME, run.history)
         if on_epoch:
@@ -77,13 +104,12 @@ def train(
     return path
 
 
-def _describe_origin(recipe: Recipe, data: TrainingData, device: torch.device, autocast_type: torch.dtype) -> Origin:
+def _describe_origin(
+    recipe: Recipe, data: TrainingData, device: torch.device, autocast_type: torch.dtype, teachers: dict[str, str]
+) -> Origin:
     return Origin(
         # As anybody would type it at the repository's root: where this machine keeps its files is nobody's business.
-        command=(
-            f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml --fer2013 DIR "
-            f"--out runs/{recipe.name}"
-        ),
+        command=f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml --fer2013 DIR",
         commit=describe_commit(),
         started=utc_now(),
         hardware=describe_hardware(device.type),
@@ -91,18 +117,21 @@ def _describe_origin(recipe: Recipe, data: TrainingData, device: torch.device, a
         versions=list_versions(["torch", "numpy"]),
         data_sha256=data.training.sha256(),
         dropped=data.dropped,
+        teachers=teachers,
     )
 
 
 def _load_own_checkpoint(path: Path, recipe: Recipe, now: Origin) -> Checkpoint:
-    """Loads the checkpoint to go on from, and refuses one of another recipe, other data or another precision."""
+    """Loads the checkpoint to go on from, and refuses one of another recipe, data, precision or teachers."""
     checkpoint = load_checkpoint(path)
     if checkpoint.recipe != recipe:
         raise CheckpointError(f"{path} is of another recipe than --recipe names. Give its own, or another --out.")
     if checkpoint.origin.data_sha256 != now.data_sha256:
-        raise CheckpointError(f"{path} is of other images than --fer2013 holds. Give its own, or another --out.")
+        raise CheckpointError(f"{path} is of other images than are given. Give its own, or another --out.")
     if checkpoint.origin.precision != now.precision:
         raise CheckpointError(f"{path} was trained in {checkpoint.origin.precision}, not {now.precision}.")
+    if checkpoint.origin.teachers != now.teachers:
+        raise CheckpointError(f"{path} learned from other teachers' weights. Bring those back, or give another --out.")
     return checkpoint
 
 
@@ -125,8 +154,8 @@ def format_progress(record: EpochRecord, epochs: int) -> str:
     left_s = record.elapsed_s / record.epoch * (epochs - record.epoch)
     return (
         f"epoch {record.epoch:>{len(str(epochs))}}/{epochs}  {record.view_px} px  loss {record.train_loss:.4f}  "
-        f"PublicTest {record.public_accuracy:.2%}  NLL {record.public_nll:.4f}  {record.images_per_s:.0f} images/s  "
-        f"{_format_time(record.elapsed_s)} gone, {_format_time(left_s)} to go"
+        f"accuracy {record.validation_accuracy:.2%}  NLL {record.validation_nll:.4f}  "
+        f"{record.images_per_s:.0f} images/s  {_format_time(record.elapsed_s)} gone, {_format_time(left_s)} to go"
     )
 
 
@@ -134,29 +163,53 @@ def _format_time(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
+def watch_progress(batches: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
+    """Shows a progress bar on stderr while an epoch's batches pass, where stderr is a terminal."""
+    count = len(batches) if isinstance(batches, torch.Tensor) else None
+    return tqdm(batches, total=count, unit="batch", leave=False, disable=None)
+
+
 def main() -> int:
     """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m fer_training.train", description="Train a classifier by a recipe.")
     parser.add_argument("--recipe", type=Path, required=True, help="a file of training/recipes")
     parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and the log")
+    parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS_DIR, help="folder with the runs of teachers (default: %(default)s)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's; the run is named <recipe>-seed<N>")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--precision", choices=["auto", "fp32", "bf16"], default="auto", help="auto is bf16 where the hardware has it"
+        "--precision",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        default="auto",
+        help="auto is bf16 where the hardware has it",
     )
+    parser.add_argument("--compile", action="store_true", help="let PyTorch compile the network")
     arguments = parser.parse_args()
     try:
         recipe = load_recipe(arguments.recipe)
-        data = load_training_data(arguments.fer2013)
-        print(f"{data.dropped}; {len(data.validation)} PublicTest images", flush=True)
+        if arguments.seed is not None:
+            recipe = replace(recipe, name=f"{recipe.name}-seed{arguments.seed}", seed=arguments.seed)
+        data = load_training_data(
+            arguments.fer2013,
+            votes=recipe.needs_votes,
+            drop_conflicting=recipe.data.drop_conflicting,
+            drop_no_face=recipe.data.drop_no_face,
+        )
+        print(f"{data.dropped}; {len(data.validation)} validation images", flush=True)
         path = train(
             recipe,
             data,
-            arguments.out,
+            arguments.out or arguments.runs / recipe.name,
             device=torch.device(arguments.device),
             precision=arguments.precision,
             resume=arguments.resume,
+            runs_dir=arguments.runs,
+            compiled=arguments.compile,
+            watch=watch_progress,
             on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
         )
     except TrainingRoomError as error:

@@ -2,65 +2,115 @@
 
 import copy
 import time
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch import nn
 
 from fer_contract import FACE_SIZE_PX
-from fer_training.augmentation import augment
+from fer_training.augmentation import Mixup, augment
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin
+from fer_training.distillation import Teachers
 from fer_training.errors import DataError
-from fer_training.faces import LabelledFaces, TrainingData
+from fer_training.faces import VOTES, TrainingData
+from fer_training.losses import build_targets, distillation_loss, list_class_weights, soft_cross_entropy
 from fer_training.metrics import negative_log_likelihood
 from fer_training.network import Classifier
 from fer_training.optimisation import build_optimiser, learning_rate, update_average
 from fer_training.prediction import predict_logits, softmax
 from fer_training.recipe import Recipe
 
+Watch = Callable[[Iterable[torch.Tensor]], Iterable[torch.Tensor]]
+"""Passes the batches of an epoch through, for example to show a progress bar."""
+
 
 class TrainingRun:
     """The network, its moving average, the optimiser and the history, with all images on the training device."""
 
     def __init__(
-        self, recipe: Recipe, data: TrainingData, device: torch.device, autocast_type: torch.dtype = torch.float32
+        self,
+        recipe: Recipe,
+        data: TrainingData,
+        device: torch.device,
+        autocast_type: torch.dtype = torch.float32,
+        *,
+        teachers: Teachers | None = None,
+        initial_weights: Mapping[str, torch.Tensor] | None = None,
+        compiled: bool = False,
     ) -> None:
-        """Starts at epoch 0 with weights drawn from the recipe's seed.
+        """Starts at epoch 0.
+
+        Args:
+            recipe: what to do.
+            data: what to train on, and to watch the run on.
+            device: where to train.
+            autocast_type: number format of the convolutions; float32, bfloat16, or on CUDA float16.
+            teachers: those of the recipe's distillation; None if it has none.
+            initial_weights: what to start from; None draws them from the recipe's seed.
+            compiled: whether PyTorch compiles the network: slow to start, and faster on some machines.
 
         Raises:
-            DataError: there are fewer training images than one batch.
+            DataError: there are fewer training images than one batch, or no votes where the recipe needs them.
+            RecipeError: the recipe has a weight for a class that the data does not have.
         """
         self.recipe = recipe
         self.history: list[EpochRecord] = []
-        self._steps_per_epoch = len(data.training) // recipe.optimisation.batch_size
+        training, optimisation = data.training, recipe.optimisation
+        self._steps_per_epoch = len(training) // optimisation.batch_size
         if not self._steps_per_epoch:
             raise DataError(
-                f"{len(data.training)} training images are fewer than one batch of {recipe.optimisation.batch_size}. "
+                f"{len(training)} training images are fewer than one batch of {optimisation.batch_size}. "
                 "Give more images, or a smaller optimisation.batch_size."
             )
+        if recipe.loss.votes_auxiliary and training.votes is None:
+            raise DataError("loss.votes_auxiliary needs FER+ votes: train on FER2013 with fer2013new.csv beside it.")
         self._device = device
         self._autocast_type = autocast_type
-        self._images, self._labels = _to_device(data.training, device)
+        self._class_names = training.class_names
         self._validation = data.validation
+        # All of it on the device: FER2013 is 65 MB.
+        self._images = torch.from_numpy(training.images).unsqueeze(1).to(device)  # (N, 1, 48, 48)
+        self._targets = torch.from_numpy(build_targets(training, recipe.loss)).to(device)  # (N, C)
+        self._votes = (
+            torch.from_numpy(training.votes).to(device)  # (N, 10)
+            if recipe.loss.votes_auxiliary and training.votes is not None
+            else None
+        )
+        self._class_weights = None
+        if recipe.loss.class_weights:
+            weights = list_class_weights(training.class_names, recipe.loss.class_weights)
+            self._class_weights = torch.tensor(weights, device=device)
+        self._teachers = teachers
+        self._kept_answers = None
+        if teachers is not None and recipe.distillation is not None and recipe.distillation.views == "plain":
+            self._kept_answers = teachers.answer_plain(self._images)
+
         torch.manual_seed(recipe.seed)
-        self._network = Classifier(recipe.network).to(device)
+        votes = len(VOTES) if recipe.loss.votes_auxiliary else 0
+        self._network = Classifier(recipe.network, len(training.class_names), votes).to(device)
+        if initial_weights is not None:
+            self._network.load_state_dict(initial_weights, strict=False)
         # Faster than the default layout on a CPU with AVX-512; the export does not see it.
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._network)
-        self._optimiser = build_optimiser(self._network, recipe.optimisation)
+        self._score = torch.compile(self._network.score_with_votes) if compiled else self._network.score_with_votes
+        self._optimiser = build_optimiser(self._network, optimisation)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=autocast_type == torch.float16)
 
     @property
     def finished(self) -> bool:
         """Whether all epochs of the recipe are done."""
         return len(self.history) >= self.recipe.optimisation.epochs
 
-    def train_epoch(self) -> EpochRecord:
-        """Trains one epoch, evaluates the averaged network on PublicTest, and adds both to the history."""
+    def train_epoch(self, watch: Watch | None = None) -> EpochRecord:
+        """Trains one epoch, evaluates the averaged network on the validation images, and adds both to the history."""
         started, cpu_started = time.perf_counter(), time.process_time()
-        epoch = len(self.history)
-        full_view = epoch >= self.recipe.optimisation.epochs - self.recipe.augmentation.full_view_epochs
-        view_px = FACE_SIZE_PX if full_view else self.recipe.augmentation.view_px
-        loss = self._train_batches(epoch * self._steps_per_epoch, view_px)
+        recipe, epoch = self.recipe, len(self.history)
+        full_view = epoch >= recipe.optimisation.epochs - recipe.augmentation.full_view_epochs
+        view_px = FACE_SIZE_PX if full_view else recipe.augmentation.view_px
+        first_step = epoch * self._steps_per_epoch
+        loss = self._train_batches(first_step, view_px, watch)
         trained = time.perf_counter()
         accuracy, nll = self._evaluate()
         elapsed_before, cpu_before = (
@@ -69,40 +119,67 @@ class TrainingRun:
         record = EpochRecord(
             epoch=epoch + 1,
             view_px=view_px,
+            learning_rate=learning_rate(recipe.optimisation, first_step, self._steps_per_epoch),
             train_loss=loss,
-            public_accuracy=accuracy,
-            public_nll=nll,
-            images_per_s=self._steps_per_epoch * self.recipe.optimisation.batch_size / (trained - started),
+            validation_accuracy=accuracy,
+            validation_nll=nll,
+            images_per_s=self._steps_per_epoch * recipe.optimisation.batch_size / (trained - started),
             elapsed_s=elapsed_before + time.perf_counter() - started,
             cpu_s=cpu_before + time.process_time() - cpu_started,
         )
         self.history.append(record)
         return record
 
-    def _train_batches(self, first_step: int, view_px: int) -> float:
+    def _train_batches(self, first_step: int, view_px: int, watch: Watch | None) -> float:
         """One pass over the images in a new random order, without the last incomplete batch. Returns the mean loss."""
         recipe = self.recipe.optimisation
-        order = torch.randperm(len(self._labels), device=self._device)
-        batches = order[: self._steps_per_epoch * recipe.batch_size].view(-1, recipe.batch_size)
+        order = torch.randperm(len(self._images), device=self._device)
+        batches: Iterable[torch.Tensor] = order[: self._steps_per_epoch * recipe.batch_size].view(-1, recipe.batch_size)
         total = torch.zeros((), device=self._device)
         self._network.train()
-        for step, batch in enumerate(batches, start=first_step):
+        for step, batch in enumerate(watch(batches) if watch else batches, start=first_step):
             for group in self._optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step, self._steps_per_epoch)
-            views = augment(self._images[batch], self.recipe.augmentation, view_px)
-            views = views.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self._device.type, self._autocast_type, self._autocast_type != torch.float32):
-                logits = self._network(views).float()
-            loss = functional.cross_entropy(logits, self._labels[batch], label_smoothing=recipe.label_smoothing)
+            loss = self._compute_loss(batch, view_px)
             self._optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimiser.step()
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            if recipe.gradient_clip:
+                self._scaler.unscale_(self._optimiser)
+                nn.utils.clip_grad_norm_(self._network.parameters(), recipe.gradient_clip)
+            self._scaler.step(self._optimiser)
+            self._scaler.update()
             update_average(self._average, self._network, recipe.average_decay, step)
             total += loss.detach()
-        return float(total) / len(batches)
+        return float(total) / self._steps_per_epoch
+
+    def _compute_loss(self, batch: torch.Tensor, view_px: int) -> torch.Tensor:
+        """Loss of one batch, given by the numbers of its images: int64, (B,)."""
+        recipe = self.recipe
+        views = augment(self._network.preprocess(self._images[batch]), recipe.augmentation, view_px)
+        targets = self._targets[batch]
+        votes = None if self._votes is None else self._votes[batch]
+        answers = None if self._kept_answers is None else self._kept_answers[batch]
+        if recipe.augmentation.mixup_alpha:
+            mixup = Mixup(len(batch), recipe.augmentation.mixup_alpha, self._device)
+            views, targets = mixup.mix(views), mixup.mix(targets)
+            votes = None if votes is None else mixup.mix(votes)
+            answers = None if answers is None else mixup.mix(answers)
+        views = views.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, self._autocast_type, self._autocast_type != torch.float32):
+            logits, votes_logits = self._score(views)
+            if self._teachers is not None and answers is None:
+                answers = self._teachers.answer(views)
+        logits = logits.float()
+        loss = soft_cross_entropy(logits, targets, self._class_weights, recipe.loss.focal_gamma)
+        if recipe.distillation is not None and answers is not None:
+            distance = distillation_loss(logits, answers, recipe.distillation.temperature)
+            loss = torch.lerp(loss, distance, recipe.distillation.weight)
+        if votes is not None and votes_logits is not None:
+            loss = loss + recipe.loss.votes_auxiliary * soft_cross_entropy(votes_logits.float(), votes)
+        return loss
 
     def _evaluate(self) -> tuple[float, float]:
-        """Accuracy and negative log likelihood of the averaged network on PublicTest, in float32."""
+        """Accuracy and negative log likelihood of the averaged network on the validation images, in float32."""
         probabilities = softmax(predict_logits(self._average, self._validation.images))
         labels = self._validation.labels
         return float(np.mean(probabilities.argmax(axis=1) == labels)), negative_log_likelihood(probabilities, labels)
@@ -115,11 +192,13 @@ class TrainingRun:
         return Checkpoint(
             recipe=self.recipe,
             origin=origin,
+            class_names=self._class_names,
             history=self.history,
             network=self._network.state_dict(),
             average=self._average.state_dict(),
             optimiser=self._optimiser.state_dict(),
             rng=rng,
+            scaler=self._scaler.state_dict(),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -128,12 +207,7 @@ class TrainingRun:
         self._network.load_state_dict(checkpoint.network)
         self._average.load_state_dict(checkpoint.average)
         self._optimiser.load_state_dict(checkpoint.optimiser)
+        self._scaler.load_state_dict(checkpoint.scaler)
         torch.set_rng_state(checkpoint.rng["cpu"])
         if self._device.type == "cuda" and "cuda" in checkpoint.rng:
             torch.cuda.set_rng_state(checkpoint.rng["cuda"], self._device)
-
-
-def _to_device(faces: LabelledFaces, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """All images, uint8, (N, 1, 48, 48), and labels, int64, (N,). FER2013 is 65 MB: it fits anywhere."""
-    images = torch.from_numpy(faces.images).unsqueeze(1)
-    return images.to(device), torch.from_numpy(faces.labels).to(device)

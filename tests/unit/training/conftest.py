@@ -39,7 +39,12 @@ def describe_recipe() -> dict[str, Any]:
     return {
         "name": "tiny",
         "seed": 3,
-        "network": {"stem_channels": 8, "widths": [8, 16], "blocks": [1, 1], "dropout": 0.1},
+        "network": {
+            "backbone": "repconv",
+            "attention": "se",
+            "dropout": 0.1,
+            "repconv": {"stem_channels": 8, "stages": [[8, 8], [16, 16]]},
+        },
         "augmentation": {
             "view_px": 40,
             "full_view_epochs": 1,
@@ -52,14 +57,15 @@ def describe_recipe() -> dict[str, Any]:
             "erasing_probability": 0.2,
             "erasing_side": 0.3,
         },
+        "loss": {"label_smoothing": 0.05},
         "optimisation": {
+            "optimiser": "sgd",
             "epochs": 4,
             "batch_size": 16,
             "learning_rate": 0.1,
             "warmup_epochs": 0.5,
             "momentum": 0.9,
             "weight_decay": 1e-4,
-            "label_smoothing": 0.05,
             "average_decay": 0.8,
         },
     }

@@ -1,0 +1,50 @@
+"""The networks that can stand before the classifier's last layer, by name.
+
+`build_backbone` is the door; the classifier knows no other. Each network is written from its paper on plain PyTorch,
+without weights from elsewhere, and exports to ONNX opset 17.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from fer_training.backbones.attention import ATTENTIONS, check_attention
+from fer_training.backbones.backbone import Backbone, early_strides
+from fer_training.backbones.efficientnet import EfficientNet
+from fer_training.backbones.mobilenet import LARGE, SMALL, MobileNetV3
+from fer_training.backbones.regions import with_local_regions
+from fer_training.backbones.resnet import BasicBlock, Bottleneck, MultiscaleResNet, ResNet
+
+__all__ = ["ATTENTIONS", "BACKBONES", "Backbone", "build_backbone", "early_strides", "with_local_regions"]
+
+_FACTORIES: Final[dict[str, Callable[..., Backbone]]] = {
+    "mobilenet_v3_small": partial(MobileNetV3, SMALL),
+    "mobilenet_v3_large": partial(MobileNetV3, LARGE),
+    "efficientnet_b0": EfficientNet,
+    "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+    "resnet50_multiscale": partial(MultiscaleResNet, Bottleneck, (3, 4, 6, 3)),
+}
+"""Each is called with `channels`, `input_px`, `attention` and `width` by keyword."""
+
+BACKBONES: Final[tuple[str, ...]] = tuple(_FACTORIES)
+
+
+def build_backbone(name: str, *, channels: int, input_px: int, attention: str = "none", width: float = 1.0) -> Backbone:
+    """A backbone with fresh weights, drawn from PyTorch's global generator.
+
+    Args:
+        name: one of `BACKBONES`.
+        channels: of the faces, for example 1 for gray.
+        input_px: side of the faces, from 32; small ones are halved less often, see `early_strides`. It also takes
+            somewhat smaller crops of them.
+        attention: one of `ATTENTIONS`. The papers' networks: "se" for MobileNetV3 and EfficientNet, "none" for ResNet.
+        width: multiplies the channels of every layer, rounded to multiples of 8.
+
+    Raises:
+        ValueError: the name or the attention is not known, or `input_px` is below 32.
+    """
+    if name not in _FACTORIES:
+        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, but is {name!r}.")
+    check_attention(attention)
+    return _FACTORIES[name](channels=channels, input_px=input_px, attention=attention, width=width)
