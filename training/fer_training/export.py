@@ -3,7 +3,8 @@
     python -m fer_training.export --checkpoint runs/first/checkpoint.pt --fer2013 DIR --out training/release
 
 DIR holds `fer2013.csv`: the temperature is fitted, the file compared with PyTorch and measured, all on PublicTest. The
-output folder gets `fer_<recipe>.onnx` and `metrics.json`; neither holds a path of this machine.
+output folder gets `fer_<recipe>.onnx`, the same in half precision as `fer_<recipe>_half.onnx`, and `metrics.json`; none
+of them holds a path of this machine.
 """
 
 import argparse
@@ -17,18 +18,21 @@ from typing import Any, Final
 from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_VERSION_KEY
 from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint, load_checkpoint
-from fer_training.errors import CheckpointError, TrainingRoomError
-from fer_training.evaluate import evaluate_onnx, format_figures
+from fer_training.compare import Comparison, compare_predictions
+from fer_training.complexity import count_macs, count_parameters
+from fer_training.errors import CheckpointError, ModelFileError, TrainingRoomError
+from fer_training.evaluate import Evaluation, evaluate, evaluate_onnx, format_figures
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST, load_evaluation_data
-from fer_training.metrics import Figures, compute_figures
-from fer_training.network import Classifier
+from fer_training.metrics import compute_figures
 from fer_training.onnx_file import check_parity, write_onnx
-from fer_training.prediction import build_network, predict_logits, softmax
+from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
 from fer_training.provenance import describe_hardware, list_versions, utc_now
 from fer_training.speed import SPEED_BATCH, measure_images_per_s
 
 METRICS_NAME: Final = "metrics.json"
+HALF_AGREEMENT: Final = 0.999
+"""Least part of the images on which the half file must give the same answer as the whole one."""
 
 
 def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> Path:
@@ -37,14 +41,14 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
     Args:
         checkpoint_path: written by `train`.
         public_test: what to calibrate, compare and measure on.
-        out_dir: made if need be; gets the ONNX file and `metrics.json`, over older ones.
+        out_dir: made if need be; gets the ONNX files and `metrics.json`, over older ones.
 
     Returns:
-        The path of the ONNX file.
+        The path of the float32 ONNX file.
 
     Raises:
         CheckpointError: the checkpoint is missing, unreadable, or of an unfinished run.
-        ModelFileError: the ONNX file computes something else than the network. No file is left then.
+        ModelFileError: an ONNX file computes something else than the network. No file is left then.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     checkpoint.require_finished(checkpoint_path)
@@ -57,19 +61,30 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
     logits = predict_logits(network, public_test.images)
     temperature = fit_temperature(logits, public_test.labels)
     uncalibrated = compute_figures(softmax(logits), public_test.labels)
-    calibrated = compute_figures(softmax(logits / temperature), public_test.labels)
+    calibrated = evaluate(softmax(logits / temperature), public_test)
 
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / f"fer_{checkpoint.recipe.name}.onnx"
-    aside = path.with_suffix(".tmp")
+    half_path = path.with_name(f"{path.stem}_half.onnx")
+    aside, half_aside = path.with_suffix(".tmp"), half_path.with_suffix(".tmp")
     try:
-        write_onnx(network, temperature, _describe_for_onnx(checkpoint, temperature, calibrated), aside)
+        metadata = _describe_for_onnx(checkpoint, temperature, calibrated)
+        write_onnx(network, temperature, metadata, aside)
         difference = check_parity(aside, network, temperature, public_test.images)
+        write_onnx(network, temperature, metadata, half_aside, half=True)
+        half = _compare_half(aside, half_aside, public_test)
         aside.replace(path)
+        half_aside.replace(half_path)
     finally:
         aside.unlink(missing_ok=True)
+        half_aside.unlink(missing_ok=True)
     metrics = {
-        "model": {"version": checkpoint.recipe.name, **_describe_file(path, network)},
+        "model": {
+            "version": checkpoint.recipe.name,
+            **_describe_file(path),
+            "parameters": count_parameters(network),
+            "macs": count_macs(network),
+        },
         "evaluation": {"usage": PUBLIC_TEST, **asdict(evaluate_onnx(path, public_test))},
         "calibration": {
             "temperature": temperature,
@@ -83,6 +98,7 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
             "batch": SPEED_BATCH,
             "images_per_s": measure_images_per_s(path),
         },
+        "half": {**_describe_file(half_path), **asdict(half)},
         "training": _describe_training(checkpoint),
         "export": _describe_export(checkpoint, difference),
     }
@@ -90,11 +106,12 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
     return path
 
 
-def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Figures) -> dict[str, str]:
+def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Evaluation) -> dict[str, str]:
     """Metadata for the ONNX file. No time in it, so that the same network gives the same bytes.
 
     The version is the recipe's name; what serves the file adds the beginning of its hash.
     """
+    threshold = figures.uncertain.threshold
     summary = {"usage": PUBLIC_TEST, "images": figures.images}
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll"):
         summary[name] = round(getattr(figures, name), 4)
@@ -105,18 +122,31 @@ def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Figu
         "fer.commit": checkpoint.origin.commit,
         "fer.data_sha256": checkpoint.origin.data_sha256,
         "fer.temperature": f"{temperature:.4f}",
+        # Where no threshold makes the answers good enough, all of them are uncertain.
+        "fer.uncertain_below": f"{1.0 if threshold is None else threshold:.4f}",
         "fer.metrics": json.dumps(summary),
     }
 
 
-def _describe_file(path: Path, network: Classifier) -> dict[str, Any]:
+def _compare_half(path: Path, half_path: Path, public_test: LabelledFaces) -> Comparison:
+    """Compares the half file with the whole one.
+
+    Raises:
+        ModelFileError: they answer differently more often than once in a thousand images.
+    """
+    whole, half = (predict_onnx(open_onnx(one), public_test.images) for one in (path, half_path))
+    comparison = compare_predictions(whole, half, public_test.labels)
+    if comparison.agreement < HALF_AGREEMENT:
+        raise ModelFileError(
+            f"{half_path}: agrees with the float32 file on {comparison.agreement:.2%} of the images, less than "
+            f"{HALF_AGREEMENT:.1%}. Some weights or features don't fit float16."
+        )
+    return comparison
+
+
+def _describe_file(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
-    return {
-        "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size_bytes": len(content),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-    }
+    return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
 def _describe_training(checkpoint: Checkpoint) -> dict[str, Any]:

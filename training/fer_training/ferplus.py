@@ -1,7 +1,7 @@
 """FER+: how ten people each labelled every image of FER2013. Read by `fer2013`.
 
 `fer2013new.csv` has the columns `Usage`, `Image name` and, with a number of votes, each of `faces.VOTES`. Its rows are
-those of `fer2013.csv` in the same order. The numbers in the image names are not those of the rows, so they are not used.
+those of `fer2013.csv` in the same order. The numbers in the image names are others, so nothing goes by them.
 
 A CSV may lack a usage altogether, say PrivateTest. The rows that the complete FER+ file has of such a usage are passed
 over; all others must agree with the CSV in number and, one by one, in usage.

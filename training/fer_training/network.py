@@ -95,7 +95,7 @@ class Classifier(nn.Module):
                 views, scale_factor=self.input_px / FACE_SIZE_PX, mode="bilinear", align_corners=False
             )
         if self.channels > 1:
-            views = views.expand(-1, self.channels, -1, -1)
+            views = torch.cat([views] * self.channels, dim=1)
         features: torch.Tensor = self.dropout(self.backbone(views))
         return features
 

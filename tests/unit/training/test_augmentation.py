@@ -6,10 +6,11 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-
 
 import torch
 
-from fer_training.augmentation import augment
+from fer_training.augmentation import Mixup, augment
 from fer_training.network import normalise
 
-FACES = torch.randint(0, 256, (32, 1, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PIXELS = torch.randint(0, 256, (32, 1, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+FACES = normalise(PIXELS)
 
 
 @pytest.fixture
@@ -33,22 +34,22 @@ def test_views_have_the_asked_size_and_stay_in_range(recipe, view_px):
     views = augment(FACES, recipe.augmentation, view_px)
     assert views.shape == (32, 1, view_px, view_px)
     assert views.dtype == torch.float32
-    # -2..2, times 1.1 for the contrast, plus 0.1 * 255 / 64 for the brightness
-    assert views.abs().max() <= 2 * 1.1 + 0.1 * 255 / 64 + 1e-5
+    # -2..2, times 1.1 for the contrast and 1.1 for the brightness, which is about black: 0.1 * 2 more
+    assert views.abs().max() <= 2 * 1.1 * 1.1 + 0.1 * 2 + 1e-5
 
 
 def test_without_changes_the_view_is_the_face(nothing):
-    torch.testing.assert_close(augment(FACES, nothing, 48), normalise(FACES), rtol=0, atol=1e-3)
+    torch.testing.assert_close(augment(FACES, nothing, 48), FACES, rtol=0, atol=1e-3)
 
 
 def test_a_flip_mirrors_left_and_right(nothing):
     views = augment(FACES, dataclasses.replace(nothing, flip_probability=1.0), 48)
-    torch.testing.assert_close(views, normalise(FACES).flip(3), rtol=0, atol=1e-3)
+    torch.testing.assert_close(views, FACES.flip(3), rtol=0, atol=1e-3)
 
 
 def test_a_crop_shows_different_parts_of_the_face_at_its_own_scale(nothing):
     torch.manual_seed(0)
-    columns = torch.arange(48, dtype=torch.uint8).expand(64, 1, 48, 48)
+    columns = normalise(torch.arange(48, dtype=torch.uint8).expand(64, 1, 48, 48))
     views = augment(columns, nothing, 40) * 64 + 128  # back to pixels: the column each view pixel shows
     torch.testing.assert_close(views.diff(dim=3), torch.ones(64, 1, 40, 39), rtol=0, atol=1e-3)
     first = views[:, 0, 0, 0]
@@ -59,7 +60,7 @@ def test_a_crop_shows_different_parts_of_the_face_at_its_own_scale(nothing):
 
 def test_rotation_turns_about_the_middle_by_at_most_its_limit(nothing):
     torch.manual_seed(0)
-    rows = torch.arange(48, dtype=torch.uint8).view(48, 1).expand(64, 1, 48, 48)
+    rows = normalise(torch.arange(48, dtype=torch.uint8).view(48, 1).expand(64, 1, 48, 48))
     views = augment(rows, dataclasses.replace(nothing, rotation_deg=10.0), 48) * 64 + 128
     slope = views[:, 0, 24, 30] - views[:, 0, 24, 18]  # 12 px apart
     limit = 12 * torch.sin(torch.deg2rad(torch.tensor(10.0)))
@@ -70,18 +71,38 @@ def test_rotation_turns_about_the_middle_by_at_most_its_limit(nothing):
 
 def test_brightness_and_contrast_change_the_light_alone(nothing):
     torch.manual_seed(0)
-    faces = torch.full((64, 1, 48, 48), 192, dtype=torch.uint8)  # 1 when normalised
-    brighter = augment(faces, dataclasses.replace(nothing, brightness=0.1), 48)[:, 0, 5, 5]
-    assert brighter.std() > 0.1
-    assert (brighter - 1).abs().max() <= 0.1 * 255 / 64 + 1e-5
+    faces = torch.ones((64, 1, 48, 48))  # 192 of 255
+    brighter = augment(faces, dataclasses.replace(nothing, brightness=0.1), 48)[:, 0, 5, 5] * 64 + 128
+    assert brighter.std() > 8
+    assert (brighter - 192).abs().max() <= 0.1 * 192 + 1e-3
     starker = augment(faces, dataclasses.replace(nothing, contrast=0.2), 48)[:, 0, 5, 5]
     assert starker.std() > 0.05
     assert (starker - 1).abs().max() <= 0.2 + 1e-5
 
 
+def test_noise_is_of_any_strength_up_to_its_limit(nothing):
+    torch.manual_seed(0)
+    faces = torch.zeros((64, 1, 48, 48))
+    deviations = augment(faces, dataclasses.replace(nothing, noise=16.0), 48).flatten(1).std(dim=1) * 64
+    assert deviations.max() < 17
+    assert deviations.max() > 13
+    assert deviations.min() < 3
+
+
+def test_mixup_mixes_views_and_targets_alike():
+    torch.manual_seed(0)
+    mixup = Mixup(64, 0.5, torch.device("cpu"))
+    targets = torch.eye(64)
+    mixed = mixup.mix(targets)  # row i: the part of each image in image i
+    torch.testing.assert_close(mixed.sum(dim=1), torch.ones(64))
+    views = torch.randn(64, 1, 4, 4)
+    torch.testing.assert_close(mixup.mix(views), (mixed @ views.flatten(1)).view(64, 1, 4, 4))
+    assert mixed.diagonal().std() > 0.2
+
+
 def test_erasing_hides_one_rectangle_no_larger_than_its_limit(nothing):
     torch.manual_seed(0)
-    faces = torch.full((64, 1, 48, 48), 255, dtype=torch.uint8)
+    faces = torch.full((64, 1, 48, 48), 2.0)
     hidden = augment(faces, dataclasses.replace(nothing, erasing_probability=1.0, erasing_side=0.5), 48) == 0
     rows, columns = hidden.any(dim=3), hidden.any(dim=2)  # (N, 1, 48) each
     assert (hidden == rows.unsqueeze(3) & columns.unsqueeze(2)).all()

@@ -73,6 +73,110 @@ def test_evaluation_keeps_every_row_of_its_usage_and_parses_no_other(tmp_path):
     assert len(load_evaluation_data(tmp_path, "PublicTest")) == 2
 
 
+def text_of(image) -> str:
+    return " ".join(map(str, np.ravel(image)))
+
+
+def test_an_evaluation_image_is_marked_if_listed_or_seen_in_another_usage(tmp_path):
+    write_csv(
+        tmp_path,
+        [
+            (0, FACES[0], "Training"),
+            (0, " ".join(f"{pixel:03}" for pixel in FACES[1].ravel()) + " ", "Training"),  # the same, written otherwise
+            (1, FACES[0], "PublicTest"),
+            (1, FACES[1], "PublicTest"),
+            (1, FACES[2], "PublicTest"),
+            (1, FACES[3], "PublicTest"),  # listed below
+            (1, FACES[4], "PublicTest"),
+            (1, FACES[4], "PublicTest"),  # twice in its own usage is nothing to mark
+            (1, np.concatenate([FACES[5][:24], FACES[6][24:]]), "PublicTest"),  # only begins like a Training image
+            (1, FACES[5], "Training"),
+            (2, FACES[2], "PrivateTest"),
+        ],
+    )
+    (tmp_path / "excluded_rows.txt").write_text("5\n", encoding="utf-8")
+    marks = [True, True, True, True, False, False, False]
+    public_test = load_evaluation_data(tmp_path, "PublicTest")
+    assert public_test.seen_elsewhere.tolist() == marks
+    assert len(public_test) == 7
+    assert load_training_data(tmp_path).validation.seen_elsewhere.tolist() == marks
+    assert load_evaluation_data(tmp_path, "PrivateTest").seen_elsewhere.tolist() == [True]
+    assert load_evaluation_data(tmp_path, "Training").seen_elsewhere.tolist() == [True, True, False]
+
+
+def test_a_row_of_another_usage_that_is_no_image_marks_nothing(tmp_path):
+    face = text_of(FACES[0])
+    write_csv(
+        tmp_path,
+        [
+            (0, face + " 1", "Training"),
+            (0, face[:-2] + "x", "Training"),
+            (0, "", "Training"),
+            (0, face, "PublicTest"),
+        ],
+    )
+    assert load_evaluation_data(tmp_path, "PublicTest").seen_elsewhere.tolist() == [False]
+
+
+def test_a_listed_evaluation_row_is_still_evaluated_and_drops_nothing(tmp_path):
+    write_csv(tmp_path, [(0, FACES[0], "Training"), (0, FACES[1], "PublicTest")])
+    (tmp_path / "excluded_rows.txt").write_text("1\n", encoding="utf-8")
+    data = load_training_data(tmp_path)
+    assert (len(data.training), len(data.validation)) == (1, 1)
+    assert sum(data.dropped.dropped.values()) == 0
+
+
+def write_duplicates(directory: Path) -> None:
+    write_csv(
+        directory,
+        [
+            (0, FACES[0], "Training"),
+            (1, FACES[0], "Training"),
+            (1, FACES[0], "Training"),  # three of one picture with two labels
+            (2, FACES[1], "Training"),
+            (2, FACES[1], "Training"),  # a repeat
+            (3, FACES[2], "Training"),
+            (4, FACES[3], "Training"),  # both listed below
+            (5, FACES[3], "Training"),
+            (6, FACES[2], "PublicTest"),  # another label there is no conflict: its twin is dropped anyway
+            (6, FACES[4], "PublicTest"),
+        ],
+    )
+    (directory / "excluded_rows.txt").write_text("6\n7\n", encoding="utf-8")
+
+
+def test_duplicates_are_noticed(tmp_path):
+    write_duplicates(tmp_path)
+    data = load_training_data(tmp_path)
+    assert data.training.labels.tolist() == [0, 1, 1, 2, 2]
+    assert str(data.dropped) == (
+        "5 of 8 training images kept; dropped: 2 listed in excluded_rows.txt, 1 identical to an evaluation image; "
+        "kept in spite of it: 3 identical to one with another label, 1 repeats of an earlier one"
+    )
+
+
+def test_conflicting_duplicates_are_dropped_on_demand(tmp_path):
+    write_duplicates(tmp_path)
+    data = load_training_data(tmp_path, drop_conflicting=True)
+    assert data.training.labels.tolist() == [2, 2]
+    assert data.dropped.dropped == {
+        "listed in excluded_rows.txt": 2,
+        "constant": 0,
+        "identical to an evaluation image": 1,
+        "identical to one with another label": 3,
+    }
+    assert data.dropped.noticed == {"repeats of an earlier one": 1}
+    assert data.dropped.kept == len(data.training)
+
+
+def test_quotes_do_not_change_what_is_read(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_text(f'"emotion","pixels","Usage"\n"3","{text_of(FACES[0])}","PublicTest"\n', encoding="utf-8")
+    faces = read_csv(path)["PublicTest"]
+    np.testing.assert_array_equal(faces.images[0], FACES[0])
+    assert faces.labels.tolist() == [3]
+
+
 def test_the_hash_of_a_training_set_does_not_depend_on_how_rows_were_dropped(tmp_path):
     by_list, by_rule = tmp_path / "list", tmp_path / "rule"
     rows = [(0, FACES[0], "Training"), (1, FACES[1], "Training"), (2, FACES[2], "PublicTest")]

@@ -10,7 +10,7 @@ from fer_training.network import Classifier, normalise
 @pytest.fixture
 def network(recipe):
     torch.manual_seed(0)
-    return Classifier(recipe.network).eval()
+    return Classifier(recipe.network, classes=7).eval()
 
 
 @pytest.mark.parametrize("size_px", [40, 48])
@@ -19,7 +19,7 @@ def test_any_view_gets_seven_logits(network, size_px):
 
 
 def test_the_stem_and_every_stage_but_the_first_halve_the_resolution(network):
-    assert network.stages(network.stem(torch.zeros(1, 1, 48, 48))).shape == (1, 16, 12, 12)
+    assert network.backbone.layers(torch.zeros(1, 1, 48, 48)).shape == (1, 16, 12, 12)
 
 
 def test_an_answer_does_not_depend_on_the_other_faces_in_the_batch(network):

@@ -20,7 +20,7 @@ def test_every_shipped_recipe_loads_under_its_own_name(path):
 def test_lists_become_tuples_and_whole_numbers_become_floats(recipe_table):
     recipe_table["augmentation"]["rotation_deg"] = 5
     recipe = recipe_from_table(recipe_table, "tiny.toml")
-    assert recipe.network.widths == (8, 16)
+    assert recipe.network.repconv.stages == ((8, 8), (16, 16))
     assert isinstance(recipe.augmentation.rotation_deg, float)
 
 
@@ -31,13 +31,19 @@ def test_lists_become_tuples_and_whole_numbers_become_floats(recipe_table):
         ("optimisation", "epochs", 2.5, "optimisation.epochs must be a whole number"),
         ("optimisation", "epochs", True, "optimisation.epochs must be a whole number"),
         ("optimisation", "momentum", "0.9", "optimisation.momentum must be a number from 0 to 0.999, but is '0.9'"),
-        ("optimisation", "label_smoothing", float("nan"), "optimisation.label_smoothing must be a number"),
+        ("optimisation", "optimiser", "lion", "optimisation.optimiser must be one of sgd, adamw, but is 'lion'"),
+        ("loss", "label_smoothing", float("nan"), "loss.label_smoothing must be a number"),
+        ("loss", "class_weights", {"fear": 0}, "loss.class_weights.fear must be a number from 0.1 to 10, but is 0"),
+        ("loss", "class_weights", 1.5, "loss.class_weights must be a table, but is 1.5"),
         ("augmentation", "view_px", 64, "augmentation.view_px must be a whole number from 24 to 48, but is 64"),
         ("augmentation", "full_view_epochs", 5, r"full_view_epochs must be at most optimisation.epochs \(4\)"),
-        ("network", "widths", [], "network.widths must be a list of whole numbers"),
-        ("network", "widths", [8, -1], "network.widths must be a whole number from 1 to 1024, but is -1"),
-        ("network", "blocks", [1, 1, 1], r"network.blocks must have as many numbers as network.widths \(2\)"),
-        ("network", "depth", 3, "network.depth is not a field. Known here: stem_channels, widths, blocks, dropout"),
+        ("network", "backbone", "vgg", "network.backbone must be one of repconv, mobilenet_v3_small, .* but is 'vgg'"),
+        ("network", "backbone", "resnet18", r"\[network.repconv\] must be there if, and only if"),
+        ("network", "equalise", 1, "network.equalise must be true or false, but is 1"),
+        ("network", "depth", 3, "network.depth is not a field. Known here: backbone, input_px, channels"),
+        ("network", "repconv", {"stem_channels": 8, "stages": []}, "stages must be a list that is not empty"),
+        ("network", "repconv", {"stem_channels": 8, "stages": [[8], []]}, "stages must be a list that is not empty"),
+        ("network", "repconv", {"stem_channels": 8, "stages": [[8, -1]]}, "must be a whole number from 1 to 1024"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(recipe_table, section, field, value, message):
@@ -47,8 +53,8 @@ def test_a_wrong_field_is_refused_by_name(recipe_table, section, field, value, m
 
 
 def test_a_missing_field_is_refused_by_name(recipe_table):
-    del recipe_table["augmentation"]["scale"]
-    with pytest.raises(RecipeError, match=r"tiny.toml: augmentation.scale is missing. A recipe has no defaults"):
+    del recipe_table["optimisation"]["epochs"]
+    with pytest.raises(RecipeError, match=r"tiny.toml: optimisation.epochs is missing. It has no default: write it"):
         recipe_from_table(recipe_table, "tiny.toml")
 
 

@@ -15,29 +15,26 @@ from fer_training import evaluate, export, train
 RECIPE = """
 seed = 1
 [network]
+backbone = "repconv"
+[network.repconv]
 stem_channels = 4
-widths = [4]
-blocks = [1]
-dropout = 0.0
+stages = [[4]]
 [augmentation]
 view_px = 40
 full_view_epochs = 1
 flip_probability = 0.5
 rotation_deg = 5.0
 scale = 0.1
-shift_px = 1.0
-brightness = 0.1
-contrast = 0.1
-erasing_probability = 0.0
-erasing_side = 0.3
+[loss]
+label_smoothing = 0.1
 [optimisation]
+optimiser = "sgd"
 epochs = 2
 batch_size = 8
 learning_rate = 0.05
 warmup_epochs = 1.0
 momentum = 0.9
 weight_decay = 1e-4
-label_smoothing = 0.1
 average_decay = 0.9
 """
 

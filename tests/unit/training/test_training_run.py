@@ -31,13 +31,13 @@ def test_a_run_learns_and_leaves_a_checkpoint_and_a_log(tmp_path, recipe, data):
     records = []
     path = train(recipe, data, tmp_path / "run", device=CPU, on_epoch=records.append)
     assert path == tmp_path / "run" / "checkpoint.pt"
-    assert records[-1].public_accuracy > 0.8
+    assert records[-1].validation_accuracy > 0.5  # by chance 0.14
     assert records[-1].train_loss < records[0].train_loss
     assert [record.view_px for record in records] == [40, 40, 40, 48]
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
         log = list(csv.DictReader(file))
     assert [row["epoch"] for row in log] == ["1", "2", "3", "4"]
-    assert float(log[-1]["public_accuracy"]) == pytest.approx(records[-1].public_accuracy, abs=1e-4)
+    assert float(log[-1]["validation_accuracy"]) == pytest.approx(records[-1].validation_accuracy, abs=1e-4)
     checkpoint = load_checkpoint(path)
     assert checkpoint.recipe == recipe
     assert checkpoint.history == records
@@ -83,7 +83,7 @@ def test_only_a_run_of_the_same_recipe_and_data_is_resumed(tmp_path, recipe, dat
     with pytest.raises(CheckpointError, match="is of another recipe than --recipe names"):
         train(dataclasses.replace(recipe, seed=9), data, tmp_path, device=CPU, resume=True)
     fewer = LabelledFaces(data.training.images[:-1], data.training.labels[:-1])
-    with pytest.raises(CheckpointError, match="is of other images than --fer2013 holds"):
+    with pytest.raises(CheckpointError, match="is of other images than are given"):
         train(recipe, dataclasses.replace(data, training=fewer), tmp_path, device=CPU, resume=True)
 
 
@@ -173,7 +173,7 @@ def test_a_progress_line_says_what_is_left(tmp_path, recipe, data):
     records = []
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data, tmp_path, device=CPU, on_epoch=lambda r: (records.append(r), interrupt_after(1)(r)))
-    record = dataclasses.replace(records[0], train_loss=1.5, public_accuracy=0.5, elapsed_s=65.0)
+    record = dataclasses.replace(records[0], train_loss=1.5, validation_accuracy=0.5, elapsed_s=65.0)
     line = format_progress(record, epochs=4)
-    assert line.startswith("epoch 1/4  40 px  loss 1.5000  PublicTest 50.00%")
+    assert line.startswith("epoch 1/4  40 px  loss 1.5000  accuracy 50.00%")
     assert line.endswith("1:05 gone, 3:15 to go")

@@ -1,0 +1,48 @@
+"""The classifier of a running server measures like the file that it serves."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from small_data import draw_images, write_fer2013
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+
+from fer_build.assemble import RELEASED_ONNX
+from fer_training import compare, evaluate
+from fer_training.prediction import open_onnx, predict_onnx
+from fer_training.served_prediction import predict_served
+
+
+@pytest.fixture(params=["http", "grpc"])
+def url(request, server):
+    return f"{request.param}://{server.http_url if request.param == 'http' else server.grpc_url}"
+
+
+def test_the_server_gives_the_probabilities_of_the_file(url):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
+    plain = np.stack([np.full((48, 48), gray, np.uint8) for gray in (0, 128, 255)])
+    images = np.concatenate([draw_images(60), noise, plain])
+    expected = predict_onnx(open_onnx(RELEASED_ONNX), images)
+    assert np.ptp(expected, axis=0).max() > 0.1  # They do differ, so that a mixed-up order would show.
+    np.testing.assert_allclose(predict_served(url, images), expected, rtol=0, atol=1e-6)
+
+
+def test_the_commands_agree_on_the_server_and_the_file(monkeypatch, capsys, tmp_path, url):
+    write_fer2013(tmp_path)
+
+    def run(command, *arguments):
+        monkeypatch.setattr(sys, "argv", ["command", *arguments, "--fer2013", str(tmp_path), "--json"])
+        assert command.main() == 0
+        return json.loads(capsys.readouterr().out)
+
+    of_file, of_server = run(evaluate, "--onnx", str(RELEASED_ONNX)), run(evaluate, "--server", url)
+    assert of_server["images"] == 14
+    assert of_server["confusion"] == of_file["confusion"]
+    assert of_server["nll"] == pytest.approx(of_file["nll"], abs=1e-6)
+    assert of_server["ece"] == pytest.approx(of_file["ece"], abs=1e-6)
+
+    difference = run(compare, str(RELEASED_ONNX), url)
+    assert (difference["agreement"], difference["broken"], difference["fixed"]) == (1, 0, 0)
+    assert difference["largest_difference"] < 1e-6

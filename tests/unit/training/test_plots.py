@@ -1,0 +1,150 @@
+"""Pictures: they are there, whole, and show the data. How they look is for eyes."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'fer-triton[train]'")
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: pip install 'fer-triton[annotate]'")
+
+from fer_training.calibration import recommend_threshold
+from fer_training.curves import plot_curves
+from fer_training.metrics import compute_figures
+from fer_training.plots import (
+    MatplotlibMissingError,
+    new_figure,
+    plot_confusion,
+    plot_reliability,
+    plot_risk_coverage,
+)
+
+BLUE, VERMILLION = (0, 114, 178), (213, 94, 0)
+
+
+def draw_answers(exaggeration: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (500, 7))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (probabilities.cumsum(axis=1) > rng.random((500, 1))).argmax(axis=1)
+    exaggerated = probabilities**exaggeration
+    return exaggerated / exaggerated.sum(axis=1, keepdims=True), labels
+
+
+def read_whole(path) -> np.ndarray:
+    """The picture's pixels, (height, width, 3). Fails where something touches its edge, and may be cut off."""
+    pixels = np.asarray(Image.open(BytesIO(path.read_bytes())).convert("RGB"))
+    for edge in (pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:]):
+        assert (edge == 255).all()
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+    return pixels
+
+
+def count_colour(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((np.abs(pixels.astype(int) - colour).max(axis=-1) < 12).sum())
+
+
+def test_the_confusion_matrix_is_as_large_as_its_classes_need_and_dark_where_the_answers_are(tmp_path):
+    labels = np.repeat(np.arange(7), 5)
+    plot_confusion(compute_figures(np.eye(7)[labels], labels), "all right", tmp_path / "right.png")
+    plot_confusion(compute_figures(np.eye(7)[np.zeros(35, int)], labels), "all angry", tmp_path / "angry.png")
+    right, angry = read_whole(tmp_path / "right.png"), read_whole(tmp_path / "angry.png")
+    assert right.shape == angry.shape == (1125, 1387, 3)
+
+    def darkness(pixels: np.ndarray, row: int, column: int) -> float:
+        # The matrix lies between about 11 % and 88 % of the width and 9 % and 92 % of the height.
+        height, width = pixels.shape[:2]
+        y, x = height * (0.09 + 0.83 * (row + 0.85) / 7), width * (0.11 + 0.77 * (column + 0.5) / 7)
+        return 1 - float(pixels[int(y), int(x)].mean()) / 255
+
+    for row in range(7):
+        for column in range(7):
+            assert (darkness(right, row, column) > 0.5) == (row == column)
+            assert (darkness(angry, row, column) > 0.5) == (column == 0)
+
+
+def test_a_matrix_of_two_classes_with_long_names_is_whole(tmp_path):
+    figures = compute_figures(
+        np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]), ("contemptuous", "not contemptuous")
+    )
+    plot_confusion(figures, "a file with a rather long name.onnx on PublicTest", tmp_path / "small.png")
+    assert read_whole(tmp_path / "small.png").shape == (525, 675, 3)
+
+
+def test_the_reliability_diagram_shows_exaggeration(tmp_path):
+    for name, exaggeration in (("calibrated", 1.0), ("exaggerated", 2.0)):
+        plot_reliability(*draw_answers(exaggeration), name, tmp_path / f"{name}.png")
+    calibrated, exaggerated = read_whole(tmp_path / "calibrated.png"), read_whole(tmp_path / "exaggerated.png")
+    assert calibrated.shape == exaggerated.shape == (1140, 1080, 3)
+    assert count_colour(calibrated, VERMILLION) > 100  # The diamonds.
+    assert not np.array_equal(calibrated, exaggerated)
+
+
+def test_the_risk_coverage_curve_marks_the_threshold(tmp_path):
+    probabilities, labels = draw_answers()
+    for name, target in (("reached", 0.8), ("unreachable", 1.01), ("at once", 0.1)):
+        threshold = recommend_threshold(probabilities, labels, target)
+        assert (threshold.threshold is None) == (name == "unreachable")
+        plot_risk_coverage(probabilities, labels, threshold, name, tmp_path / f"{name}.png")
+    reached, unreachable, _ = (read_whole(tmp_path / f"{name}.png") for name in ("reached", "unreachable", "at once"))
+    assert reached.shape == (840, 1230, 3)
+    assert count_colour(reached, BLUE) > 1000
+    assert count_colour(reached, VERMILLION) > count_colour(unreachable, VERMILLION) + 200  # The dot and its line.
+
+
+def test_pictures_of_one_image_can_be_drawn(tmp_path):
+    probabilities, labels = np.full((1, 7), 1 / 7), np.array([3])
+    plot_confusion(compute_figures(probabilities, labels), "one", tmp_path / "confusion.png")
+    plot_reliability(probabilities, labels, "one", tmp_path / "reliability.png")
+    plot_risk_coverage(
+        probabilities, labels, recommend_threshold(probabilities, labels), "one", tmp_path / "risk_coverage.png"
+    )
+    assert all(read_whole(path).size for path in tmp_path.iterdir())
+
+
+def test_curves_are_drawn_with_and_without_a_learning_rate_and_over_an_older_picture(tmp_path):
+    path = tmp_path / "curves.png"
+    course = {
+        "training_loss": [1.8, 1.5, 1.3],
+        "validation_nll": [1.7, 1.4, 1.3],
+        "validation_accuracy": [0.3, 0.5, 0.4],
+    }
+    plot_curves(path, epochs=[1, 2, 3], **course)
+    without = read_whole(path)
+    plot_curves(path, epochs=[1, 2, 3], **course, learning_rate=[0.1, 0.05, 0.01], title="first")
+    assert (without.shape, read_whole(path).shape) == ((660, 1320, 3), (660, 1890, 3))
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_curves_of_one_epoch_and_of_many_are_whole(tmp_path):
+    for epochs in (1, 200):
+        values = np.linspace(0.9, 0.1, epochs).tolist()
+        plot_curves(
+            tmp_path / "curves.png",
+            epochs=range(1, epochs + 1),
+            training_loss=values,
+            validation_nll=values,
+            validation_accuracy=values,
+            learning_rate=values,
+        )
+        assert count_colour(read_whole(tmp_path / "curves.png"), BLUE) > 100
+
+
+def test_curves_of_different_lengths_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="2 values for 1 epochs"):
+        plot_curves(tmp_path / "c.png", epochs=[1], training_loss=[1], validation_nll=[1, 2], validation_accuracy=[0])
+
+
+def test_nothing_is_left_in_matplotlibs_global_state(tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    plot_reliability(*draw_answers(), "any", tmp_path / "any.png")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setattr("fer_training.plots.find_spec", lambda name: None)
+    with pytest.raises(MatplotlibMissingError, match=r"pip install 'fer-triton\[train\]'"):
+        new_figure(1, 1)

@@ -1,0 +1,219 @@
+r"""Makes a trained network smaller: takes away the channels that matter least, and trains the rest on.
+
+    python -m fer_training.prune --checkpoint runs/compact/checkpoint.pt --macs 0.5 \
+        --recipe training/recipes/pruned.toml --fer2013 DIR
+
+The recipe's network must be the checkpoint's, of backbone `repconv`; the run's is the smaller one. The output folder,
+unless told otherwise `runs/<recipe>`, is one of `fer_training.train`: an interrupted run goes on with `--resume`, and
+`export`, `evaluate` and `compare` take its checkpoint.
+
+Channels are ranked by how much the loss would change without them, to the first order. Source: Molchanov et al.,
+Importance Estimation for Neural Network Pruning, 2019, with the batch norm's scale and shift as gates.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from fer_training.backbones.repconv import RepConv
+from fer_training.checkpoint import Checkpoint, load_checkpoint
+from fer_training.complexity import count_macs, count_parameters
+from fer_training.errors import CheckpointError, TrainingRoomError
+from fer_training.faces import LabelledFaces
+from fer_training.fer2013 import load_training_data
+from fer_training.network import Classifier
+from fer_training.prediction import predict_logits
+from fer_training.recipe import NetworkRecipe, Recipe, load_recipe
+from fer_training.train import RUNS_DIR, format_progress, train, watch_progress
+
+CHANNEL_STEP: Final = 8
+"""Channels go in such groups: what vector units and tensor cores work in."""
+RANKING_IMAGES: Final = 4096
+RANKING_BATCH: Final = 64
+
+Importances = npt.NDArray[np.float64]
+Channels = npt.NDArray[np.int64]
+
+
+def prune(checkpoint: Checkpoint, faces: LabelledFaces, macs: float) -> tuple[NetworkRecipe, Classifier]:
+    """Takes channels away, the least important first, until the network computes no more than asked for.
+
+    A convolution whose channels are weighed by an attention module keeps them all. The rest keep 8 at least.
+
+    Args:
+        checkpoint: of a finished run whose backbone is `repconv`.
+        faces: training images to rank the channels on; the first 4,096 are used.
+        macs: part of the multiply-accumulate operations to keep, 0..1.
+
+    Returns:
+        The smaller network's recipe, and the network with what is left of the averaged weights, not yet trained on.
+
+    Raises:
+        CheckpointError: the network has another backbone.
+    """
+    if checkpoint.recipe.network.repconv is None or checkpoint.recipe.network.local_regions:
+        raise CheckpointError(
+            f"{checkpoint.recipe.name}: only networks of backbone repconv, without local_regions, can be pruned."
+        )
+    network = Classifier(checkpoint.recipe.network, len(checkpoint.class_names))
+    network.load_state_dict(checkpoint.average, strict=False)
+    layers = _layers(network)
+    importances = _rank_channels(network, faces)
+    kept: list[Channels] = [np.arange(len(importance)) for importance in importances]
+    limit = macs * count_macs(network)
+    prunable = [index for index, layer in enumerate(layers) if not _is_weighed(network, layer)]
+    while count_macs(_shape(network, kept, checkpoint.recipe.network)[1]) > limit:
+        candidates = [index for index in prunable if len(kept[index]) > CHANNEL_STEP]
+        if not candidates:
+            break
+        # The group of channels whose loss changes the least, of all layers.
+        losers = {
+            index: kept[index][np.argsort(importances[index][kept[index]])[:CHANNEL_STEP]] for index in candidates
+        }
+        index = min(candidates, key=lambda one: float(importances[one][losers[one]].sum()))
+        kept[index] = np.setdiff1d(kept[index], losers[index])
+    recipe, smaller = _shape(network, kept, checkpoint.recipe.network)
+    _copy_weights(network, smaller, kept)
+    return recipe, smaller
+
+
+def _layers(network: Classifier) -> list[RepConv]:
+    return [layer for layer in network.modules() if isinstance(layer, RepConv)]
+
+
+def _is_weighed(network: Classifier, layer: RepConv) -> bool:
+    """Whether the next layer after this one is an attention module with weights."""
+    stack = list(network.get_submodule("backbone.layers").children())
+    position = stack.index(layer) + 1
+    following = stack[position] if position < len(stack) else None
+    return following is not None and not isinstance(following, RepConv) and bool(list(following.parameters()))
+
+
+def _rank_channels(network: Classifier, faces: LabelledFaces) -> list[Importances]:
+    """Importance of each output channel of each convolution: float64, (C,) each; layers are made comparable."""
+    network.eval()
+    layers = _layers(network)
+    totals = [torch.zeros(layer.norm.num_features, dtype=torch.float64) for layer in layers]
+    images = torch.from_numpy(faces.images[:RANKING_IMAGES]).unsqueeze(1)
+    labels = torch.from_numpy(faces.labels[:RANKING_IMAGES])
+    for start in range(0, len(images), RANKING_BATCH):
+        batch = slice(start, start + RANKING_BATCH)
+        network.zero_grad()
+        loss = functional.cross_entropy(network(network.preprocess(images[batch])), labels[batch])
+        loss.backward()  # type: ignore[no-untyped-call]
+        for total, layer in zip(totals, layers, strict=True):
+            norm = layer.norm
+            change = sum(gate.detach() * gate.grad for gate in (norm.weight, norm.bias) if gate.grad is not None)
+            total += change**2
+    return [(total / total.norm().clamp(min=1e-12)).numpy() for total in totals]
+
+
+def _shape(network: Classifier, kept: Sequence[Channels], recipe: NetworkRecipe) -> tuple[NetworkRecipe, Classifier]:
+    """The recipe, and a network of it, that has only so many channels as are kept."""
+    if recipe.repconv is None:
+        raise TypeError("Not a repconv network.")
+    widths = [len(channels) for channels in kept]
+    stages, position = [], 1
+    for stage in recipe.repconv.stages:
+        stages.append(tuple(widths[position : position + len(stage)]))
+        position += len(stage)
+    repconv = replace(recipe.repconv, stem_channels=widths[0], stages=tuple(stages), branches=False)
+    smaller = replace(recipe, repconv=repconv)
+    return smaller, Classifier(smaller, network.head.out_features)
+
+
+@torch.no_grad()
+def _copy_weights(network: Classifier, smaller: Classifier, kept: Sequence[Channels]) -> None:
+    """Fills the smaller network with what the larger one has for the channels that are kept."""
+    inputs = np.arange(network.channels)
+    for old, new, outputs in zip(_layers(network), _layers(smaller), kept, strict=True):
+        new.kernel_3x3.copy_(old.kernel()[outputs][:, inputs])
+        for name, values in old.norm.state_dict().items():
+            new.norm.state_dict()[name].copy_(values if values.ndim == 0 else values[outputs])
+        inputs = outputs
+    done = {f"{name}." for name, layer in network.named_modules() if isinstance(layer, RepConv)}
+    target = smaller.state_dict()
+    for name, values in network.state_dict().items():
+        if not name.startswith(tuple(done)):
+            target[name].copy_(values[:, inputs] if name == "head.weight" else values)
+
+
+def _load_parent(path: Path, recipe: Recipe) -> Checkpoint:
+    checkpoint = load_checkpoint(path)
+    checkpoint.require_finished(path)
+    if checkpoint.recipe.network != recipe.network:
+        raise CheckpointError(f"{path}: its network is not the recipe's. Give the recipe the same [network] sections.")
+    return checkpoint
+
+
+def _format_shape(recipe: NetworkRecipe, network: Classifier) -> str:
+    if recipe.repconv is None:
+        return ""
+    stages = " | ".join(" ".join(map(str, stage)) for stage in recipe.repconv.stages)
+    return (
+        f"stem {recipe.repconv.stem_channels}, stages {stages}: {count_parameters(network):,} parameters, "
+        f"{count_macs(network) / 1e6:.1f} million multiply-accumulates"
+    )
+
+
+def main() -> int:
+    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_training.prune", description="Take channels away from a trained network and train it on."
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of the network to prune")
+    parser.add_argument("--macs", type=float, required=True, help="part of the multiply-accumulates to keep, 0..1")
+    parser.add_argument("--recipe", type=Path, required=True, help="how to train on; its network is the checkpoint's")
+    parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
+    parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS_DIR, help="folder with the runs of teachers (default: %(default)s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    if not 0 < arguments.macs <= 1:
+        parser.error(f"--macs must be above 0 and at most 1, but is {arguments.macs:g}.")
+    try:
+        recipe = load_recipe(arguments.recipe)
+        parent = _load_parent(arguments.checkpoint, recipe)
+        data = load_training_data(arguments.fer2013, votes=recipe.needs_votes)
+        shape, network = prune(parent, data.training, arguments.macs)
+        accuracy = (predict_logits(network, data.validation.images).argmax(axis=1) == data.validation.labels).mean()
+        whole = Classifier(parent.recipe.network, len(parent.class_names))
+        print(
+            f"from  {_format_shape(parent.recipe.network, whole)}, accuracy {parent.history[-1].validation_accuracy:.2%}"
+        )
+        print(f"to    {_format_shape(shape, network)}, accuracy {accuracy:.2%} before it is trained on", flush=True)
+        recipe = replace(recipe, network=shape)
+        path = train(
+            recipe,
+            data,
+            arguments.out or arguments.runs / recipe.name,
+            device=torch.device(arguments.device),
+            resume=arguments.resume,
+            runs_dir=arguments.runs,
+            initial_weights=network.state_dict(),
+            watch=watch_progress,
+            on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
+        )
+    except TrainingRoomError as error:
+        print(f"fer_training.prune: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fer_training.prune: interrupted. The same command with --resume goes on", file=sys.stderr)
+        return 130
+    print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""Reports what a data set holds, before anything is trained on it.
+
+    python -m fer_training.report_data --fer2013 DIR --votes
+    python -m fer_training.report_data --folder DIR --seed 1
+    python -m fer_training.report_data --ck48 DIR --fold 0 --json
+
+Images by split and class, what is dropped and what is kept in spite of a flaw, images that occur more than once, and
+the hash that a checkpoint of a run on this data names.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fer_training.ck48 import FOLDS, load_ck48
+from fer_training.errors import TrainingRoomError
+from fer_training.faces import DropReport, LabelledFaces, find_conflicting, group_identical
+from fer_training.fer2013 import CSV_NAME, PUBLIC_TEST, TRAINING, read_csv, select_training_data
+from fer_training.ferplus import is_no_face, measure_agreement
+from fer_training.folders import SUBJECT_PATTERN, load_class_folders
+
+TRAINED_ON: Final = "trained on"
+ALL: Final = "all"
+_OPTIONS: Final = {
+    "fer2013": ("votes", "drop_conflicting", "drop_no_face"),
+    "folder": ("seed", "subject_pattern", "skip_unreadable"),
+    "ck48": ("fold", "folds"),
+}
+"""Source -> the options that only it has."""
+
+
+@dataclass(frozen=True)
+class IdenticalImages:
+    """How many images have the same pixels as another one."""
+
+    groups: int
+    """Pictures that occur more than once."""
+    images: int
+    """Their occurrences."""
+    conflicting_groups: int
+    """Pictures that occur with more than one label."""
+    conflicting_images: int
+    """Their occurrences."""
+
+
+@dataclass(frozen=True)
+class VoteCounts:
+    """What FER+ says of the images of a split."""
+
+    images: int
+    no_face: int
+    """Images of which "no face" is the most frequent vote."""
+    agreement: float | None
+    """Part of the images whose label is also the most frequent vote; see `ferplus.measure_agreement`."""
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What a data set holds."""
+
+    splits: dict[str, dict[str, int]]
+    """Images by split and class. Of FER2013 the usages as found, and what of Training is trained on."""
+    subjects: int | None
+    """People that file names tell apart; None where they do not, and of FER2013."""
+    dropped: DropReport
+    identical: dict[str, IdenticalImages]
+    """By split, as found, and in all of them together."""
+    across_splits: dict[str, dict[str, int]]
+    """Split -> other split -> images of the first that are also in the other."""
+    votes: dict[str, VoteCounts]
+    """By split: of what is trained on, and PublicTest. Empty without FER+."""
+    training_sha256: str
+    """Of what is trained on: `LabelledFaces.sha256`."""
+
+
+def report_fer2013(
+    directory: Path, *, votes: bool = False, drop_conflicting: bool = False, drop_no_face: bool = False
+) -> DataReport:
+    """Reports on FER2013, with the options of `fer2013.load_training_data`.
+
+    Raises:
+        DataError: as `fer2013.load_training_data`.
+    """
+    rows = read_csv(directory / CSV_NAME)
+    data = select_training_data(
+        directory, rows, votes=votes, drop_conflicting=drop_conflicting, drop_no_face=drop_no_face
+    )
+    voted = {TRAINED_ON: data.training, PUBLIC_TEST: data.validation}
+    splits = {usage: LabelledFaces(split.images, split.labels) for usage, split in rows.items() if len(split)}
+    return DataReport(
+        splits={TRAINING: {}, TRAINED_ON: {}}  # their place in the table
+        | {name: _count_classes(faces) for name, faces in {**splits, TRAINED_ON: data.training}.items()},
+        subjects=None,
+        dropped=data.dropped,
+        identical=_count_identical(splits),
+        across_splits=_count_across_splits(splits),
+        votes={
+            name: _count_votes(faces.votes, faces.labels) for name, faces in voted.items() if faces.votes is not None
+        },
+        training_sha256=data.training.sha256(),
+    )
+
+
+def report_folder(
+    directory: Path,
+    *,
+    seed: int,
+    subject_pattern: re.Pattern[str] = SUBJECT_PATTERN,
+    skip_unreadable: bool = False,
+) -> DataReport:
+    """Reports on class folders, with the options of `folders.load_class_folders`.
+
+    Raises:
+        DataError: as `folders.load_class_folders`.
+    """
+    data = load_class_folders(directory, seed=seed, subject_pattern=subject_pattern, skip_unreadable=skip_unreadable)
+    splits = {"training": data.training, "validation": data.validation, "test": data.test}
+    return _report_splits(splits, data.dropped, data.subjects)
+
+
+def report_ck48(directory: Path, *, fold: int, folds: int = FOLDS) -> DataReport:
+    """Reports on CK+48, with the options of `ck48.load_ck48`.
+
+    Raises:
+        DataError: as `ck48.load_ck48`.
+    """
+    data = load_ck48(directory, fold=fold, folds=folds)
+    return _report_splits({"training": data.training, "validation": data.validation}, data.dropped, data.subjects)
+
+
+def _report_splits(splits: dict[str, LabelledFaces], dropped: DropReport, subjects: int | None) -> DataReport:
+    return DataReport(
+        splits={name: _count_classes(faces) for name, faces in splits.items()},
+        subjects=subjects,
+        dropped=dropped,
+        identical=_count_identical(splits),
+        across_splits=_count_across_splits(splits),
+        votes={},
+        training_sha256=splits["training"].sha256(),
+    )
+
+
+def _count_classes(faces: LabelledFaces) -> dict[str, int]:
+    counts = np.bincount(faces.labels, minlength=len(faces.class_names)).tolist()
+    return dict(zip(faces.class_names, counts, strict=True))
+
+
+def _count_identical(splits: dict[str, LabelledFaces]) -> dict[str, IdenticalImages]:
+    together = {name: [faces] for name, faces in splits.items()} | {ALL: list(splits.values())}
+    counts = {}
+    for name, parts in together.items():
+        groups = group_identical(np.concatenate([faces.images for faces in parts]))
+        conflicting = find_conflicting(groups, np.concatenate([faces.labels for faces in parts]))
+        sizes = np.bincount(groups)
+        counts[name] = IdenticalImages(
+            groups=int((sizes > 1).sum()),
+            images=int(sizes[sizes > 1].sum()),
+            conflicting_groups=len(np.unique(groups[conflicting])),
+            conflicting_images=int(conflicting.sum()),
+        )
+    return counts
+
+
+def _count_across_splits(splits: dict[str, LabelledFaces]) -> dict[str, dict[str, int]]:
+    pictures = {name: Counter(image.tobytes() for image in faces.images) for name, faces in splits.items()}
+    return {
+        name: {
+            other: sum(count for picture, count in counts.items() if picture in pictures[other])
+            for other in splits
+            if other != name
+        }
+        for name, counts in pictures.items()
+    }
+
+
+def _count_votes(votes: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> VoteCounts:
+    return VoteCounts(len(labels), int(is_no_face(votes).sum()), measure_agreement(votes, labels))
+
+
+def format_report(report: DataReport) -> str:
+    """The report as lines of text."""
+    columns = {name: {**counts, ALL: sum(counts.values())} for name, counts in report.splits.items()}
+    classes = list(next(iter(columns.values())))
+    lines = [str(report.dropped), ""]
+    lines += _format_table("images", {name: [column[name] for column in columns.values()] for name in classes}, columns)
+    if report.subjects is not None:
+        lines.append(f"{report.subjects} subjects, each in one split only")
+    elif TRAINED_ON not in report.splits:
+        lines.append("file names tell no subjects: each file counts as another person's")
+    lines.append("")
+    lines += _format_table(
+        "identical",
+        {name: list(asdict(counts).values()) for name, counts in report.identical.items()},
+        ["groups", "images", "groups of several labels", "images in these"],
+    )
+    lines += [
+        f"{count} of {name} are also in {other}"
+        for name, others in report.across_splits.items()
+        for other, count in others.items()
+        if count
+    ] or ["no image is in two splits"]
+    lines += [
+        f"FER+, {name}: {counts.no_face} of {counts.images} show no face"
+        + (f"; the label has the most votes in {counts.agreement:.1%}" if counts.agreement is not None else "")
+        for name, counts in report.votes.items()
+    ]
+    return "\n".join([*lines, "", f"SHA-256 of the training set: {report.training_sha256}"])
+
+
+def _format_table(title: str, rows: dict[str, list[int]], columns: Iterable[str]) -> list[str]:
+    first = max(len(title), *map(len, rows))
+    widths = [max(len(column), 7) for column in columns]
+    lines = ["  ".join([title.ljust(first), *(c.rjust(w) for c, w in zip(columns, widths, strict=True))])]
+    for name, values in rows.items():
+        cells = (str(value).rjust(width) for value, width in zip(values, widths, strict=True))
+        lines.append("  ".join([name.ljust(first), *cells]))
+    return lines
+
+
+def _build_report(arguments: argparse.Namespace) -> DataReport:
+    if arguments.fer2013:
+        return report_fer2013(
+            arguments.fer2013,
+            votes=arguments.votes,
+            drop_conflicting=arguments.drop_conflicting,
+            drop_no_face=arguments.drop_no_face,
+        )
+    if arguments.folder:
+        return report_folder(
+            arguments.folder,
+            seed=arguments.seed,
+            subject_pattern=arguments.subject_pattern,
+            skip_unreadable=arguments.skip_unreadable,
+        )
+    return report_ck48(arguments.ck48, fold=arguments.fold, folds=arguments.folds)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_training.report_data", description="Report what a data set holds."
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv")
+    source.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder of images per class")
+    source.add_argument("--ck48", type=Path, metavar="DIR", help="folder with the seven folders of CK+48")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    fer2013 = parser.add_argument_group("with --fer2013")
+    fer2013.add_argument("--votes", action="store_true", help="read FER+'s fer2013new.csv too")
+    fer2013.add_argument("--drop-conflicting", action="store_true", help="drop what is also there with another label")
+    fer2013.add_argument("--drop-no-face", action="store_true", help="drop what FER+'s votes call no face")
+    folder = parser.add_argument_group("with --folder")
+    folder.add_argument("--seed", type=int, default=0, metavar="N", help="of the split; default: 0")
+    folder.add_argument(
+        "--subject-pattern",
+        type=_pattern,
+        default=SUBJECT_PATTERN,
+        metavar="REGEX",
+        help=f"how a file name begins with its subject; default: {SUBJECT_PATTERN.pattern}",
+    )
+    folder.add_argument("--skip-unreadable", action="store_true", help="count files that are no usable image")
+    ck48 = parser.add_argument_group("with --ck48")
+    ck48.add_argument("--fold", type=int, default=0, metavar="K", help="the validation fold, from 0; default: 0")
+    ck48.add_argument("--folds", type=int, default=FOLDS, metavar="N", help=f"default: {FOLDS}")
+    return parser
+
+
+def main() -> int:
+    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
+    parser = _build_parser()
+    arguments = parser.parse_args()
+    for source, options in _OPTIONS.items():
+        for option in options:
+            if getattr(arguments, source) is None and getattr(arguments, option) != parser.get_default(option):
+                parser.error(f"--{option.replace('_', '-')} goes with --{source}")
+    try:
+        report = _build_report(arguments)
+    except TrainingRoomError as error:
+        print(f"fer_training.report_data: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(asdict(report), indent=2) if arguments.json else format_report(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
