@@ -26,7 +26,6 @@ from fer_training.evaluate import (
     server_url,
 )
 from fer_training.faces import LabelledFaces
-from fer_training.fer2013 import PUBLIC_TEST, USAGES, load_evaluation_data
 from fer_training.metrics import (
     Floats,
     Interval,
@@ -35,6 +34,7 @@ from fer_training.metrics import (
     percentile_interval,
     resampled_sums,
 )
+from fer_training.sources import add_source_options, check_source_options, load_for_measuring
 
 
 @dataclass(frozen=True)
@@ -194,17 +194,17 @@ def main() -> int:
     """The command. Returns its exit code, see EXIT_CODES."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.compare",
-        description="Compare two classifiers on the same images of FER2013.",
+        description="Compare two classifiers on the same labelled faces.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = "a checkpoint.pt, a file .onnx, or a server's URL with http:// or grpc://"
     parser.add_argument("a", type=_model, metavar="A", help=kinds)
     parser.add_argument("b", type=_model, metavar="B", help="the same")
-    parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
-    parser.add_argument("--usage", choices=USAGES, default=PUBLIC_TEST, help=f"default: {PUBLIC_TEST}")
+    add_source_options(parser, to_measure=True)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
+    check_source_options(parser, arguments)
     return run_command("fer_training.compare", lambda: _run(arguments))
 
 
@@ -213,14 +213,14 @@ def _model(text: str) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    faces = load_evaluation_data(arguments.fer2013, arguments.usage)
+    faces, usage = load_for_measuring(arguments)
     a, b = predict(arguments.a, faces), predict(arguments.b, faces)
     comparison = compare_predictions(a, b, faces.labels, faces.class_names)
     if arguments.json:
         models = {"a": arguments.a, "b": arguments.b}
-        print(json.dumps({"usage": arguments.usage, **models, **asdict(comparison)}, indent=2))
+        print(json.dumps({"usage": usage, **models, **asdict(comparison)}, indent=2))
     else:
-        print(format_comparison(comparison, arguments.a, arguments.b, arguments.usage))
+        print(format_comparison(comparison, arguments.a, arguments.b, usage))
 
 
 if __name__ == "__main__":

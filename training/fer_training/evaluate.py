@@ -26,11 +26,11 @@ from fer_training.calibration import UncertainThreshold, recommend_threshold
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import DataError, TrainingRoomError
 from fer_training.faces import LabelledFaces
-from fer_training.fer2013 import PUBLIC_TEST, USAGES, load_evaluation_data
 from fer_training.metrics import Figures, Floats, Interval, compute_figures
 from fer_training.plots import plot_confusion, plot_reliability, plot_risk_coverage, require_matplotlib
 from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
 from fer_training.served_prediction import predict_served
+from fer_training.sources import add_source_options, check_source_options, load_for_measuring
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -226,7 +226,7 @@ def main() -> int:
     """The command. Returns its exit code, see EXIT_CODES."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.evaluate",
-        description="Measure a trained classifier on FER2013.",
+        description="Measure a trained classifier on labelled faces.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -236,8 +236,7 @@ def main() -> int:
     model.add_argument(
         "--server", type=server_url, metavar="URL", help="host:port, http://host:port or grpc://host:port of a Triton"
     )
-    parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
-    parser.add_argument("--usage", choices=USAGES, default=PUBLIC_TEST, help=f"default: {PUBLIC_TEST}")
+    add_source_options(parser, to_measure=True)
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
     parser.add_argument(
         "--plots", type=Path, metavar="DIR", help="also write confusion.png, reliability.png and risk_coverage.png"
@@ -246,6 +245,7 @@ def main() -> int:
         "--predictions", type=Path, metavar="FILE", help="also write a CSV with each image's probabilities"
     )
     arguments = parser.parse_args()
+    check_source_options(parser, arguments)
     return run_command("fer_training.evaluate", lambda: _run(arguments))
 
 
@@ -253,7 +253,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.plots:  # What can fail is tried before an hour may have gone by.
         require_matplotlib()
         arguments.plots.mkdir(parents=True, exist_ok=True)
-    faces = load_evaluation_data(arguments.fer2013, arguments.usage)
+    faces, usage = load_for_measuring(arguments)
     if arguments.onnx:
         name, probabilities = arguments.onnx.name, predict_with_onnx(arguments.onnx, faces)
     elif arguments.checkpoint:
@@ -264,11 +264,11 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.predictions:
         write_predictions(arguments.predictions, probabilities, faces)
     if arguments.plots:
-        write_plots(arguments.plots, evaluation, probabilities, faces, f"{name} on {arguments.usage}")
+        write_plots(arguments.plots, evaluation, probabilities, faces, f"{name} on {usage}")
     if arguments.json:
-        print(json.dumps({"usage": arguments.usage, **asdict(evaluation)}, indent=2))
+        print(json.dumps({"usage": usage, **asdict(evaluation)}, indent=2))
     else:
-        print(format_figures(evaluation, arguments.usage))
+        print(format_figures(evaluation, usage))
 
 
 if __name__ == "__main__":

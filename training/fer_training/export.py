@@ -1,8 +1,8 @@
 """Turns a checkpoint into the release: the calibrated ONNX file and its figures.
 
-    python -m fer_training.export --checkpoint runs/first/checkpoint.pt --fer2013 DIR --out training/release
+    python -m fer_training.export --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --out training/release
 
-DIR holds `fer2013.csv`: the temperature is fitted, the file compared with PyTorch and measured, all on PublicTest. The
+DIR holds `fer2013.csv`: the temperature is fitted, the files compared with PyTorch and measured, all on PublicTest. The
 output folder gets `fer_<recipe>.onnx`, the same in half precision as `fer_<recipe>_half.onnx`, and `metrics.json`; none
 of them holds a path of this machine.
 """
@@ -23,11 +23,12 @@ from fer_training.complexity import count_macs, count_parameters
 from fer_training.errors import CheckpointError, ModelFileError, TrainingRoomError
 from fer_training.evaluate import Evaluation, evaluate, evaluate_onnx, format_figures
 from fer_training.faces import LabelledFaces
-from fer_training.fer2013 import PUBLIC_TEST, load_evaluation_data
+from fer_training.fer2013 import PUBLIC_TEST
 from fer_training.metrics import compute_figures
 from fer_training.onnx_file import check_parity, write_onnx
 from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
 from fer_training.provenance import describe_hardware, list_versions, utc_now
+from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_measuring
 from fer_training.speed import SPEED_BATCH, measure_images_per_s
 
 METRICS_NAME: Final = "metrics.json"
@@ -35,12 +36,21 @@ HALF_AGREEMENT: Final = 0.999
 """Least part of the images on which the half file must give the same answer as the whole one."""
 
 
-def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> Path:
+def export(
+    checkpoint_path: Path,
+    validation: LabelledFaces,
+    out_dir: Path,
+    *,
+    usage: str = PUBLIC_TEST,
+    source: str = "--fer2013 DIR",
+) -> Path:
     """Makes the release out of a finished run.
 
     Args:
         checkpoint_path: written by `train`.
-        public_test: what to calibrate, compare and measure on.
+        validation: what to calibrate, compare and measure on.
+        usage: what these faces are called in the figures.
+        source: the options of the command that load them, for the record.
         out_dir: made if need be; gets the ONNX files and `metrics.json`, over older ones.
 
     Returns:
@@ -58,21 +68,21 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
             f"{', '.join(LABELS)}."
         )
     network = build_network(checkpoint)
-    logits = predict_logits(network, public_test.images)
-    temperature = fit_temperature(logits, public_test.labels)
-    uncalibrated = compute_figures(softmax(logits), public_test.labels)
-    calibrated = evaluate(softmax(logits / temperature), public_test)
+    logits = predict_logits(network, validation.images)
+    temperature = fit_temperature(logits, validation.labels)
+    uncalibrated = compute_figures(softmax(logits), validation.labels)
+    calibrated = evaluate(softmax(logits / temperature), validation)
 
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / f"fer_{checkpoint.recipe.name}.onnx"
     half_path = path.with_name(f"{path.stem}_half.onnx")
     aside, half_aside = path.with_suffix(".tmp"), half_path.with_suffix(".tmp")
     try:
-        metadata = _describe_for_onnx(checkpoint, temperature, calibrated)
+        metadata = _describe_for_onnx(checkpoint, temperature, calibrated, usage)
         write_onnx(network, temperature, metadata, aside)
-        difference = check_parity(aside, network, temperature, public_test.images)
+        difference = check_parity(aside, network, temperature, validation.images)
         write_onnx(network, temperature, metadata, half_aside, half=True)
-        half = _compare_half(aside, half_aside, public_test)
+        half = _compare_half(aside, half_aside, validation)
         aside.replace(path)
         half_aside.replace(half_path)
     finally:
@@ -85,10 +95,10 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
             "parameters": count_parameters(network),
             "macs": count_macs(network),
         },
-        "evaluation": {"usage": PUBLIC_TEST, **asdict(evaluate_onnx(path, public_test))},
+        "evaluation": {"usage": usage, **asdict(evaluate_onnx(path, validation))},
         "calibration": {
             "temperature": temperature,
-            "fitted_on": PUBLIC_TEST,
+            "fitted_on": usage,
             "ece_before": uncalibrated.ece,
             "nll_before": uncalibrated.nll,
         },
@@ -100,19 +110,19 @@ def export(checkpoint_path: Path, public_test: LabelledFaces, out_dir: Path) -> 
         },
         "half": {**_describe_file(half_path), **asdict(half)},
         "training": _describe_training(checkpoint),
-        "export": _describe_export(checkpoint, difference),
+        "export": _describe_export(checkpoint, difference, source),
     }
     (out_dir / METRICS_NAME).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Evaluation) -> dict[str, str]:
+def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Evaluation, usage: str) -> dict[str, str]:
     """Metadata for the ONNX file. No time in it, so that the same network gives the same bytes.
 
     The version is the recipe's name; what serves the file adds the beginning of its hash.
     """
     threshold = figures.uncertain.threshold
-    summary = {"usage": PUBLIC_TEST, "images": figures.images}
+    summary: dict[str, Any] = {"usage": usage, "images": figures.images}
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll"):
         summary[name] = round(getattr(figures, name), 4)
     return {
@@ -128,14 +138,14 @@ def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Eval
     }
 
 
-def _compare_half(path: Path, half_path: Path, public_test: LabelledFaces) -> Comparison:
+def _compare_half(path: Path, half_path: Path, validation: LabelledFaces) -> Comparison:
     """Compares the half file with the whole one.
 
     Raises:
         ModelFileError: they answer differently more often than once in a thousand images.
     """
-    whole, half = (predict_onnx(open_onnx(one), public_test.images) for one in (path, half_path))
-    comparison = compare_predictions(whole, half, public_test.labels)
+    whole, half = (predict_onnx(open_onnx(one), validation.images) for one in (path, half_path))
+    comparison = compare_predictions(whole, half, validation.labels)
     if comparison.agreement < HALF_AGREEMENT:
         raise ModelFileError(
             f"{half_path}: agrees with the float32 file on {comparison.agreement:.2%} of the images, less than "
@@ -161,11 +171,11 @@ def _describe_training(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _describe_export(checkpoint: Checkpoint, difference: float) -> dict[str, Any]:
+def _describe_export(checkpoint: Checkpoint, difference: float, source: str) -> dict[str, Any]:
     name = checkpoint.recipe.name
     return {
         "command": (
-            f"python -m fer_training.export --checkpoint runs/{name}/checkpoint.pt --fer2013 DIR --out training/release"
+            f"python -m fer_training.export --checkpoint runs/{name}/checkpoint.pt {source} --out training/release"
         ),
         "finished": utc_now(),
         "hardware": describe_hardware("cpu"),
@@ -180,13 +190,14 @@ def main() -> int:
         prog="python -m fer_training.export", description="Turn a checkpoint into a calibrated ONNX file."
     )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="made by fer_training.train")
-    parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
+    add_source_options(parser, to_measure=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the ONNX file and figures")
     arguments = parser.parse_args()
+    check_source_options(parser, arguments)
     try:
-        public_test = load_evaluation_data(arguments.fer2013, PUBLIC_TEST)
-        path = export(arguments.checkpoint, public_test, arguments.out)
-        print(format_figures(evaluate_onnx(path, public_test), PUBLIC_TEST))
+        validation, usage = load_for_measuring(arguments)
+        path = export(arguments.checkpoint, validation, arguments.out, usage=usage, source=describe_source(arguments))
+        print(format_figures(evaluate_onnx(path, validation), usage))
     except TrainingRoomError as error:
         print(f"fer_training.export: {error}", file=sys.stderr)
         return 2

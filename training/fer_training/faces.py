@@ -51,8 +51,7 @@ class LabelledFaces:
     votes: npt.NDArray[np.float32] | None = None
     """float32, (N, 10), FER+ votes as parts of 1 in the order of `VOTES`; None where there are none."""
     seen_elsewhere: npt.NDArray[np.bool_] | None = None
-    """bool, (N,): pixel for pixel equal to an image of another split, whether that one is used or dropped; None where
-    it is not known."""
+    """bool, (N,): pixel for pixel equal to an image of another evaluation split; None where that is not known."""
 
     def __len__(self) -> int:
         return len(self.labels)

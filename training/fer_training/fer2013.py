@@ -96,7 +96,18 @@ def select_training_data(
     drop_conflicting: bool = False,
     drop_no_face: bool = False,
 ) -> TrainingData:
-    """Does what `load_training_data` does with all usages of a CSV that is read already."""
+    """Does what `load_training_data` does, with a CSV that is read already.
+
+    Args:
+        directory: holds `excluded_rows.txt` and `fer2013new.csv`, as there.
+        splits: all usages, from `read_csv`.
+        votes: as there.
+        drop_conflicting: as there.
+        drop_no_face: as there.
+
+    Raises:
+        DataError: as there.
+    """
     training, public_test = splits[TRAINING], splits[PUBLIC_TEST]
     for usage in (TRAINING, PUBLIC_TEST):
         if not len(splits[usage]):
@@ -117,11 +128,7 @@ def select_training_data(
     if ballots is not None:
         (drops if drop_no_face else notices)[NO_FACE] = is_no_face(ballots[training.rows])
     (drops if drop_conflicting else notices)[CONFLICTING] = conflicting
-    keep = np.ones(len(training), dtype=np.bool_)
-    dropped = {}
-    for reason, flawed in drops.items():
-        dropped[reason] = int((keep & flawed).sum())
-        keep &= ~flawed
+    keep, dropped = _drop(drops)
     noticed = {reason: int((keep & flawed).sum()) for reason, flawed in notices.items()}
     noticed[REPEATED] = int((find_repeated(groups[keep]) & ~conflicting[keep]).sum())
     report = DropReport(len(training), dropped, noticed)
@@ -129,13 +136,20 @@ def select_training_data(
         raise DataError(f"{directory / CSV_NAME}: nothing is left to train on: {report}.")
 
     listed = np.isin(public_test.rows, excluded)
-    seen = listed | _is_among(pixels[PUBLIC_TEST], pixels[TRAINING] + pixels[PRIVATE_TEST])
-    kept_ballots = ballots if votes else None
-    return TrainingData(
-        _to_faces(training, keep, kept_ballots),
-        replace(_to_faces(public_test, np.ones(len(public_test), dtype=np.bool_), kept_ballots), seen_elsewhere=seen),
-        report,
-    )
+    seen = listed | _is_among(pixels[PUBLIC_TEST], pixels[PRIVATE_TEST])
+    ballots = ballots if votes else None
+    validation = _to_faces(public_test, np.full(len(public_test), True), ballots)
+    return TrainingData(_to_faces(training, keep, ballots), replace(validation, seen_elsewhere=seen), report)
+
+
+def _drop(flaws: dict[str, npt.NDArray[np.bool_]]) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
+    """Which images have none of the flaws, and how many have which one first."""
+    keep = np.full(len(next(iter(flaws.values()))), True)
+    dropped = {}
+    for reason, flawed in flaws.items():
+        dropped[reason] = int((keep & flawed).sum())
+        keep &= ~flawed
+    return keep, dropped
 
 
 def _to_faces(split: UsageRows, keep: npt.NDArray[np.bool_], ballots: npt.NDArray[np.float32] | None) -> LabelledFaces:
@@ -148,7 +162,8 @@ def load_evaluation_data(directory: Path, usage: str) -> LabelledFaces:
     """Reads all rows of one usage, none dropped.
 
     `seen_elsewhere` marks the rows that are listed in `excluded_rows.txt`, and those whose pixels are also in a row of
-    another usage, as far as the CSV has it: that list is how a CSV without PrivateTest can tell of it.
+    another evaluation usage, as far as the CSV has it: that list is how a CSV without PrivateTest can tell of it. Twins
+    in Training mark nothing: it is they that are dropped.
 
     Raises:
         DataError: the CSV is missing, has an unusable row of this usage, or has none of this usage; or
@@ -161,7 +176,7 @@ def load_evaluation_data(directory: Path, usage: str) -> LabelledFaces:
         raise DataError(f"{path}: has no {usage} rows.")
     listed = np.isin(faces.rows, _read_excluded_rows(directory / EXCLUDED_ROWS_NAME, row_count))
     return LabelledFaces(
-        faces.images, faces.labels, seen_elsewhere=listed | _find_in_other_usages(path, usage, faces.images)
+        faces.images, faces.labels, seen_elsewhere=listed | _find_in_evaluation(path, usage, faces.images)
     )
 
 
@@ -206,8 +221,8 @@ def _read_rows(path: Path, usages: tuple[str, ...]) -> tuple[dict[str, UsageRows
     return splits, row + 1
 
 
-def _find_in_other_usages(path: Path, usage: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which images are also in a row of another usage: bool, (N,).
+def _find_in_evaluation(path: Path, usage: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which images are also in a row of another evaluation usage: bool, (N,).
 
     A second pass over the file, which parses only the rows that begin like one of the images. Comparing text would
     not do: 7 may be written 007.
@@ -217,7 +232,7 @@ def _find_in_other_usages(path: Path, usage: str, images: npt.NDArray[np.uint8])
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         for row, _, pixels, other in _iterate_rows(path):
-            if other == usage:
+            if other in (usage, TRAINING):
                 continue
             try:
                 if tuple(map(int, pixels.split(maxsplit=START_PIXELS)[:START_PIXELS])) in starts:

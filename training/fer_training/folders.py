@@ -90,8 +90,9 @@ def load_class_folders(
         limits: which images to refuse.
 
     Raises:
-        DataError: there are no class folders, one is empty or holds a folder, two are the same class, a file is no
-            usable image, or a class has too few subjects for three splits. The message names the folder or file.
+        DataError: there are no class folders, one is empty or holds a folder, two are the same class, a name has a
+            comma, a file is no usable image, or a class has too few subjects for three splits. The message names the
+            folder or file.
     """
     folders = read_class_folders(directory, skip_unreadable=skip_unreadable, limits=limits)
     faces = folders.faces

@@ -40,6 +40,8 @@ INK: Final = "#222222"
 NOTE_BOX: Final = {"facecolor": "white", "edgecolor": PALE, "boxstyle": "round,pad=0.5"}
 
 TITLE_PT: Final = 13
+TITLE_CHARACTERS: Final = 56
+"""As many as fit into the narrowest picture."""
 LABEL_PT: Final = 12
 TICK_PT: Final = 11
 
@@ -69,7 +71,7 @@ def plot_confusion(figures: Figures, title: str, path: Path) -> None:
     counts = np.array(figures.confusion)
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = list(figures.classes)
-    figure = new_figure(2.6 + 0.95 * len(names), 1.9 + 0.8 * len(names))
+    figure = new_figure(max(2.6 + 0.95 * len(names), 8.4), max(1.9 + 0.8 * len(names), 4.4))
     axes: Axes = figure.subplots()
     image = axes.imshow(100 * parts, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for row, column in np.ndindex(counts.shape):
@@ -240,7 +242,8 @@ def tidy(axes: Any) -> None:
 
 
 def set_title(axes: Axes, title: str, subtitle: str) -> None:
-    """What was measured on what, and under it the figures."""
+    """What was measured on what, shortened to its end if need be, and under it the figures."""
+    title = title if len(title) <= TITLE_CHARACTERS else f"…{title[1 - TITLE_CHARACTERS :]}"
     axes.set_title(f"{title}\n{subtitle}", loc="left", size=TITLE_PT, color=INK, linespacing=1.5, pad=12)
 
 

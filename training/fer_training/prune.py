@@ -28,10 +28,10 @@ from fer_training.checkpoint import Checkpoint, load_checkpoint
 from fer_training.complexity import count_macs, count_parameters
 from fer_training.errors import CheckpointError, TrainingRoomError
 from fer_training.faces import LabelledFaces
-from fer_training.fer2013 import load_training_data
 from fer_training.network import Classifier
 from fer_training.prediction import predict_logits
 from fer_training.recipe import NetworkRecipe, Recipe, load_recipe
+from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.train import RUNS_DIR, format_progress, train, watch_progress
 
 CHANNEL_STEP: Final = 8
@@ -172,7 +172,7 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of the network to prune")
     parser.add_argument("--macs", type=float, required=True, help="part of the multiply-accumulates to keep, 0..1")
     parser.add_argument("--recipe", type=Path, required=True, help="how to train on; its network is the checkpoint's")
-    parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
+    add_source_options(parser)
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
     parser.add_argument(
         "--runs", type=Path, default=RUNS_DIR, help="folder with the runs of teachers (default: %(default)s)"
@@ -180,17 +180,19 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
+    check_source_options(parser, arguments)
     if not 0 < arguments.macs <= 1:
         parser.error(f"--macs must be above 0 and at most 1, but is {arguments.macs:g}.")
     try:
         recipe = load_recipe(arguments.recipe)
         parent = _load_parent(arguments.checkpoint, recipe)
-        data = load_training_data(arguments.fer2013, votes=recipe.needs_votes)
+        data = load_for_training(arguments, recipe)
         shape, network = prune(parent, data.training, arguments.macs)
         accuracy = (predict_logits(network, data.validation.images).argmax(axis=1) == data.validation.labels).mean()
         whole = Classifier(parent.recipe.network, len(parent.class_names))
         print(
-            f"from  {_format_shape(parent.recipe.network, whole)}, accuracy {parent.history[-1].validation_accuracy:.2%}"
+            f"from  {_format_shape(parent.recipe.network, whole)}, "
+            f"accuracy {parent.history[-1].validation_accuracy:.2%}"
         )
         print(f"to    {_format_shape(shape, network)}, accuracy {accuracy:.2%} before it is trained on", flush=True)
         recipe = replace(recipe, network=shape)
@@ -202,6 +204,7 @@ def main() -> int:
             resume=arguments.resume,
             runs_dir=arguments.runs,
             initial_weights=network.state_dict(),
+            source=describe_source(arguments),
             watch=watch_progress,
             on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
         )

@@ -1,7 +1,7 @@
 """Reports what a data set holds, before anything is trained on it.
 
     python -m fer_training.report_data --fer2013 DIR --votes
-    python -m fer_training.report_data --folder DIR --seed 1
+    python -m fer_training.report_data --folder DIR --split-seed 1
     python -m fer_training.report_data --ck48 DIR --fold 0 --json
 
 Images by split and class, what is dropped and what is kept in spite of a flaw, images that occur more than once, and
@@ -10,32 +10,24 @@ the hash that a checkpoint of a run on this data names.
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from fer_training.ck48 import FOLDS, load_ck48
 from fer_training.errors import TrainingRoomError
-from fer_training.faces import DropReport, LabelledFaces, find_conflicting, group_identical
-from fer_training.fer2013 import CSV_NAME, PUBLIC_TEST, TRAINING, read_csv, select_training_data
+from fer_training.faces import DropReport, LabelledFaces, TrainingData, find_conflicting, group_identical
+from fer_training.fer2013 import CSV_NAME, PUBLIC_TEST, TRAINING, UsageRows, read_csv, select_training_data
 from fer_training.ferplus import is_no_face, measure_agreement
-from fer_training.folders import SUBJECT_PATTERN, load_class_folders
+from fer_training.folders import FolderData
+from fer_training.sources import add_source_options, check_source_options, load_split_source
 
 TRAINED_ON: Final = "trained on"
 ALL: Final = "all"
-_OPTIONS: Final = {
-    "fer2013": ("votes", "drop_conflicting", "drop_no_face"),
-    "folder": ("seed", "subject_pattern", "skip_unreadable"),
-    "ck48": ("fold", "folds"),
-}
-"""Source -> the options that only it has."""
 
 
 @dataclass(frozen=True)
@@ -82,27 +74,22 @@ class DataReport:
     """Of what is trained on: `LabelledFaces.sha256`."""
 
 
-def report_fer2013(
-    directory: Path, *, votes: bool = False, drop_conflicting: bool = False, drop_no_face: bool = False
-) -> DataReport:
-    """Reports on FER2013, with the options of `fer2013.load_training_data`.
+def report_fer2013(rows: dict[str, UsageRows], data: TrainingData) -> DataReport:
+    """Reports on FER2013.
 
-    Raises:
-        DataError: as `fer2013.load_training_data`.
+    Args:
+        rows: all usages, from `fer2013.read_csv`.
+        data: what `fer2013.select_training_data` made of them.
     """
-    rows = read_csv(directory / CSV_NAME)
-    data = select_training_data(
-        directory, rows, votes=votes, drop_conflicting=drop_conflicting, drop_no_face=drop_no_face
-    )
+    found = {usage: LabelledFaces(split.images, split.labels) for usage, split in rows.items() if len(split)}
+    counts = {usage: _count_classes(faces) for usage, faces in found.items()}
     voted = {TRAINED_ON: data.training, PUBLIC_TEST: data.validation}
-    splits = {usage: LabelledFaces(split.images, split.labels) for usage, split in rows.items() if len(split)}
     return DataReport(
-        splits={TRAINING: {}, TRAINED_ON: {}}  # their place in the table
-        | {name: _count_classes(faces) for name, faces in {**splits, TRAINED_ON: data.training}.items()},
+        splits={TRAINING: counts.pop(TRAINING), TRAINED_ON: _count_classes(data.training), **counts},
         subjects=None,
         dropped=data.dropped,
-        identical=_count_identical(splits),
-        across_splits=_count_across_splits(splits),
+        identical=_count_identical(found),
+        across_splits=_count_across_splits(found),
         votes={
             name: _count_votes(faces.votes, faces.labels) for name, faces in voted.items() if faces.votes is not None
         },
@@ -110,42 +97,19 @@ def report_fer2013(
     )
 
 
-def report_folder(
-    directory: Path,
-    *,
-    seed: int,
-    subject_pattern: re.Pattern[str] = SUBJECT_PATTERN,
-    skip_unreadable: bool = False,
-) -> DataReport:
-    """Reports on class folders, with the options of `folders.load_class_folders`.
-
-    Raises:
-        DataError: as `folders.load_class_folders`.
-    """
-    data = load_class_folders(directory, seed=seed, subject_pattern=subject_pattern, skip_unreadable=skip_unreadable)
-    splits = {"training": data.training, "validation": data.validation, "test": data.test}
-    return _report_splits(splits, data.dropped, data.subjects)
-
-
-def report_ck48(directory: Path, *, fold: int, folds: int = FOLDS) -> DataReport:
-    """Reports on CK+48, with the options of `ck48.load_ck48`.
-
-    Raises:
-        DataError: as `ck48.load_ck48`.
-    """
-    data = load_ck48(directory, fold=fold, folds=folds)
-    return _report_splits({"training": data.training, "validation": data.validation}, data.dropped, data.subjects)
-
-
-def _report_splits(splits: dict[str, LabelledFaces], dropped: DropReport, subjects: int | None) -> DataReport:
+def report_splits(data: TrainingData) -> DataReport:
+    """Reports on a source that was split here: class folders with a test set, or a fold of CK+48 without one."""
+    splits = {"training": data.training, "validation": data.validation}
+    if isinstance(data, FolderData):
+        splits["test"] = data.test
     return DataReport(
         splits={name: _count_classes(faces) for name, faces in splits.items()},
-        subjects=subjects,
-        dropped=dropped,
+        subjects=data.subjects,
+        dropped=data.dropped,
         identical=_count_identical(splits),
         across_splits=_count_across_splits(splits),
         votes={},
-        training_sha256=splits["training"].sha256(),
+        training_sha256=data.training.sha256(),
     )
 
 
@@ -227,67 +191,32 @@ def _format_table(title: str, rows: dict[str, list[int]], columns: Iterable[str]
 
 
 def _build_report(arguments: argparse.Namespace) -> DataReport:
-    if arguments.fer2013:
-        return report_fer2013(
-            arguments.fer2013,
-            votes=arguments.votes,
-            drop_conflicting=arguments.drop_conflicting,
-            drop_no_face=arguments.drop_no_face,
-        )
-    if arguments.folder:
-        return report_folder(
-            arguments.folder,
-            seed=arguments.seed,
-            subject_pattern=arguments.subject_pattern,
-            skip_unreadable=arguments.skip_unreadable,
-        )
-    return report_ck48(arguments.ck48, fold=arguments.fold, folds=arguments.folds)
+    if not arguments.fer2013:
+        return report_splits(load_split_source(arguments))
+    rows = read_csv(arguments.fer2013 / CSV_NAME)
+    data = select_training_data(
+        arguments.fer2013,
+        rows,
+        votes=arguments.votes,
+        drop_conflicting=arguments.drop_conflicting,
+        drop_no_face=arguments.drop_no_face,
+    )
+    return report_fer2013(rows, data)
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text, re.IGNORECASE)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
-
-
-def _build_parser() -> argparse.ArgumentParser:
+def main() -> int:
+    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.report_data", description="Report what a data set holds."
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv")
-    source.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder of images per class")
-    source.add_argument("--ck48", type=Path, metavar="DIR", help="folder with the seven folders of CK+48")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     fer2013 = parser.add_argument_group("with --fer2013")
     fer2013.add_argument("--votes", action="store_true", help="read FER+'s fer2013new.csv too")
     fer2013.add_argument("--drop-conflicting", action="store_true", help="drop what is also there with another label")
     fer2013.add_argument("--drop-no-face", action="store_true", help="drop what FER+'s votes call no face")
-    folder = parser.add_argument_group("with --folder")
-    folder.add_argument("--seed", type=int, default=0, metavar="N", help="of the split; default: 0")
-    folder.add_argument(
-        "--subject-pattern",
-        type=_pattern,
-        default=SUBJECT_PATTERN,
-        metavar="REGEX",
-        help=f"how a file name begins with its subject; default: {SUBJECT_PATTERN.pattern}",
-    )
-    folder.add_argument("--skip-unreadable", action="store_true", help="count files that are no usable image")
-    ck48 = parser.add_argument_group("with --ck48")
-    ck48.add_argument("--fold", type=int, default=0, metavar="K", help="the validation fold, from 0; default: 0")
-    ck48.add_argument("--folds", type=int, default=FOLDS, metavar="N", help=f"default: {FOLDS}")
-    return parser
-
-
-def main() -> int:
-    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
-    parser = _build_parser()
+    add_source_options(parser)
     arguments = parser.parse_args()
-    for source, options in _OPTIONS.items():
-        for option in options:
-            if getattr(arguments, source) is None and getattr(arguments, option) != parser.get_default(option):
-                parser.error(f"--{option.replace('_', '-')} goes with --{source}")
+    check_source_options(parser, arguments)
     try:
         report = _build_report(arguments)
     except TrainingRoomError as error:

@@ -46,11 +46,9 @@ def predict_served(url: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.fl
     transport = open_transport(parse_endpoint(url), TIMEOUT_S)
     try:
         _check_labels(transport)
-        threads = ThreadPoolExecutor(IN_FLIGHT)
-        try:
-            return np.concatenate(list(threads.map(lambda image: _classify(transport, encode_png(image)), images)))
-        finally:
-            threads.shutdown(cancel_futures=True)  # After a failure, what has not been sent yet stays unsent.
+        with ThreadPoolExecutor(IN_FLIGHT) as threads:
+            answers = threads.map(lambda image: _classify(transport, encode_png(image)), images)
+            return np.concatenate(list(answers))  # After a failure, what has not been sent yet stays unsent.
     finally:
         transport.close()
 

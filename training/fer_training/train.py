@@ -1,13 +1,15 @@
 """Trains a classifier by a recipe.
 
-    python -m fer_training.train --recipe training/recipes/student.toml --fer2013 DIR
+    python -m fer_training.train --recipe training/recipes/compact.toml --fer2013 DIR
 
-DIR holds `fer2013.csv` and, where the recipe works with FER+ votes, `fer2013new.csv`. The output folder, unless told
-otherwise `runs/<recipe>`, gets `checkpoint.pt`, `log.csv` and `curves.png`, renewed after each epoch. A run that was
-interrupted goes on with `--resume`, to the same weights as if it had not been (on the same machine and versions).
+DIR holds `fer2013.csv` and, where the recipe works with FER+ votes, `fer2013new.csv`; `--folder` and `--ck48` are for
+other data. The output folder, unless told otherwise `runs/<recipe>`, gets `checkpoint.pt`, `log.csv` and `curves.png`,
+renewed after each epoch. A run that was interrupted goes on with `--resume`, to the same weights as if it had not been
+(on the same machine and versions).
 """
 
 import argparse
+import contextlib
 import csv
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -19,17 +21,20 @@ import torch
 from tqdm import tqdm
 
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint
+from fer_training.curves import plot_curves
 from fer_training.distillation import build_teachers, load_teachers
 from fer_training.errors import CheckpointError, TrainingRoomError
 from fer_training.faces import TrainingData
-from fer_training.fer2013 import load_training_data
 from fer_training.optimisation import choose_autocast_type
+from fer_training.plots import MatplotlibMissingError
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
 from fer_training.recipe import Recipe, load_recipe
+from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.training_run import TrainingRun, Watch
 
 CHECKPOINT_NAME: Final = "checkpoint.pt"
 LOG_NAME: Final = "log.csv"
+CURVES_NAME: Final = "curves.png"
 RUNS_DIR: Final = Path("runs")
 
 
@@ -44,6 +49,7 @@ def train(
     runs_dir: Path = RUNS_DIR,
     initial_weights: Mapping[str, torch.Tensor] | None = None,
     compiled: bool = False,
+    source: str = "--fer2013 DIR",
     watch: Watch | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> Path:
@@ -59,6 +65,7 @@ def train(
         runs_dir: holds the runs of the recipe's teachers.
         initial_weights: what to start from instead of random weights.
         compiled: whether PyTorch compiles the network.
+        source: the options of the command that load this data, for the record.
         watch: sees each batch of an epoch pass.
         on_epoch: called after each epoch's checkpoint is written.
 
@@ -87,7 +94,7 @@ def train(
         initial_weights=initial_weights,
         compiled=compiled,
     )
-    origin = _describe_origin(recipe, data, device, autocast_type, teacher_hashes)
+    origin = _describe_origin(recipe, data, device, autocast_type, teacher_hashes, source)
     if resume:
         checkpoint = _load_own_checkpoint(path, recipe, origin)
         origin = checkpoint.origin
@@ -99,17 +106,23 @@ def train(
         record = run.train_epoch(watch)
         run.to_checkpoint(origin).save(path)
         _write_log(out_dir / LOG_NAME, run.history)
+        _plot_history(out_dir / CURVES_NAME, recipe.name, run.history)
         if on_epoch:
             on_epoch(record)
     return path
 
 
 def _describe_origin(
-    recipe: Recipe, data: TrainingData, device: torch.device, autocast_type: torch.dtype, teachers: dict[str, str]
+    recipe: Recipe,
+    data: TrainingData,
+    device: torch.device,
+    autocast_type: torch.dtype,
+    teachers: dict[str, str],
+    source: str,
 ) -> Origin:
     return Origin(
         # As anybody would type it at the repository's root: where this machine keeps its files is nobody's business.
-        command=f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml --fer2013 DIR",
+        command=f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml {source}",
         commit=describe_commit(),
         started=utc_now(),
         hardware=describe_hardware(device.type),
@@ -145,6 +158,20 @@ def _write_log(path: Path, history: list[EpochRecord]) -> None:
     aside.replace(path)
 
 
+def _plot_history(path: Path, title: str, history: list[EpochRecord]) -> None:
+    """Draws the curves, where there is matplotlib to do so."""
+    with contextlib.suppress(MatplotlibMissingError):
+        plot_curves(
+            path,
+            epochs=[record.epoch for record in history],
+            training_loss=[record.train_loss for record in history],
+            validation_nll=[record.validation_nll for record in history],
+            validation_accuracy=[record.validation_accuracy for record in history],
+            learning_rate=[record.learning_rate for record in history],
+            title=title,
+        )
+
+
 def _format_number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
@@ -173,7 +200,7 @@ def main() -> int:
     """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m fer_training.train", description="Train a classifier by a recipe.")
     parser.add_argument("--recipe", type=Path, required=True, help="a file of training/recipes")
-    parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
+    add_source_options(parser)
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
     parser.add_argument(
         "--runs", type=Path, default=RUNS_DIR, help="folder with the runs of teachers (default: %(default)s)"
@@ -189,16 +216,14 @@ def main() -> int:
     )
     parser.add_argument("--compile", action="store_true", help="let PyTorch compile the network")
     arguments = parser.parse_args()
+    check_source_options(parser, arguments)
     try:
         recipe = load_recipe(arguments.recipe)
         if arguments.seed is not None:
             recipe = replace(recipe, name=f"{recipe.name}-seed{arguments.seed}", seed=arguments.seed)
-        data = load_training_data(
-            arguments.fer2013,
-            votes=recipe.needs_votes,
-            drop_conflicting=recipe.data.drop_conflicting,
-            drop_no_face=recipe.data.drop_no_face,
-        )
+        if arguments.ck48:
+            recipe = replace(recipe, name=f"{recipe.name}-fold{arguments.fold}")
+        data = load_for_training(arguments, recipe)
         print(f"{data.dropped}; {len(data.validation)} validation images", flush=True)
         path = train(
             recipe,
@@ -209,6 +234,7 @@ def main() -> int:
             resume=arguments.resume,
             runs_dir=arguments.runs,
             compiled=arguments.compile,
+            source=describe_source(arguments),
             watch=watch_progress,
             on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
         )

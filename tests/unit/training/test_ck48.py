@@ -36,9 +36,10 @@ def test_classes_have_the_contracts_names_where_it_has_them(ck48):
     surprised = [CLASS_NAMES.index("surprise")]
     assert np.isin(np.concatenate([data.training.labels, data.validation.labels]), surprised).sum() == 90
     assert len(data.training) + len(data.validation) == len(subject_of)
+    assert data.dropped.found == data.dropped.kept == len(data.training)
 
 
-@pytest.mark.parametrize("folds", [2, 5, 10, 30])
+@pytest.mark.parametrize("folds", [2, 10])
 def test_folds_partition_images_and_subjects_in_about_equal_parts(ck48, folds):
     directory, subject_of = ck48
     seen_images, seen_subjects, sizes = [], [], []
@@ -86,7 +87,9 @@ def test_other_folders_are_refused(tmp_path):
         load_ck48(tmp_path, fold=0)
 
 
-@pytest.mark.parametrize("name", ["004_00000017.png", "S010.png", "face.png", "xS010_004_00000017.png"])
+@pytest.mark.parametrize(
+    "name", ["004_00000017.png", "S010.png", "face.png", "xS010_004_00000017.png", "S010_004_00000017.copy.png"]
+)
 def test_a_file_name_without_subject_is_refused(tmp_path, name):
     write_folders(tmp_path, FOLDERS)
     Image.new("L", (48, 48), 99).save(tmp_path / "fear" / name)

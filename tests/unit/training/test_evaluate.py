@@ -110,7 +110,7 @@ def test_the_command_writes_everything(monkeypatch, capsys, tmp_path, small_fer2
     assert (document["usage"], document["images"], np.sum(document["confusion"])) == ("PublicTest", 14, 14)
     assert len(document["accuracy_95"]) == len(document["macro_f1_95"]) == 2
     assert document["uncertain"]["target_accuracy"] == 0.8
-    assert document["without_seen_elsewhere"]["images"] == 13  # The first image is a Training row too.
+    assert document["without_seen_elsewhere"]["images"] == 13  # The first image is a PrivateTest row too.
     assert sorted(path.name for path in plots.iterdir()) == ["confusion.png", "reliability.png", "risk_coverage.png"]
 
     with predictions.open(encoding="utf-8", newline="") as file:

@@ -77,31 +77,36 @@ def text_of(image) -> str:
     return " ".join(map(str, np.ravel(image)))
 
 
-def test_an_evaluation_image_is_marked_if_listed_or_seen_in_another_usage(tmp_path):
+def test_an_image_is_marked_if_listed_or_seen_in_another_evaluation_usage(tmp_path):
     write_csv(
         tmp_path,
         [
             (0, FACES[0], "Training"),
-            (0, " ".join(f"{pixel:03}" for pixel in FACES[1].ravel()) + " ", "Training"),  # the same, written otherwise
+            (
+                0,
+                " ".join(f"{pixel:03}" for pixel in FACES[1].ravel()) + " ",
+                "PrivateTest",
+            ),  # the same, written otherwise
             (1, FACES[0], "PublicTest"),
             (1, FACES[1], "PublicTest"),
             (1, FACES[2], "PublicTest"),
             (1, FACES[3], "PublicTest"),  # listed below
             (1, FACES[4], "PublicTest"),
             (1, FACES[4], "PublicTest"),  # twice in its own usage is nothing to mark
-            (1, np.concatenate([FACES[5][:24], FACES[6][24:]]), "PublicTest"),  # only begins like a Training image
-            (1, FACES[5], "Training"),
+            (1, np.concatenate([FACES[5][:24], FACES[6][24:]]), "PublicTest"),  # only begins like a PrivateTest image
+            (1, FACES[5], "PrivateTest"),
             (2, FACES[2], "PrivateTest"),
+            (3, FACES[7], "Training"),
         ],
     )
     (tmp_path / "excluded_rows.txt").write_text("5\n", encoding="utf-8")
-    marks = [True, True, True, True, False, False, False]
+    marks = [False, True, True, True, False, False, False]  # Of the first, it is the twin in Training that is dropped.
     public_test = load_evaluation_data(tmp_path, "PublicTest")
     assert public_test.seen_elsewhere.tolist() == marks
     assert len(public_test) == 7
     assert load_training_data(tmp_path).validation.seen_elsewhere.tolist() == marks
-    assert load_evaluation_data(tmp_path, "PrivateTest").seen_elsewhere.tolist() == [True]
-    assert load_evaluation_data(tmp_path, "Training").seen_elsewhere.tolist() == [True, True, False]
+    assert load_evaluation_data(tmp_path, "PrivateTest").seen_elsewhere.tolist() == [True, False, True]
+    assert load_evaluation_data(tmp_path, "Training").seen_elsewhere.tolist() == [True, False]
 
 
 def test_a_row_of_another_usage_that_is_no_image_marks_nothing(tmp_path):
@@ -109,9 +114,9 @@ def test_a_row_of_another_usage_that_is_no_image_marks_nothing(tmp_path):
     write_csv(
         tmp_path,
         [
-            (0, face + " 1", "Training"),
-            (0, face[:-2] + "x", "Training"),
-            (0, "", "Training"),
+            (0, face + " 1", "PrivateTest"),
+            (0, face[:-2] + "x", "PrivateTest"),
+            (0, "", "PrivateTest"),
             (0, face, "PublicTest"),
         ],
     )

@@ -10,9 +10,8 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_data import draw_images
-
-Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: pip install 'fer-triton[annotate]'")
 
 from fer_client import ContractError, ImageRefusedError, ServerOverloadedError
 from fer_contract import LABELS

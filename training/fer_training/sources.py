@@ -1,0 +1,136 @@
+"""Where a command's images come from: the options that all commands share, and the loader behind each.
+
+Used by `train`, `prune`, `export`, `evaluate`, `compare` and `report_data`.
+"""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Final
+
+from fer_training.ck48 import FOLDS, load_ck48
+from fer_training.faces import LabelledFaces, TrainingData
+from fer_training.fer2013 import PUBLIC_TEST, USAGES, load_evaluation_data, load_training_data
+from fer_training.folders import SUBJECT_PATTERN, FolderData, load_class_folders
+from fer_training.recipe import Recipe
+
+VALIDATION: Final = "validation"
+TEST: Final = "test"
+
+_OPTIONS: Final = {
+    "fer2013": ("usage", "votes", "drop_conflicting", "drop_no_face"),
+    "folder": ("split_seed", "subject_pattern", "skip_unreadable", "split"),
+    "ck48": ("fold", "folds"),
+}
+"""Source -> the options that only it has, of whichever command."""
+
+
+def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = False) -> None:
+    """Adds `--fer2013`, `--folder` and `--ck48`, one of which must be given, and the options of each.
+
+    Args:
+        parser: of a command.
+        to_measure: whether the command measures on one split, which the user may name.
+    """
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv")
+    source.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder of images per class")
+    source.add_argument("--ck48", type=Path, metavar="DIR", help="folder with the seven folders of CK+48")
+    if to_measure:
+        group = parser.add_argument_group("with --fer2013")
+        group.add_argument("--usage", choices=USAGES, default=PUBLIC_TEST, help=f"default: {PUBLIC_TEST}")
+    group = parser.add_argument_group("with --folder")
+    group.add_argument("--split-seed", type=int, default=0, metavar="N", help="of the split 7:1:2; default: 0")
+    group.add_argument(
+        "--subject-pattern",
+        type=_pattern,
+        default=SUBJECT_PATTERN,
+        metavar="REGEX",
+        help=f"how a file name begins with its subject; default: {SUBJECT_PATTERN.pattern}",
+    )
+    group.add_argument("--skip-unreadable", action="store_true", help="count files that are no usable image")
+    if to_measure:
+        group.add_argument("--split", choices=[VALIDATION, TEST], default=VALIDATION, help=f"default: {VALIDATION}")
+    group = parser.add_argument_group("with --ck48")
+    group.add_argument("--fold", type=int, default=0, metavar="K", help="the validation fold, from 0; default: 0")
+    group.add_argument("--folds", type=int, default=FOLDS, metavar="N", help=f"default: {FOLDS}")
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+
+
+def check_source_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Ends the command where an option is given that another source than the one given has."""
+    for source, options in _OPTIONS.items():
+        for option in options:
+            given = getattr(arguments, option, None) != parser.get_default(option)
+            if given and getattr(arguments, source) is None:
+                parser.error(f"--{option.replace('_', '-')} goes with --{source}")
+
+
+def load_for_training(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
+    """Loads what the options name, less what the recipe leaves out.
+
+    Raises:
+        DataError: see the source's loader.
+    """
+    if arguments.fer2013:
+        return load_training_data(
+            arguments.fer2013,
+            votes=recipe.needs_votes,
+            drop_conflicting=recipe.data.drop_conflicting,
+            drop_no_face=recipe.data.drop_no_face,
+        )
+    return load_split_source(arguments)
+
+
+def load_split_source(arguments: argparse.Namespace) -> TrainingData:
+    """Loads a source that is split here: class folders, or CK+48.
+
+    Raises:
+        DataError: see the source's loader.
+    """
+    return _load_folder(arguments) if arguments.folder else _load_ck48(arguments)
+
+
+def load_for_measuring(arguments: argparse.Namespace) -> tuple[LabelledFaces, str]:
+    """Loads the split that the options name.
+
+    Returns:
+        Its images, and what to call it in a report.
+
+    Raises:
+        DataError: see the source's loader.
+    """
+    if arguments.fer2013:
+        return load_evaluation_data(arguments.fer2013, arguments.usage), arguments.usage
+    if arguments.folder:
+        data = _load_folder(arguments)
+        return data.test if arguments.split == TEST else data.validation, arguments.split
+    return _load_ck48(arguments).validation, f"fold {arguments.fold}"
+
+
+def describe_source(arguments: argparse.Namespace) -> str:
+    """The options as anybody would type them: where this machine keeps its files is nobody's business."""
+    if arguments.fer2013:
+        return "--fer2013 DIR"
+    if arguments.folder:
+        return f"--folder DIR --split-seed {arguments.split_seed}"
+    return f"--ck48 DIR --fold {arguments.fold} --folds {arguments.folds}"
+
+
+def _load_folder(arguments: argparse.Namespace) -> FolderData:
+    return load_class_folders(
+        arguments.folder,
+        seed=arguments.split_seed,
+        subject_pattern=arguments.subject_pattern,
+        skip_unreadable=arguments.skip_unreadable,
+    )
+
+
+def _load_ck48(arguments: argparse.Namespace) -> TrainingData:
+    return load_ck48(arguments.ck48, fold=arguments.fold, folds=arguments.folds)

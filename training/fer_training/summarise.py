@@ -1,0 +1,103 @@
+"""Mean and spread of several runs of one recipe: over seeds, or over the folds of a cross-validation.
+
+    python -m fer_training.summarise runs/compact runs/compact-seed2 runs/compact-seed3 --fer2013 DIR
+    python -m fer_training.summarise runs/posed-fold*
+
+With data, each run is measured on PublicTest as `export` would: with its own temperature, fitted there. Without, what
+the runs themselves noted last is taken, each on its own validation images.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from fer_training.calibration import fit_temperature
+from fer_training.checkpoint import Checkpoint, load_checkpoint
+from fer_training.errors import DataError, TrainingRoomError
+from fer_training.faces import LabelledFaces
+from fer_training.fer2013 import PUBLIC_TEST, load_evaluation_data
+from fer_training.metrics import compute_figures
+from fer_training.prediction import build_network, predict_logits, softmax
+from fer_training.train import CHECKPOINT_NAME
+
+FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll")
+
+
+def measure(checkpoint: Checkpoint, faces: LabelledFaces) -> dict[str, float]:
+    """Figures of one run's averaged weights, calibrated on the same faces.
+
+    Raises:
+        DataError: the faces have other classes.
+    """
+    if checkpoint.class_names != faces.class_names:
+        raise DataError(
+            f"{checkpoint.recipe.name}: its classes are {', '.join(checkpoint.class_names)}, not the data's."
+        )
+    logits = predict_logits(build_network(checkpoint), faces.images)
+    probabilities = softmax(logits / fit_temperature(logits, faces.labels))
+    figures = compute_figures(probabilities, faces.labels, faces.class_names)
+    return {name: getattr(figures, name) for name in FIGURES}
+
+
+def recall(checkpoint: Checkpoint) -> dict[str, float]:
+    """What one run noted after its last epoch."""
+    last = checkpoint.history[-1]
+    return {"accuracy": last.validation_accuracy, "nll": last.validation_nll}
+
+
+def format_summary(rows: dict[str, dict[str, float]]) -> str:
+    """A table with a line per run, then mean and sample standard deviation."""
+    names = list(next(iter(rows.values())))
+    width = max(len("mean"), *map(len, rows))
+    columns = {name: [row[name] for row in rows.values()] for name in names}
+    table = dict(rows)
+    table["mean"] = {name: statistics.mean(values) for name, values in columns.items()}
+    if len(rows) > 1:
+        table["std"] = {name: statistics.stdev(values) for name, values in columns.items()}
+    lines = ["  ".join([" " * width, *(f"{name:>17}" for name in names)])]
+    lines += ["  ".join([run.ljust(width), *(f"{row[name]:>17.4f}" for name in names)]) for run, row in table.items()]
+    return "\n".join(lines)
+
+
+def load_runs(folders: Sequence[Path]) -> dict[str, Checkpoint]:
+    """Finished runs by the names of their recipes.
+
+    Raises:
+        CheckpointError: one is missing or unfinished.
+    """
+    runs = {}
+    for folder in folders:
+        path = folder / CHECKPOINT_NAME
+        checkpoint = load_checkpoint(path)
+        checkpoint.require_finished(path)
+        runs[checkpoint.recipe.name] = checkpoint
+    return runs
+
+
+def main() -> int:
+    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_training.summarise", description="Mean and spread of several training runs."
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder made by fer_training.train")
+    parser.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv, to measure them all on")
+    arguments = parser.parse_args()
+    try:
+        runs = load_runs(arguments.runs)
+        if arguments.fer2013:
+            faces = load_evaluation_data(arguments.fer2013, PUBLIC_TEST)
+            rows = {name: measure(checkpoint, faces) for name, checkpoint in runs.items()}
+        else:
+            rows = {name: recall(checkpoint) for name, checkpoint in runs.items()}
+    except TrainingRoomError as error:
+        print(f"fer_training.summarise: {error}", file=sys.stderr)
+        return 2
+    print(format_summary(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
