@@ -17,7 +17,7 @@ def draw_images(count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def write_fer2013(folder: Path, public_test: int = 14) -> Path:
-    """Writes a `fer2013.csv` of one Training row, the first PublicTest image in PrivateTest, and the PublicTest rows."""
+    """Writes a `fer2013.csv`: a Training row, PublicTest rows, and the first of these again in PrivateTest."""
     images = draw_images(public_test)
     rows = [(0, images[0], "PrivateTest"), (1, draw_images(1, seed=1)[0], "Training")]
     rows += [(index % 7, image, "PublicTest") for index, image in enumerate(images)]

@@ -27,7 +27,7 @@ from fer_build.onnx_file import ClassifierFile, read_classifier
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 SOURCES: Final = _CHECKOUT / "triton_models"
-RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_first.onnx"
+RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_classifier.onnx"
 MANIFEST: Final = "manifest.json"
 PROFILES: Final = ("cpu", "gpu")
 

@@ -1,10 +1,11 @@
-"""Compares two classifiers on the same images of FER2013.
+"""Compares two classifiers on the same labelled faces.
 
-    python -m fer_training.compare runs/first/checkpoint.pt training/release/fer_first.onnx --fer2013 DIR
-    python -m fer_training.compare training/release/fer_first.onnx http://localhost:8000 --fer2013 DIR --json
+    python -m fer_training.compare runs/compact/checkpoint.pt training/release/fer_classifier.onnx --fer2013 DIR
+    python -m fer_training.compare training/release/fer_classifier.onnx http://localhost:8000 --fer2013 DIR --json
 
-DIR holds `fer2013.csv`. Both are measured as `evaluate` does. The images are the same, so the difference is known far
-better than either accuracy: overlapping intervals of two accuracies say nothing about it.
+DIR holds `fer2013.csv`; `--folder` and `--ck48` are for other data. Both are measured as `evaluate` does, on the same
+images, so the difference is known far better than either accuracy: overlapping intervals of two accuracies say nothing
+about it.
 """
 
 import argparse

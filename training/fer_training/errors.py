@@ -4,7 +4,8 @@ TrainingRoomError
 ├── DataError         correct the data file and row it names
 ├── RecipeError       correct the recipe's field it names
 ├── CheckpointError   choose another checkpoint, another --out, or --resume
-└── ModelFileError    the ONNX file is not one of this project's, or came out different from the network
+├── ModelFileError    the ONNX file is not one of this project's, or came out different from the network
+└── MatplotlibMissingError   install it, or leave the pictures out
 """
 
 
@@ -26,3 +27,7 @@ class CheckpointError(TrainingRoomError):
 
 class ModelFileError(TrainingRoomError):
     """An ONNX file does not fit the contract, or does not compute what the network computes."""
+
+
+class MatplotlibMissingError(TrainingRoomError):
+    """A picture is asked for, and matplotlib is not installed."""

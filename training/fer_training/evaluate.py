@@ -1,11 +1,12 @@
-"""Measures a trained classifier on FER2013.
+"""Measures a trained classifier on labelled faces.
 
-    python -m fer_training.evaluate --onnx training/release/fer_first.onnx --fer2013 DIR
-    python -m fer_training.evaluate --checkpoint runs/first/checkpoint.pt --fer2013 DIR --json
+    python -m fer_training.evaluate --onnx training/release/fer_classifier.onnx --fer2013 DIR
+    python -m fer_training.evaluate --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --json
     python -m fer_training.evaluate --server localhost:8000 --fer2013 DIR --plots plots --predictions predictions.csv
 
-DIR holds `fer2013.csv`. All images of the usage are measured, PublicTest unless told otherwise: of a checkpoint the
-averaged weights without calibration, of an ONNX file what it answers, of a server what its `fer_cropped` answers.
+DIR holds `fer2013.csv`; `--folder` and `--ck48` are for other data. All images of the usage or split are measured, of
+FER2013 PublicTest unless told otherwise: of a checkpoint the averaged weights without calibration, of an ONNX file what
+it answers, of a server what its `fer_cropped` answers.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class Evaluation(Figures):
     uncertain: UncertainThreshold
     """From `recommend_threshold`, on these faces."""
     without_seen_elsewhere: Figures | None
-    """Without the faces that equal one of another split; None where there is no such face, or no other."""
+    """Without the faces that are `seen_elsewhere`; None where there is no such face, or no other."""
 
 
 def evaluate(probabilities: Floats, faces: LabelledFaces) -> Evaluation:
@@ -145,8 +146,8 @@ def format_figures(evaluation: Evaluation, usage: str) -> str:
     ]
     if unseen:
         lines += [
-            f"without the {evaluation.images - unseen.images} images that are also in another split: accuracy "
-            f"{unseen.accuracy:.2%} ({_format(unseen.accuracy_95, '.2%')}), macro-F1 {unseen.macro_f1:.4f}, "
+            f"without the {evaluation.images - unseen.images} images that are also in another evaluation split: "
+            f"accuracy {unseen.accuracy:.2%} ({_format(unseen.accuracy_95, '.2%')}), macro-F1 {unseen.macro_f1:.4f}, "
             f"NLL {unseen.nll:.4f}"
         ]
     width = max(9, *(len(name) + 1 for name in evaluation.classes))

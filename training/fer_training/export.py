@@ -3,8 +3,8 @@
     python -m fer_training.export --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --out training/release
 
 DIR holds `fer2013.csv`: the temperature is fitted, the files compared with PyTorch and measured, all on PublicTest. The
-output folder gets `fer_<recipe>.onnx`, the same in half precision as `fer_<recipe>_half.onnx`, and `metrics.json`; none
-of them holds a path of this machine.
+output folder gets `fer_classifier.onnx`, the same in half precision as `fer_classifier_half.onnx`, and `metrics.json`;
+none of them holds a path of this machine. Which recipe they are of stands in them.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from fer_training.provenance import describe_hardware, list_versions, utc_now
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_measuring
 from fer_training.speed import SPEED_BATCH, measure_images_per_s
 
+ONNX_NAME: Final = "fer_classifier.onnx"
+HALF_ONNX_NAME: Final = "fer_classifier_half.onnx"
 METRICS_NAME: Final = "metrics.json"
 HALF_AGREEMENT: Final = 0.999
 """Least part of the images on which the half file must give the same answer as the whole one."""
@@ -74,8 +76,7 @@ def export(
     calibrated = evaluate(softmax(logits / temperature), validation)
 
     out_dir.mkdir(parents=True, exist_ok=True)
-    path = out_dir / f"fer_{checkpoint.recipe.name}.onnx"
-    half_path = path.with_name(f"{path.stem}_half.onnx")
+    path, half_path = out_dir / ONNX_NAME, out_dir / HALF_ONNX_NAME
     aside, half_aside = path.with_suffix(".tmp"), half_path.with_suffix(".tmp")
     try:
         metadata = _describe_for_onnx(checkpoint, temperature, calibrated, usage)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fer_training.calibration import UncertainThreshold
-from fer_training.errors import TrainingRoomError
+from fer_training.errors import MatplotlibMissingError
 from fer_training.metrics import (
     CALIBRATION_BINS,
     Figures,
@@ -44,10 +44,6 @@ TITLE_CHARACTERS: Final = 56
 """As many as fit into the narrowest picture."""
 LABEL_PT: Final = 12
 TICK_PT: Final = 11
-
-
-class MatplotlibMissingError(TrainingRoomError):
-    """A plot is asked for and matplotlib is not installed."""
 
 
 def require_matplotlib() -> None:

@@ -23,10 +23,9 @@ from tqdm import tqdm
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint
 from fer_training.curves import plot_curves
 from fer_training.distillation import build_teachers, load_teachers
-from fer_training.errors import CheckpointError, TrainingRoomError
+from fer_training.errors import CheckpointError, MatplotlibMissingError, TrainingRoomError
 from fer_training.faces import TrainingData
 from fer_training.optimisation import choose_autocast_type
-from fer_training.plots import MatplotlibMissingError
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
 from fer_training.recipe import Recipe, load_recipe
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training

@@ -12,14 +12,9 @@ from PIL import Image  # A part of matplotlib's own needs.
 
 from fer_training.calibration import recommend_threshold
 from fer_training.curves import plot_curves
+from fer_training.errors import MatplotlibMissingError
 from fer_training.metrics import compute_figures
-from fer_training.plots import (
-    MatplotlibMissingError,
-    new_figure,
-    plot_confusion,
-    plot_reliability,
-    plot_risk_coverage,
-)
+from fer_training.plots import new_figure, plot_confusion, plot_reliability, plot_risk_coverage
 
 BLUE, VERMILLION = (0, 114, 178), (213, 94, 0)
 

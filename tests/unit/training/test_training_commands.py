@@ -76,7 +76,7 @@ def test_train_then_export_then_evaluate(folder):
     assert "PublicTest: 14 images" in exporting.stdout
     metrics = json.loads((release / "metrics.json").read_text(encoding="utf-8"))
 
-    evaluating = run("evaluate", "--onnx", release / "fer_quick.onnx", "--fer2013", folder, "--json")
+    evaluating = run("evaluate", "--onnx", release / "fer_classifier.onnx", "--fer2013", folder, "--json")
     assert evaluating.returncode == 0, evaluating.stderr
     assert json.loads(evaluating.stdout) == metrics["evaluation"]
 

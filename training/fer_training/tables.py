@@ -1,0 +1,112 @@
+"""Prints a release's figures as the Markdown tables that stand in RESULTS.md and MODEL_CARD.md.
+
+python -m fer_training.tables training/release/metrics.json
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+RESULT_COLUMNS: Final = (
+    "recipe",
+    "accuracy (95 % interval)",
+    "balanced",
+    "macro-F1",
+    "ECE",
+    "NLL",
+    "parameters",
+    "MACs",
+    "ONNX",
+    "images/s",
+    "training",
+)
+
+
+def format_result(metrics: Mapping[str, Any]) -> str:
+    """The run's row in the table of RESULTS.md, of `RESULT_COLUMNS`."""
+    model, figures, training = metrics["model"], metrics["evaluation"], metrics["training"]
+    low, high = figures["accuracy_95"]
+    return _row(
+        f"[{model['version']}](recipes/{model['version']}.toml)",
+        f"{_percent(figures['accuracy'])} ({_percent(low)} to {_percent(high)})",
+        _percent(figures["balanced_accuracy"]),
+        f"{figures['macro_f1']:.4f}",
+        f"{figures['ece']:.4f}",
+        f"{figures['nll']:.4f}",
+        f"{model['parameters']:,}",
+        f"{model['macs'] / 1e6:.1f} M",
+        f"{model['size_bytes'] / 1e6:.1f} MB",
+        f"{metrics['speed']['images_per_s']:.0f}",
+        f"{training['epochs']} epochs, {_duration(training['elapsed_s'])}",
+    )
+
+
+def format_classes(metrics: Mapping[str, Any]) -> str:
+    """Precision, recall and F1 of each class."""
+    rows = [
+        _row(name, one["images"], *(f"{one[figure]:.3f}" for figure in ("precision", "recall", "f1")))
+        for name, one in metrics["evaluation"]["classes"].items()
+    ]
+    return _table(("class", "images", "precision", "recall", "F1"), rows)
+
+
+def format_confusion(metrics: Mapping[str, Any]) -> str:
+    """How many images of each label got each answer."""
+    names = list(metrics["evaluation"]["classes"])
+    rows = [
+        _row(f"**{name}**", *counts) for name, counts in zip(names, metrics["evaluation"]["confusion"], strict=True)
+    ]
+    return _table(("labelled, answered", *names), rows)
+
+
+def format_coverage(metrics: Mapping[str, Any]) -> str:
+    """Accuracy of the surest answers."""
+    points = metrics["evaluation"]["selective"]
+    return _table(
+        ("answers given", *(f"{point['coverage']:.0%}".replace("%", " %") for point in points)),
+        [_row("their accuracy", *(_percent(point["accuracy"]) for point in points))],
+    )
+
+
+def _table(header: tuple[str, ...], rows: list[str]) -> str:
+    return "\n".join([_row(*header), "|" + "---|" * len(header), *rows])
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.2f} %"
+
+
+def _duration(seconds: int) -> str:
+    hours, minutes = seconds // 3600, seconds % 3600 // 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
+
+
+def main() -> int:
+    """The command. Returns its exit code: 2 where the file is not one of `export`'s, with one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_training.tables", description="Print a release's figures as Markdown tables."
+    )
+    parser.add_argument("metrics", type=Path, help="metrics.json, made by fer_training.export")
+    arguments = parser.parse_args()
+    try:
+        metrics = json.loads(arguments.metrics.read_text(encoding="utf-8"))
+        tables = [
+            _table(RESULT_COLUMNS, [format_result(metrics)]),
+            *(form(metrics) for form in (format_classes, format_confusion, format_coverage)),
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"fer_training.tables: {arguments.metrics}: not made by fer_training.export: {error}", file=sys.stderr)
+        return 2
+    print("\n\n".join(tables))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
