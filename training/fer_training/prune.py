@@ -26,13 +26,13 @@ from torch.nn import functional
 from fer_training.backbones.repconv import RepConv
 from fer_training.checkpoint import Checkpoint, load_checkpoint
 from fer_training.complexity import count_macs, count_parameters
-from fer_training.errors import CheckpointError, TrainingRoomError
+from fer_training.errors import CheckpointError
 from fer_training.faces import LabelledFaces
 from fer_training.network import Classifier
 from fer_training.prediction import predict_logits
 from fer_training.recipe import NetworkRecipe, Recipe, load_recipe
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
-from fer_training.train import RUNS_DIR, format_progress, train, watch_progress
+from fer_training.train import add_run_options, run_command, train_by_options
 
 CHANNEL_STEP: Final = 8
 """Channels go in such groups: what vector units and tensor cores work in."""
@@ -165,7 +165,7 @@ def _format_shape(recipe: NetworkRecipe, network: Classifier) -> str:
 
 
 def main() -> int:
-    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
+    """The command. Returns its exit code, see `train.run_command`."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.prune", description="Take channels away from a trained network and train it on."
     )
@@ -173,49 +173,28 @@ def main() -> int:
     parser.add_argument("--macs", type=float, required=True, help="part of the multiply-accumulates to keep, 0..1")
     parser.add_argument("--recipe", type=Path, required=True, help="how to train on; its network is the checkpoint's")
     add_source_options(parser)
-    parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
-    parser.add_argument(
-        "--runs", type=Path, default=RUNS_DIR, help="folder with the runs of teachers (default: %(default)s)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    add_run_options(parser)
     arguments = parser.parse_args()
     check_source_options(parser, arguments)
     if not 0 < arguments.macs <= 1:
         parser.error(f"--macs must be above 0 and at most 1, but is {arguments.macs:g}.")
-    try:
-        recipe = load_recipe(arguments.recipe)
-        parent = _load_parent(arguments.checkpoint, recipe)
-        data = load_for_training(arguments, recipe)
-        shape, network = prune(parent, data.training, arguments.macs)
-        accuracy = (predict_logits(network, data.validation.images).argmax(axis=1) == data.validation.labels).mean()
-        whole = Classifier(parent.recipe.network, len(parent.class_names))
-        print(
-            f"from  {_format_shape(parent.recipe.network, whole)}, "
-            f"accuracy {parent.history[-1].validation_accuracy:.2%}"
-        )
-        print(f"to    {_format_shape(shape, network)}, accuracy {accuracy:.2%} before it is trained on", flush=True)
-        recipe = replace(recipe, network=shape)
-        path = train(
-            recipe,
-            data,
-            arguments.out or arguments.runs / recipe.name,
-            device=torch.device(arguments.device),
-            resume=arguments.resume,
-            runs_dir=arguments.runs,
-            initial_weights=network.state_dict(),
-            source=describe_source(arguments),
-            watch=watch_progress,
-            on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
-        )
-    except TrainingRoomError as error:
-        print(f"fer_training.prune: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("fer_training.prune: interrupted. The same command with --resume goes on", file=sys.stderr)
-        return 130
-    print(f"wrote {path}")
-    return 0
+    return run_command("fer_training.prune", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    recipe = load_recipe(arguments.recipe)
+    parent = _load_parent(arguments.checkpoint, recipe)
+    data = load_for_training(arguments, recipe)
+    shape, network = prune(parent, data.training, arguments.macs)
+    accuracy = (predict_logits(network, data.validation.images).argmax(axis=1) == data.validation.labels).mean()
+    whole = Classifier(parent.recipe.network, len(parent.class_names))
+    print(f"from  {_format_shape(parent.recipe.network, whole)}, accuracy {parent.history[-1].validation_accuracy:.2%}")
+    print(f"to    {_format_shape(shape, network)}, accuracy {accuracy:.2%} before it is trained on", flush=True)
+    command = (
+        f"python -m fer_training.prune --checkpoint runs/{parent.recipe.name}/checkpoint.pt --macs {arguments.macs:g} "
+        f"--recipe training/recipes/{recipe.name}.toml {describe_source(arguments)}"
+    )
+    train_by_options(arguments, replace(recipe, network=shape), data, command, network.state_dict())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Prints a release's figures as the Markdown tables that stand in RESULTS.md and MODEL_CARD.md.
 
-python -m fer_training.tables training/release/metrics.json
+    python -m fer_training.tables training/release/metrics.json
+
+`export` wrote that file. A test compares the documents with these tables.
 """
 
 import argparse

@@ -48,7 +48,7 @@ def train(
     runs_dir: Path = RUNS_DIR,
     initial_weights: Mapping[str, torch.Tensor] | None = None,
     compiled: bool = False,
-    source: str = "--fer2013 DIR",
+    command: str = "",
     watch: Watch | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> Path:
@@ -64,7 +64,7 @@ def train(
         runs_dir: holds the runs of the recipe's teachers.
         initial_weights: what to start from instead of random weights.
         compiled: whether PyTorch compiles the network.
-        source: the options of the command that load this data, for the record.
+        command: what a user would type to do this, for the record.
         watch: sees each batch of an epoch pass.
         on_epoch: called after each epoch's checkpoint is written.
 
@@ -93,7 +93,7 @@ def train(
         initial_weights=initial_weights,
         compiled=compiled,
     )
-    origin = _describe_origin(recipe, data, device, autocast_type, teacher_hashes, source)
+    origin = _describe_origin(data, device, autocast_type, teacher_hashes, command)
     if resume:
         checkpoint = _load_own_checkpoint(path, recipe, origin)
         origin = checkpoint.origin
@@ -112,16 +112,14 @@ def train(
 
 
 def _describe_origin(
-    recipe: Recipe,
     data: TrainingData,
     device: torch.device,
     autocast_type: torch.dtype,
     teachers: dict[str, str],
-    source: str,
+    command: str,
 ) -> Origin:
     return Origin(
-        # As anybody would type it at the repository's root: where this machine keeps its files is nobody's business.
-        command=f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml {source}",
+        command=command,
         commit=describe_commit(),
         started=utc_now(),
         hardware=describe_hardware(device.type),
@@ -195,17 +193,13 @@ def watch_progress(batches: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
     return tqdm(batches, total=count, unit="batch", leave=False, disable=None)
 
 
-def main() -> int:
-    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m fer_training.train", description="Train a classifier by a recipe.")
-    parser.add_argument("--recipe", type=Path, required=True, help="a file of training/recipes")
-    add_source_options(parser)
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say where and how a run is trained, not what."""
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
     parser.add_argument(
         "--runs", type=Path, default=RUNS_DIR, help="folder with the runs of teachers (default: %(default)s)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--seed", type=int, help="instead of the recipe's; the run is named <recipe>-seed<N>")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--precision",
@@ -214,40 +208,73 @@ def main() -> int:
         help="auto is bf16 where the hardware has it",
     )
     parser.add_argument("--compile", action="store_true", help="let PyTorch compile the network")
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
+
+
+def train_by_options(
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    data: TrainingData,
+    command: str,
+    initial_weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Does what `train` does, with the options of `add_run_options`, and prints how it goes on. Raises as `train`."""
+    path = train(
+        recipe,
+        data,
+        arguments.out or arguments.runs / recipe.name,
+        device=torch.device(arguments.device),
+        precision=arguments.precision,
+        resume=arguments.resume,
+        runs_dir=arguments.runs,
+        initial_weights=initial_weights,
+        compiled=arguments.compile,
+        command=command,
+        watch=watch_progress,
+        on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
+    )
+    print(f"wrote {path}")
+
+
+def run_command(name: str, work: Callable[[], None]) -> int:
+    """Does a command's work. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
     try:
-        recipe = load_recipe(arguments.recipe)
-        if arguments.seed is not None:
-            recipe = replace(recipe, name=f"{recipe.name}-seed{arguments.seed}", seed=arguments.seed)
-        if arguments.ck48:
-            recipe = replace(recipe, name=f"{recipe.name}-fold{arguments.fold}")
-        data = load_for_training(arguments, recipe)
-        print(f"{data.dropped}; {len(data.validation)} validation images", flush=True)
-        path = train(
-            recipe,
-            data,
-            arguments.out or arguments.runs / recipe.name,
-            device=torch.device(arguments.device),
-            precision=arguments.precision,
-            resume=arguments.resume,
-            runs_dir=arguments.runs,
-            compiled=arguments.compile,
-            source=describe_source(arguments),
-            watch=watch_progress,
-            on_epoch=lambda record: print(format_progress(record, recipe.optimisation.epochs), flush=True),
-        )
+        work()
     except TrainingRoomError as error:
-        print(f"fer_training.train: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
-            "fer_training.train: interrupted. The same command with --resume goes on after the last complete epoch",
+            f"{name}: interrupted. The same command with --resume goes on after the last complete epoch",
             file=sys.stderr,
         )
         return 130
-    print(f"wrote {path}")
     return 0
+
+
+def main() -> int:
+    """The command. Returns its exit code, see `run_command`."""
+    parser = argparse.ArgumentParser(prog="python -m fer_training.train", description="Train a classifier by a recipe.")
+    parser.add_argument("--recipe", type=Path, required=True, help="a file of training/recipes")
+    add_source_options(parser)
+    add_run_options(parser)
+    parser.add_argument("--seed", type=int, help="instead of the recipe's; the run is named <recipe>-seed<N>")
+    arguments = parser.parse_args()
+    check_source_options(parser, arguments)
+    return run_command("fer_training.train", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    recipe = load_recipe(arguments.recipe)
+    # As anybody would type it at the repository's root: where this machine keeps its files is nobody's business.
+    command = f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml {describe_source(arguments)}"
+    if arguments.seed is not None:
+        command += f" --seed {arguments.seed}"
+        recipe = replace(recipe, name=f"{recipe.name}-seed{arguments.seed}", seed=arguments.seed)
+    if arguments.ck48:
+        recipe = replace(recipe, name=f"{recipe.name}-fold{arguments.fold}")
+    data = load_for_training(arguments, recipe)
+    print(f"{data.dropped}; {len(data.validation)} validation images", flush=True)
+    train_by_options(arguments, recipe, data, command)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
 
 from PIL import Image
+from small_data import RECIPE_TOML
 
 from fer_training import train as train_command
 from fer_training.checkpoint import load_checkpoint
@@ -87,31 +88,7 @@ def test_class_folders_have_a_validation_and_a_test_split(ck48, recipe):
 
 def test_the_train_command_trains_on_a_fold(ck48, tmp_path, monkeypatch, capsys):
     recipe = tmp_path / "posed.toml"
-    recipe.write_text(
-        """
-        seed = 1
-        [network]
-        backbone = "repconv"
-        [network.repconv]
-        stem_channels = 4
-        stages = [[4]]
-        [augmentation]
-        view_px = 40
-        full_view_epochs = 1
-        [loss]
-        class_weights = { contempt = 2.0 }
-        [optimisation]
-        optimiser = "adamw"
-        epochs = 1
-        batch_size = 16
-        learning_rate = 0.003
-        warmup_epochs = 0
-        momentum = 0.9
-        weight_decay = 0.01
-        average_decay = 0.9
-        """,
-        encoding="utf-8",
-    )
+    recipe.write_text(RECIPE_TOML.replace("[loss]", "[loss]\nclass_weights = { contempt = 2.0 }"), encoding="utf-8")
     arguments = ["--recipe", recipe, "--ck48", ck48, "--fold", 1, "--folds", 4, "--runs", tmp_path / "runs"]
     monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
     assert train_command.main() == 0

@@ -10,33 +10,10 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
 
-from fer_training import evaluate, export, train
+from small_data import RECIPE_TOML
 
-RECIPE = """
-seed = 1
-[network]
-backbone = "repconv"
-[network.repconv]
-stem_channels = 4
-stages = [[4]]
-[augmentation]
-view_px = 40
-full_view_epochs = 1
-flip_probability = 0.5
-rotation_deg = 5.0
-scale = 0.1
-[loss]
-label_smoothing = 0.1
-[optimisation]
-optimiser = "sgd"
-epochs = 2
-batch_size = 8
-learning_rate = 0.05
-warmup_epochs = 1.0
-momentum = 0.9
-weight_decay = 1e-4
-average_decay = 0.9
-"""
+from fer_training import evaluate, export, train
+from fer_training.checkpoint import load_checkpoint
 
 
 def run(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -52,7 +29,7 @@ def run(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def folder(tmp_path_factory):
     """A folder with `quick.toml` and a `fer2013.csv` of 16 Training and 14 PublicTest rows."""
     folder = tmp_path_factory.mktemp("commands")
-    (folder / "quick.toml").write_text(RECIPE, encoding="utf-8")
+    (folder / "quick.toml").write_text(RECIPE_TOML, encoding="utf-8")
     images = np.random.default_rng(0).integers(0, 256, (30, 2304))
     lines = [
         f"{row % 7},{' '.join(map(str, image))},{'Training' if row < 16 else 'PublicTest'}"
@@ -88,6 +65,37 @@ def test_train_then_export_then_evaluate(folder):
     ]  # fmt: skip
 
 
+def test_another_seed_is_another_run(folder):
+    arguments = ["--recipe", folder / "quick.toml", "--fer2013", folder, "--runs", folder / "runs", "--seed", 9]
+    training = run("train", *arguments)
+    assert training.returncode == 0, training.stderr
+    checkpoint = load_checkpoint(folder / "runs" / "quick-seed9" / "checkpoint.pt")
+    assert (checkpoint.recipe.name, checkpoint.recipe.seed) == ("quick-seed9", 9)
+    assert checkpoint.origin.command == (
+        "python -m fer_training.train --recipe training/recipes/quick.toml --fer2013 DIR --seed 9"
+    )
+
+
+def test_prune_then_export(folder):
+    runs = folder / "pruning"
+    whole = ["--recipe", folder / "quick.toml", "--fer2013", folder]
+    assert run("train", *whole, "--runs", runs).returncode == 0
+    recipe = (folder / "quick.toml").read_text(encoding="utf-8")
+    (folder / "fewer.toml").write_text(recipe.replace("epochs = 2", "epochs = 1"), encoding="utf-8")
+    parent = runs / "quick" / "checkpoint.pt"
+    pruning = ["--checkpoint", parent, "--macs", 0.5, "--recipe", folder / "fewer.toml", "--fer2013", folder]
+    pruned = run("prune", *pruning, "--runs", runs)
+    assert pruned.returncode == 0, pruned.stderr
+    lines = pruned.stdout.splitlines()
+    assert lines[0].startswith("from  stem 16, stages 16:")
+    assert lines[1].startswith("to    stem 8, stages ")
+    assert lines[-1] == f"wrote {runs / 'fewer' / 'checkpoint.pt'}"
+    exported = run("export", "--checkpoint", runs / "fewer" / "checkpoint.pt", "--fer2013", folder, "--out", runs)
+    assert exported.returncode == 0, exported.stderr
+    metrics = json.loads((runs / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["training"]["command"].startswith("python -m fer_training.prune --checkpoint runs/quick/")
+
+
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
@@ -99,7 +107,7 @@ def test_train_then_export_then_evaluate(folder):
 )
 def test_what_a_user_can_put_right_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, command, arguments):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "quick.toml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "quick.toml").write_text(RECIPE_TOML, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
     assert command.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
