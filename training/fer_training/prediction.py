@@ -29,11 +29,14 @@ REFUSALS: Final = (
 def build_network(checkpoint: Checkpoint) -> Classifier:
     """The network of a checkpoint with its averaged weights, on the CPU, in the form in which it is used."""
     network = Classifier(checkpoint.recipe.network, len(checkpoint.class_names))
-    # The head for FER+ votes has done its work.
-    weights = {name: weight for name, weight in checkpoint.average.items() if not name.startswith("votes_head.")}
-    network.load_state_dict(weights)
+    network.load_state_dict(weights_without_votes(checkpoint))
     reparameterise(network)
     return network
+
+
+def weights_without_votes(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The averaged weights but for the head for FER+ votes, which has done its work when training ends."""
+    return {name: weight for name, weight in checkpoint.average.items() if not name.startswith("votes_head.")}
 
 
 @torch.inference_mode()

@@ -29,7 +29,7 @@ from fer_training.complexity import count_macs, count_parameters
 from fer_training.errors import CheckpointError
 from fer_training.faces import LabelledFaces
 from fer_training.network import Classifier
-from fer_training.prediction import predict_logits
+from fer_training.prediction import predict_logits, weights_without_votes
 from fer_training.recipe import NetworkRecipe, Recipe, load_recipe
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.train import add_run_options, run_command, train_by_options
@@ -64,7 +64,7 @@ def prune(checkpoint: Checkpoint, faces: LabelledFaces, macs: float) -> tuple[Ne
             f"{checkpoint.recipe.name}: only networks of backbone repconv, without local_regions, can be pruned."
         )
     network = Classifier(checkpoint.recipe.network, len(checkpoint.class_names))
-    network.load_state_dict(checkpoint.average, strict=False)
+    network.load_state_dict(weights_without_votes(checkpoint))
     layers = _layers(network)
     importances = _rank_channels(network, faces)
     kept: list[Channels] = [np.arange(len(importance)) for importance in importances]

@@ -90,7 +90,8 @@ class TrainingRun:
         votes = len(VOTES) if recipe.loss.votes_auxiliary else 0
         self._network = Classifier(recipe.network, len(training.class_names), votes).to(device)
         if initial_weights is not None:
-            self._network.load_state_dict(initial_weights, strict=False)
+            # Only a head for FER+ votes may be missing: it starts anew.
+            self._network.load_state_dict({**self._network.state_dict(), **initial_weights})
         # Faster than the default layout on a CPU with AVX-512; the export does not see it.
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._network)
