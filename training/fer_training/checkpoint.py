@@ -50,6 +50,8 @@ class Origin:
     dropped: DropReport
     teachers: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the averaged weights of each teacher, by its recipe's name."""
+    starts_from_sha256: str = ""
+    """Of the averaged weights of the run that the recipe starts from, if it names one."""
 
 
 @dataclass(frozen=True)

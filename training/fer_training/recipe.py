@@ -173,6 +173,9 @@ class Recipe:
     augmentation: AugmentationRecipe
     loss: LossRecipe
     optimisation: OptimisationRecipe
+    starts_from: str = ""
+    """Name of a finished run of the same network, with whose averaged weights this one starts; without it they are
+    drawn from the seed."""
     data: DataRecipe = field(default_factory=DataRecipe)
     distillation: DistillationRecipe | None = None
 

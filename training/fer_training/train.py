@@ -26,6 +26,7 @@ from fer_training.distillation import build_teachers, load_teachers
 from fer_training.errors import CheckpointError, MatplotlibMissingError, TrainingRoomError
 from fer_training.faces import TrainingData
 from fer_training.optimisation import choose_autocast_type
+from fer_training.prediction import weights_without_votes
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
 from fer_training.recipe import Recipe, load_recipe
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
@@ -61,8 +62,8 @@ def train(
         device: where to train.
         precision: `auto`, `fp32`, `bf16` or `fp16`; see `optimisation.choose_autocast_type`.
         resume: go on from the checkpoint in `out_dir`, which must be of the same recipe, data and teachers.
-        runs_dir: holds the runs of the recipe's teachers.
-        initial_weights: what to start from instead of random weights.
+        runs_dir: holds the runs of the recipe's teachers, and the one it starts from.
+        initial_weights: what to start from instead of random weights, where the recipe does not say.
         compiled: whether PyTorch compiles the network.
         command: what a user would type to do this, for the record.
         watch: sees each batch of an epoch pass.
@@ -73,7 +74,7 @@ def train(
 
     Raises:
         CheckpointError: `out_dir` holds a checkpoint and `resume` is false, or none or another run's and it is true, or
-            a teacher's is missing or unfinished.
+            the one of a teacher, or of the run to start from, is missing, unfinished or of another kind.
         DataError: there are fewer images than one batch, or no votes where the recipe needs them.
         RecipeError: the recipe does not fit the data or the device.
     """
@@ -84,6 +85,11 @@ def train(
         checkpoints = load_teachers(recipe, runs_dir, data.training.class_names)
         teacher_hashes = {one.recipe.name: one.hash_weights() for one in checkpoints}
         teachers = build_teachers(checkpoints, recipe.distillation, device)
+    start_hash = ""
+    if recipe.starts_from:
+        start = _load_start(recipe, data.training.class_names, runs_dir)
+        initial_weights = start.average if recipe.loss.votes_auxiliary else weights_without_votes(start)
+        start_hash = start.hash_weights()
     run = TrainingRun(
         recipe,
         data,
@@ -93,7 +99,7 @@ def train(
         initial_weights=initial_weights,
         compiled=compiled,
     )
-    origin = _describe_origin(data, device, autocast_type, teacher_hashes, command)
+    origin = _describe_origin(data, device, autocast_type, teacher_hashes, start_hash, command)
     if resume:
         checkpoint = _load_own_checkpoint(path, recipe, origin)
         origin = checkpoint.origin
@@ -116,6 +122,7 @@ def _describe_origin(
     device: torch.device,
     autocast_type: torch.dtype,
     teachers: dict[str, str],
+    starts_from_sha256: str,
     command: str,
 ) -> Origin:
     return Origin(
@@ -128,7 +135,20 @@ def _describe_origin(
         data_sha256=data.training.sha256(),
         dropped=data.dropped,
         teachers=teachers,
+        starts_from_sha256=starts_from_sha256,
     )
+
+
+def _load_start(recipe: Recipe, class_names: tuple[str, ...], runs_dir: Path) -> Checkpoint:
+    """Loads the run that a recipe starts from, and refuses one of another network."""
+    path = runs_dir / recipe.starts_from / CHECKPOINT_NAME
+    checkpoint = load_checkpoint(path)
+    checkpoint.require_finished(path)
+    if checkpoint.class_names != class_names:
+        raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
+    if replace(checkpoint.recipe.network, dropout=0) != replace(recipe.network, dropout=0):
+        raise CheckpointError(f"{path}: its network is not the recipe's. Give the recipe the same [network] sections.")
+    return checkpoint
 
 
 def _load_own_checkpoint(path: Path, recipe: Recipe, now: Origin) -> Checkpoint:
@@ -142,6 +162,8 @@ def _load_own_checkpoint(path: Path, recipe: Recipe, now: Origin) -> Checkpoint:
         raise CheckpointError(f"{path} was trained in {checkpoint.origin.precision}, not {now.precision}.")
     if checkpoint.origin.teachers != now.teachers:
         raise CheckpointError(f"{path} learned from other teachers' weights. Bring those back, or give another --out.")
+    if checkpoint.origin.starts_from_sha256 != now.starts_from_sha256:
+        raise CheckpointError(f"{path} started from other weights. Bring those back, or give another --out.")
     return checkpoint
 
 
@@ -197,7 +219,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say where and how a run is trained, not what."""
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
     parser.add_argument(
-        "--runs", type=Path, default=RUNS_DIR, help="folder with the runs of teachers (default: %(default)s)"
+        "--runs", type=Path, default=RUNS_DIR, help="folder with the runs that this one needs (default: %(default)s)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")

@@ -177,3 +177,34 @@ def test_a_progress_line_says_what_is_left(tmp_path, recipe, data):
     line = format_progress(record, epochs=4)
     assert line.startswith("epoch 1/4  40 px  loss 1.5000  accuracy 50.00%")
     assert line.endswith("1:05 gone, 3:15 to go")
+
+
+def continue_from(recipe, name, **network):
+    """The recipe of one epoch that changes next to nothing, from the weights of a run."""
+    still = dataclasses.replace(recipe.optimisation, epochs=1, learning_rate=1e-6)
+    other = dataclasses.replace(recipe.network, **network)
+    return dataclasses.replace(recipe, name="next", starts_from=name, optimisation=still, network=other)
+
+
+def test_a_run_starts_from_the_weights_that_its_recipe_names(tmp_path, recipe, data):
+    start = load_checkpoint(train(recipe, data, tmp_path / "tiny", device=CPU))
+    path = train(continue_from(recipe, "tiny", dropout=0.0), data, tmp_path / "next", device=CPU, runs_dir=tmp_path)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.average["head.weight"] == pytest.approx(start.average["head.weight"], abs=1e-3)
+    assert checkpoint.origin.starts_from_sha256 == start.hash_weights()
+    untrained = train(continue_from(recipe, ""), data, tmp_path / "untrained", device=CPU)
+    assert checkpoint.history[0].validation_nll < load_checkpoint(untrained).history[0].validation_nll - 0.5
+
+
+def test_a_run_starts_only_from_a_finished_one_of_the_same_network(tmp_path, recipe, data):
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "tiny", device=CPU, on_epoch=interrupt_after(1))
+    with pytest.raises(CheckpointError, match="epoch 1 of 4"):
+        train(continue_from(recipe, "tiny"), data, tmp_path / "next", device=CPU, runs_dir=tmp_path)
+    train(recipe, data, tmp_path / "tiny", device=CPU, resume=True)
+    with pytest.raises(CheckpointError, match="its network is not the recipe's"):
+        train(continue_from(recipe, "tiny", attention="eca"), data, tmp_path / "next", device=CPU, runs_dir=tmp_path)
+    renamed = dataclasses.replace(data.training, class_names=tuple("abcdefg"))
+    others = dataclasses.replace(data, training=renamed)
+    with pytest.raises(CheckpointError, match="not the data's"):
+        train(continue_from(recipe, "tiny"), others, tmp_path / "next", device=CPU, runs_dir=tmp_path)
