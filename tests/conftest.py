@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fer_build.assemble import RELEASED_ONNX, assemble
+from fer_build.assemble import assemble
 from fer_build.server import EmbeddedTriton
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A servable repository with the released classifier."""
+    """A servable repository, as `make demo` serves it."""
     folder = tmp_path_factory.mktemp("assembled") / "repository"
-    assemble(folder, RELEASED_ONNX)
+    assemble(folder)
     return folder
 
 

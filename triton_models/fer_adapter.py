@@ -3,41 +3,23 @@
 Runs inside Triton's Python backend only, which alone offers `triton_python_backend_utils`.
 """
 
-import json
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 import fer_contract as contract
+import fer_settings
 import fer_tensors
 from fer_images import ImageLimits, ImageRefusedError
 
-Setting = TypeVar("Setting", int, float)
 
-
-class Settings:
-    """The `parameters` of a model's config.pbtxt. A missing or malformed one stops the model from loading."""
-
-    def __init__(self, args: Mapping[str, str]) -> None:
-        """`args` is what Triton hands to `initialize`."""
-        self._parameters = json.loads(args["model_config"])["parameters"]
-
-    def read(self, name: str, kind: Callable[[str], Setting]) -> Setting:
-        """The parameter `name` as `kind`, int or float."""
-        try:
-            return kind(self._parameters[name]["string_value"])
-        except (KeyError, ValueError) as error:
-            raise pb_utils.TritonModelException(
-                f"config.pbtxt: parameter {name} must be a number ({error!r})"
-            ) from None
-
-    def image_limits(self) -> ImageLimits:
-        """What an image may weigh and measure."""
-        return ImageLimits(self.read("max_image_bytes", int), self.read("max_image_pixels", int))
+def image_limits(settings: fer_settings.Settings) -> ImageLimits:
+    """What an image may weigh and measure."""
+    return ImageLimits(settings.read("max_image_bytes", int), settings.read("max_image_pixels", int))
 
 
 def use_one_thread() -> None:

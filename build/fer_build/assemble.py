@@ -1,14 +1,14 @@
 """Makes a servable model repository of the sources in triton_models/ and a trained ONNX file.
 
-    python -m fer_build.assemble [--onnx FILE] [--out DIR] [--profile cpu|gpu] [--plan FILE] [--cores N]
+    python -m fer_build.assemble [--onnx FILE] [--out DIR] [--profile cpu|gpu] [--runtime NAME] [--cores N]
 
-The sources are copied, the classifier put in its place, the model's version and the instance counts for this
-machine's cores written into the copies, and manifest.json laid beside them. The result is complete: it can be moved,
-mounted or baked into an image.
+The sources are copied, the classifier put in its place, the model's version, the CPU's runtime and the instance counts
+for this machine's cores written into the copies, and manifest.json laid beside them. For a CPU the result is complete:
+it can be moved, mounted or baked into an image. For a GPU it holds the ONNX file of which `fer_build.plan --repository`
+makes the TensorRT plan, on the GPU that serves it.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -22,42 +22,52 @@ from pathlib import Path
 from typing import Any, Final
 
 import fer_contract as contract
-from fer_build.errors import FerBuildError, RepositoryError
-from fer_build.onnx_file import ClassifierFile, read_classifier
+from fer_build.command import EXIT_STATUSES, run_command
+from fer_build.errors import RepositoryError
+from fer_build.manifest import MANIFEST, find_changes, hash_files, read_manifest, write_manifest
+from fer_build.onnx_file import GATE_KEY, ClassifierFile, read_classifier
+from fer_build.release import SERVED_ONNX, SERVED_RUNTIME, SOURCES
+from fer_runtimes import RUNTIMES
 
-_CHECKOUT: Final = Path(__file__).resolve().parents[2]
-SOURCES: Final = _CHECKOUT / "triton_models"
-RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_classifier.onnx"
-MANIFEST: Final = "manifest.json"
-PROFILES: Final = ("cpu", "gpu")
+CPU: Final = "cpu"
+GPU: Final = "gpu"
+PROFILES: Final = (CPU, GPU)
 
 
 def assemble(
-    out: Path, onnx: Path = RELEASED_ONNX, profile: str = "cpu", plan: Path | None = None, cores: int | None = None
-) -> dict[str, Any]:
+    out: Path,
+    onnx: Path = SERVED_ONNX,
+    profile: str = CPU,
+    *,
+    runtime: str = SERVED_RUNTIME,
+    threads: int = 1,
+    cores: int | None = None,
+    dry_run: bool = False,
+) -> tuple[dict[str, Any], bool]:
     """Writes a model repository to `out`, replacing one that is there.
 
     Args:
-        out: the folder to make. What is there already is replaced only if it is such a repository.
+        out: the folder to make. What is there already is replaced only if it is such a repository, and left alone if
+            it is this very one.
         onnx: the classifier.
-        profile: `cpu` (ONNX Runtime) or `gpu` (a TensorRT plan).
-        plan: for `gpu`: the plan built from `onnx` on the GPU that will serve it.
+        profile: `cpu`, or `gpu` for a TensorRT plan.
+        runtime: for `cpu`: one of `fer_runtimes.RUNTIMES`.
+        threads: for `cpu`: how many cores an instance of the classifier works with.
         cores: what the instance counts are made for; by default the cores this process may use.
+        dry_run: whether to do all but write.
 
     Returns:
-        The manifest, as written to manifest.json.
+        The manifest, as written to manifest.json, and whether anything had to be written.
 
     Raises:
         ContractError: the ONNX file doesn't fit the contract.
         RepositoryError: the sources are missing, `out` is something else, or an argument makes no sense.
         OSError: `out` can't be written.
     """
-    if profile not in PROFILES or (profile == "gpu") != (plan is not None):
-        raise RepositoryError("profile gpu needs a plan (--plan FILE), and profile cpu takes none")
-    if cores is not None and cores < 1:
-        raise RepositoryError(f"instances are made for 1 core at least, not {cores}")
-    if plan is not None and not plan.is_file():
-        raise RepositoryError(f"{plan}: no such TensorRT plan")
+    if profile not in PROFILES or runtime not in RUNTIMES:
+        raise RepositoryError(f"a profile is one of {', '.join(PROFILES)}, a runtime one of {', '.join(RUNTIMES)}")
+    if min(threads, 1 if cores is None else cores) < 1:
+        raise RepositoryError("instances are made for 1 core and 1 thread at least")
     if not (SOURCES / "fer_contract.py").is_file():
         raise RepositoryError("the model sources (triton_models/) are missing: install from a checkout, pip install -e")
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -67,28 +77,31 @@ def assemble(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
         made = Path(aside) / "repository"
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
-        _place_classifier(made / contract.CLASSIFIER_MODEL, classifier, plan)
+        shutil.copyfile(classifier.path, made / contract.CLASSIFIER_MODEL / "1" / "model.onnx")
         _write_version(made, classifier.version)
         instances = _write_instance_counts(made, _usable_cores() if cores is None else cores)
-        manifest = _manifest(made, classifier, profile, instances)
-        (made / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        if out.exists():
-            out.rename(Path(aside) / "replaced")
-        made.rename(out)
-    return manifest
+        if profile == CPU:
+            _write_runtime(made, runtime, threads)
+        else:
+            (made / contract.CLASSIFIER_MODEL / "1" / "model.py").unlink()
+        manifest = _manifest(made, classifier, profile, runtime, instances)
+        if _is_there(out, manifest):
+            return manifest, False
+        if not dry_run:
+            write_manifest(made, manifest)
+            if out.exists():
+                out.rename(Path(aside) / "replaced")
+            made.rename(out)
+    return manifest, True
 
 
-def read_instances(repository: Path) -> int:
-    """The largest number of instances that a model of an assembled repository has.
-
-    Raises:
-        RepositoryError: `repository` is not an assembled one.
-    """
-    try:
-        manifest = json.loads((repository / MANIFEST).read_text())
-        return int(max(manifest["instances"].values()))
-    except (OSError, ValueError, KeyError, AttributeError):
-        raise RepositoryError(f"{repository} is not a model repository: make one with fer_build.assemble") from None
+def _is_there(out: Path, manifest: dict[str, Any]) -> bool:
+    """Whether `out` is this repository already; a plan that was built into it since is welcome."""
+    if not (out / MANIFEST).is_file():
+        return False
+    present = read_manifest(out)
+    same = all(present.get(key) == value for key, value in manifest.items() if key not in ("sha256", "plan"))
+    return same and manifest["sha256"].items() <= present["sha256"].items() and not find_changes(out, present)
 
 
 def _usable_cores() -> int:
@@ -96,17 +109,16 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _place_classifier(model: Path, classifier: ClassifierFile, plan: Path | None) -> None:
-    if plan is None:
-        shutil.copyfile(classifier.path, model / "1" / "model.onnx")
-    else:
-        (model / "1" / "model.py").unlink()
-        shutil.copyfile(plan, model / "1" / "model.plan")
-
-
 def _write_version(repository: Path, version: str) -> None:
     for model in (contract.FER_MODEL, contract.FER_CROPPED_MODEL):
         _substitute(repository / model / "config.pbtxt", r'"unassembled"', f'"{version}"')
+
+
+def _write_runtime(repository: Path, runtime: str, threads: int) -> None:
+    config = repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
+    for name, value in (("runtime", runtime), ("threads", str(threads))):
+        setting = f'(?<=key: "{name}"  value {{ string_value: ")[^"]*'
+        _substitute(config, setting, value)
 
 
 def _write_instance_counts(repository: Path, cores: int) -> dict[str, int]:
@@ -134,42 +146,63 @@ def _substitute(config: Path, pattern: str, replacement: str) -> None:
     config.write_text(text)
 
 
-def _manifest(repository: Path, classifier: ClassifierFile, profile: str, instances: dict[str, int]) -> dict[str, Any]:
-    files = sorted(path for path in repository.rglob("*") if path.is_file())
+def _manifest(
+    repository: Path, classifier: ClassifierFile, profile: str, runtime: str, instances: dict[str, int]
+) -> dict[str, Any]:
+    packages = ["fer-triton", "numpy", "onnxruntime", *([runtime] if profile == CPU else [])]
     return {
         "model_version": classifier.version,
         "profile": profile,
+        "runtime": runtime if profile == CPU else "tensorrt",
+        "precision": classifier.precision,
+        "gate": json.loads(classifier.metadata.get(GATE_KEY, "null")),
         "instances": instances,
         "labels": list(classifier.labels),
         "onnx_sha256": classifier.sha256,
+        "plan": None,
         "built_with": {
             "python": platform.python_version(),
-            **{name: package_version(name) for name in ("fer-triton", "numpy", "onnxruntime")},
+            **{name: package_version(name) for name in dict.fromkeys(packages)},
         },
-        "sha256": {
-            path.relative_to(repository).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-        },
+        "sha256": hash_files(repository),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status: 0, or 1 with one line on standard error."""
+    """The command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m fer_build.assemble", description="Make a servable model repository of a trained ONNX file."
+        prog="python -m fer_build.assemble",
+        description="Make a servable model repository of a trained ONNX file.",
+        epilog=EXIT_STATUSES,
     )
-    parser.add_argument("--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="default: the released one")
+    parser.add_argument(
+        "--onnx", type=Path, default=SERVED_ONNX, metavar="FILE", help="default: the released one, INT8"
+    )
     parser.add_argument("--out", type=Path, default=Path("repository"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--profile", choices=PROFILES, default="cpu", help="default: %(default)s")
-    parser.add_argument("--plan", type=Path, metavar="FILE", help="the TensorRT plan, for --profile gpu")
+    parser.add_argument("--profile", choices=PROFILES, default=CPU, help="default: %(default)s")
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, default=SERVED_RUNTIME, help="of the CPU profile; default: %(default)s"
+    )
     parser.add_argument("--cores", type=int, metavar="N", help="size for N cores; default: this machine's")
+    parser.add_argument("--dry-run", action="store_true", help="do all but write")
     options = parser.parse_args(arguments)
-    try:
-        manifest = assemble(options.out, options.onnx, options.profile, options.plan, options.cores)
-    except (FerBuildError, OSError) as error:
-        print(f"fer_build.assemble: {error}", file=sys.stderr)
-        return 1
-    print(f"Assembled {options.out}: model {manifest['model_version']}, profile {manifest['profile']}")
-    return 0
+    return run_command("fer_build.assemble", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    manifest, written = assemble(
+        options.out,
+        options.onnx,
+        options.profile,
+        runtime=options.runtime,
+        cores=options.cores,
+        dry_run=options.dry_run,
+    )
+    done = ("would assemble" if options.dry_run else "assembled") if written else "up to date:"
+    what = f"model {manifest['model_version']}, {manifest['precision']} by {manifest['runtime']}"
+    print(f"{done} {options.out}: profile {manifest['profile']}, {what}")
+    if options.profile == GPU and written:
+        print(f"next, where it will be served: python -m fer_build.plan --repository {options.out}")
 
 
 if __name__ == "__main__":

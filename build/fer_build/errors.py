@@ -2,6 +2,10 @@
 
 FerBuildError
 ├── ContractError          the ONNX file doesn't fit the contract: export it again
+├── FacesFileError         the file of faces can't be used: make it again
+├── CalibrationError       the calibration for INT8 can't be made or used
+├── GateError              a smaller precision lost too much accuracy, or was never measured
+├── PlanError              the TensorRT plan can't be built, or doesn't fit this machine
 ├── RepositoryError        the model repository can't be made, or isn't one
 ├── NotInstalledError      something has to be installed on this machine
 ├── PortTakenError         choose another port
@@ -16,6 +20,22 @@ class FerBuildError(Exception):
 
 class ContractError(FerBuildError):
     """The ONNX file doesn't fit the contract."""
+
+
+class FacesFileError(FerBuildError):
+    """The file of faces can't be used."""
+
+
+class CalibrationError(FerBuildError):
+    """The calibration for INT8 can't be made or used."""
+
+
+class GateError(FerBuildError):
+    """A smaller precision lost too much accuracy, or was never measured."""
+
+
+class PlanError(FerBuildError):
+    """The TensorRT plan can't be built, or doesn't fit this machine."""
 
 
 class RepositoryError(FerBuildError):

@@ -1,14 +1,23 @@
-"""Reads a trained classifier and refuses one that does not fit the contract. Called by `fer_build.assemble`."""
+"""Reads a trained classifier and refuses one that does not fit the contract. Called by the room's commands."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import onnxruntime
 
 import fer_contract as contract
 from fer_build.errors import ContractError
+from fer_build.release import WHOLE
+
+# Metadata that this room adds to training's.
+PRECISION_KEY: Final = "fer.precision"
+GATE_KEY: Final = "fer.gate"
+"""JSON of the `gates.Comparison` with the float32 file by each runtime."""
+MADE_OF_KEY: Final = "fer.made_of"
+"""SHA-256 of the float32 file."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,8 @@ class ClassifierFile:
     version: str
     """The trained network's version and the first 8 digits of its file's SHA-256: `NAME+01234567`."""
     sha256: str
+    precision: str
+    metadata: dict[str, str]
 
 
 def read_classifier(path: Path) -> ClassifierFile:
@@ -45,7 +56,8 @@ def read_classifier(path: Path) -> ClassifierFile:
     if not name or not name.isprintable() or any(forbidden in name for forbidden in ' "\\'):
         raise ContractError(f"{path}: metadata {contract.ONNX_VERSION_KEY} must be one word, not {name!r}")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return ClassifierFile(path, contract.LABELS, f"{name}+{sha256[:8]}", sha256)
+    precision = metadata.get(PRECISION_KEY, WHOLE)
+    return ClassifierFile(path, contract.LABELS, f"{name}+{sha256[:8]}", sha256, precision, dict(metadata))
 
 
 def _check_labels(path: Path, labels: str | None) -> None:

@@ -19,10 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from fer_build.assemble import RELEASED_ONNX, assemble
+from fer_build.assemble import assemble
 from fer_build.errors import FerBuildError
 from fer_build.probe import Problem
+from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
 from fer_build.server import EmbeddedTriton, Ports
+from fer_runtimes import RUNTIMES
 
 _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 12.0
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if repository is None:
                 folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fer-repository-"))
                 repository = Path(folder) / "repository"
-                assemble(repository, options.onnx)
+                assemble(repository, options.onnx, runtime=options.runtime)
             server = EmbeddedTriton(repository, options.ports, options.log, options.exit_timeout)
             cleanup.callback(server.stop)
             return _serve(server, options.command)
@@ -128,7 +130,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     models = parser.add_mutually_exclusive_group()
     models.add_argument("--repository", type=Path, metavar="DIR", help="serve this assembled repository")
     models.add_argument(
-        "--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="serve this classifier; default: the released"
+        "--onnx",
+        type=Path,
+        default=SERVED_ONNX,
+        metavar="FILE",
+        help="serve this classifier; default: the released",
+    )
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, default=SERVED_RUNTIME, help="runs the classifier; default: %(default)s"
     )
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="PORT", help="default: %(default)s")

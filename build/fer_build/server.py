@@ -23,8 +23,9 @@ from types import TracebackType
 from typing import Final
 
 from fer_build import embedded_triton, guard
-from fer_build.assemble import read_instances
-from fer_build.errors import LogFileError, PortTakenError, ServerFailedError
+from fer_build.assemble import CPU
+from fer_build.errors import LogFileError, PortTakenError, RepositoryError, ServerFailedError
+from fer_build.manifest import read_manifest
 from fer_build.probe import Problem, probe
 
 HOST: Final = "127.0.0.1"
@@ -101,7 +102,7 @@ class EmbeddedTriton:
         Raises:
             NotInstalledError: the embedded Triton or libpython is missing.
             PortTakenError: a wanted port is in use.
-            RepositoryError: the repository is not an assembled one.
+            RepositoryError: the repository is not an assembled one, or made for a GPU.
             LogFileError: the log can't be written.
             ServerFailedError: the server ended, or did not answer within `timeout_s`: the message has the end of its
                 log and the log's place.
@@ -109,7 +110,13 @@ class EmbeddedTriton:
         """
         if self._guard is not None:
             raise RuntimeError("the server is started already: stop it first, or restart it")
-        self.instances = read_instances(self._repository)
+        manifest = read_manifest(self._repository)
+        if manifest["profile"] != CPU:
+            raise RepositoryError(
+                f"{self._repository} is made for a GPU, which the embedded server has no backend for: serve it with "
+                "NVIDIA's Triton image, or assemble one with --profile cpu"
+            )
+        self.instances = max(manifest["instances"].values())
         for attempt in range(1, _STARTS + 1):
             self._launch()
             try:

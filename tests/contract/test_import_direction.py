@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces"}
-OURS = SERVING | {"fer_adapter", "fer_tensors", "fer_build", "fer_client", "fer_training", "loadtest"}
+SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_runtimes"}
+OURS = SERVING | {"fer_adapter", "fer_settings", "fer_tensors", "fer_build", "fer_client", "fer_training", "loadtest"}
 
 MAY_IMPORT = {
     "triton_models/fer_contract.py": set(),
     "triton_models/fer_images.py": set(),
     "triton_models/fer_detector.py": set(),
     "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector"},
+    "triton_models/fer_runtimes.py": {"fer_contract"},
+    "triton_models/fer_settings.py": set(),
     "triton_models/fer_tensors.py": set(),
-    "triton_models/fer_adapter.py": {"fer_contract", "fer_images", "fer_tensors"},
-    "triton_models/*/1/model.py": SERVING | {"fer_adapter", "fer_tensors"},
+    "triton_models/fer_adapter.py": {"fer_contract", "fer_images", "fer_settings", "fer_tensors"},
+    "triton_models/*/1/model.py": SERVING | {"fer_adapter", "fer_settings", "fer_tensors"},
     "build/fer_build": SERVING,
     "training/fer_training": SERVING | {"fer_client"},  # to measure a running server
     "client/fer_client": {"fer_contract"},

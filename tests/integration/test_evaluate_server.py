@@ -9,15 +9,26 @@ from small_data import draw_images, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
 
-from fer_build.assemble import RELEASED_ONNX
+from fer_build.assemble import assemble
+from fer_build.release import RELEASED_ONNX
+from fer_build.server import EmbeddedTriton
 from fer_training import compare, evaluate
 from fer_training.prediction import open_onnx, predict_onnx
 from fer_training.served_prediction import predict_served
 
 
+@pytest.fixture(scope="module")
+def whole_server(tmp_path_factory):
+    """A server of the float32 file, by the runtime with which files are measured."""
+    folder = tmp_path_factory.mktemp("whole") / "repository"
+    assemble(folder, RELEASED_ONNX, runtime="onnxruntime")
+    with EmbeddedTriton(folder, exit_timeout_s=2) as running:
+        yield running
+
+
 @pytest.fixture(params=["http", "grpc"])
-def url(request, server):
-    return f"{request.param}://{server.http_url if request.param == 'http' else server.grpc_url}"
+def url(request, whole_server):
+    return f"{request.param}://{whole_server.http_url if request.param == 'http' else whole_server.grpc_url}"
 
 
 def test_the_server_gives_the_probabilities_of_the_file(url):

@@ -3,16 +3,14 @@
 import io
 
 import numpy as np
-import onnxruntime
 import pytest
 from pictures import STORED_AS, contact_sheet, encode, encode_png_rows, encode_turned, intersection_over_union
 from PIL import Image
 
-from fer_build.assemble import RELEASED_ONNX
+from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
 from fer_contract import (
     BOXES,
     DETECTION_SCORES,
-    FACES,
     FER_CROPPED_MODEL,
     IMAGE_SIZE,
     LABELS,
@@ -20,6 +18,7 @@ from fer_contract import (
     MAX_FACES,
     PROBABILITIES,
 )
+from fer_runtimes import open_classifier
 
 ASTRONAUT_BOX = np.array([179, 62, 267, 173], np.float32)
 
@@ -116,8 +115,7 @@ def test_a_12_megapixel_photo_is_answered_in_its_own_coordinates(infer, photo):
 def test_a_ready_crop_is_classified_as_it_is(infer):
     pixels = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
     answer = infer(encode(Image.fromarray(pixels)), FER_CROPPED_MODEL)
-    session = onnxruntime.InferenceSession(RELEASED_ONNX)
-    (expected,) = session.run([PROBABILITIES], {FACES: pixels[None, None]})
+    expected = open_classifier(SERVED_ONNX, SERVED_RUNTIME, threads=1)(pixels[None, None])
     assert np.allclose(answer[PROBABILITIES], expected, atol=1e-5)
     assert answer[IMAGE_SIZE].tolist() == [48, 48]
 

@@ -17,8 +17,9 @@ import tritonclient.http
 from pictures import image_tensor
 from tritonclient.utils import InferenceServerException
 
-from fer_build.assemble import RELEASED_ONNX, assemble
+from fer_build.assemble import assemble
 from fer_build.errors import PortTakenError, RepositoryError, ServerFailedError
+from fer_build.release import RELEASED_ONNX
 from fer_build.serve import main
 from fer_build.server import EmbeddedTriton, Ports
 from fer_contract import BOXES, CLASSIFIER_MODEL, FER_MODEL
@@ -168,9 +169,15 @@ def test_a_folder_that_is_no_repository_is_named(tmp_path):
         EmbeddedTriton(tmp_path).start()
 
 
+def test_a_repository_for_a_gpu_is_refused_in_one_line(tmp_path):
+    assemble(tmp_path / "repository", profile="gpu")
+    with pytest.raises(RepositoryError, match=r"^\S+ is made for a GPU, .* --profile cpu$"):
+        EmbeddedTriton(tmp_path / "repository").start()
+
+
 def test_a_model_that_does_not_load_is_quoted_from_the_log(tmp_path, no_leftovers):
     broken = tmp_path / "repository"
-    assemble(broken, RELEASED_ONNX)
+    assemble(broken, RELEASED_ONNX, runtime="onnxruntime")
     (broken / CLASSIFIER_MODEL / "1" / "model.onnx").write_bytes(b"no longer an ONNX file")
     with pytest.raises(ServerFailedError, match=r"(?s)did not start.*of its log.*fer_classifier.*Protobuf") as failure:
         EmbeddedTriton(broken).start()

@@ -2,9 +2,9 @@
 
     python -m fer_training.export --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --out training/release
 
-DIR holds `fer2013.csv`: the temperature is fitted, the files compared with PyTorch and measured, all on PublicTest. The
-output folder gets `fer_classifier.onnx`, the same in half precision as `fer_classifier_half.onnx`, and `metrics.json`;
-none of them holds a path of this machine. Which recipe they are of stands in them.
+DIR holds `fer2013.csv`: the temperature is fitted, the file compared with PyTorch and measured, all on PublicTest. The
+output folder gets `fer_classifier.onnx` and `metrics.json`; neither holds a path of this machine, both say which recipe
+they are of. Half precision and INT8 are made of the file by `fer_build.quantize`.
 """
 
 import argparse
@@ -18,24 +18,20 @@ from typing import Any, Final
 from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_VERSION_KEY
 from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint, load_checkpoint
-from fer_training.compare import Comparison, compare_predictions
 from fer_training.complexity import count_macs, count_parameters
-from fer_training.errors import CheckpointError, ModelFileError, TrainingRoomError
+from fer_training.errors import CheckpointError, TrainingRoomError
 from fer_training.evaluate import Evaluation, evaluate, evaluate_onnx, format_figures
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST
 from fer_training.metrics import compute_figures
 from fer_training.onnx_file import check_parity, write_onnx
-from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
+from fer_training.prediction import build_network, predict_logits, softmax
 from fer_training.provenance import describe_hardware, list_versions, utc_now
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_measuring
 from fer_training.speed import SPEED_BATCH, measure_images_per_s
 
 ONNX_NAME: Final = "fer_classifier.onnx"
-HALF_ONNX_NAME: Final = "fer_classifier_half.onnx"
 METRICS_NAME: Final = "metrics.json"
-HALF_AGREEMENT: Final = 0.999
-"""Least part of the images on which the half file must give the same answer as the whole one."""
 
 
 def export(
@@ -53,14 +49,14 @@ def export(
         validation: what to calibrate, compare and measure on.
         usage: what these faces are called in the figures.
         source: the options of the command that load them, for the record.
-        out_dir: made if need be; gets the ONNX files and `metrics.json`, over older ones.
+        out_dir: made if need be; gets the ONNX file and `metrics.json`, over older ones.
 
     Returns:
-        The path of the float32 ONNX file.
+        The path of the ONNX file.
 
     Raises:
         CheckpointError: the checkpoint is missing, unreadable, or of an unfinished run.
-        ModelFileError: an ONNX file computes something else than the network. No file is left then.
+        ModelFileError: the ONNX file computes something else than the network. No file is left then.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     checkpoint.require_finished(checkpoint_path)
@@ -76,19 +72,15 @@ def export(
     calibrated = evaluate(softmax(logits / temperature), validation)
 
     out_dir.mkdir(parents=True, exist_ok=True)
-    path, half_path = out_dir / ONNX_NAME, out_dir / HALF_ONNX_NAME
-    aside, half_aside = path.with_suffix(".tmp"), half_path.with_suffix(".tmp")
+    path = out_dir / ONNX_NAME
+    aside = path.with_suffix(".tmp")
     try:
         metadata = _describe_for_onnx(checkpoint, temperature, calibrated, usage)
         write_onnx(network, temperature, metadata, aside)
         difference = check_parity(aside, network, temperature, validation.images)
-        write_onnx(network, temperature, metadata, half_aside, half=True)
-        half = _compare_half(aside, half_aside, validation)
         aside.replace(path)
-        half_aside.replace(half_path)
     finally:
         aside.unlink(missing_ok=True)
-        half_aside.unlink(missing_ok=True)
     metrics = {
         "model": {
             "version": checkpoint.recipe.name,
@@ -109,7 +101,6 @@ def export(
             "batch": SPEED_BATCH,
             "images_per_s": measure_images_per_s(path),
         },
-        "half": {**_describe_file(half_path), **asdict(half)},
         "training": _describe_training(checkpoint),
         "export": _describe_export(checkpoint, difference, source),
     }
@@ -137,22 +128,6 @@ def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Eval
         "fer.uncertain_below": f"{1.0 if threshold is None else threshold:.4f}",
         "fer.metrics": json.dumps(summary),
     }
-
-
-def _compare_half(path: Path, half_path: Path, validation: LabelledFaces) -> Comparison:
-    """Compares the half file with the whole one.
-
-    Raises:
-        ModelFileError: they answer differently more often than once in a thousand images.
-    """
-    whole, half = (predict_onnx(open_onnx(one), validation.images) for one in (path, half_path))
-    comparison = compare_predictions(whole, half, validation.labels)
-    if comparison.agreement < HALF_AGREEMENT:
-        raise ModelFileError(
-            f"{half_path}: agrees with the float32 file on {comparison.agreement:.2%} of the images, less than "
-            f"{HALF_AGREEMENT:.1%}. Some weights or features don't fit float16."
-        )
-    return comparison
 
 
 def _describe_file(path: Path) -> dict[str, Any]:

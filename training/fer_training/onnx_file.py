@@ -26,27 +26,20 @@ PARITY: Final = 1e-4
 class ServedClassifier(nn.Module):
     """The network between the tensors of the contract."""
 
-    def __init__(self, network: Classifier, temperature: float, half: bool) -> None:
+    def __init__(self, network: Classifier, temperature: float) -> None:
         """Copies the network and divides its last layer by the temperature, so that the graph has no step for it."""
         super().__init__()
         self.network = copy.deepcopy(network).eval()
         with torch.no_grad():
             self.network.head.weight.div_(temperature)
             self.network.head.bias.div_(temperature)
-        self.half_precision = half
-        if half:
-            self.network.half()
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """FACES, uint8, (N, 1, 48, 48) -> PROBABILITIES, float32, (N, 7)."""
-        views = self.network.preprocess(faces)
-        logits = self.network(views.half()).float() if self.half_precision else self.network(views)
-        return torch.softmax(logits, dim=1)
+        return torch.softmax(self.network(self.network.preprocess(faces)), dim=1)
 
 
-def write_onnx(
-    network: Classifier, temperature: float, metadata: Mapping[str, str], path: Path, *, half: bool = False
-) -> None:
+def write_onnx(network: Classifier, temperature: float, metadata: Mapping[str, str], path: Path) -> None:
     """Writes the file. The same arguments give the same bytes, in any folder, with the same versions.
 
     Args:
@@ -54,13 +47,12 @@ def write_onnx(
         temperature: from `calibration.fit_temperature`.
         metadata: keys and values of the file's `metadata_props`.
         path: where to.
-        half: whether weights and features are float16. Pixels, softmax and probabilities are not.
     """
     with warnings.catch_warnings():
         # The exporter that PyTorch prefers since 2.9 needs another package and writes source paths into the file.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.onnx.export(
-            ServedClassifier(network, temperature, half),
+            ServedClassifier(network, temperature),
             (torch.zeros((2, 1, FACE_SIZE_PX, FACE_SIZE_PX), dtype=torch.uint8),),
             path,
             dynamo=False,

@@ -5,10 +5,15 @@ import json
 
 import onnxruntime
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import fer_contract as contract
-from fer_build.assemble import RELEASED_ONNX, SOURCES, assemble, main, read_instances
+from fer_build.assemble import assemble, main
 from fer_build.errors import ContractError, RepositoryError
+from fer_build.manifest import find_changes, read_manifest
+from fer_build.release import SERVED_ONNX, SOURCES
+from fer_runtimes import RUNTIMES
 
 
 def counts(repository):
@@ -28,8 +33,10 @@ def test_the_manifest_describes_every_file(repository):
     for name, sha256 in manifest["sha256"].items():
         assert hashlib.sha256(files[name].read_bytes()).hexdigest() == sha256
     assert manifest["labels"] == list(contract.LABELS)
-    assert manifest["onnx_sha256"] == hashlib.sha256(RELEASED_ONNX.read_bytes()).hexdigest()
+    assert manifest["onnx_sha256"] == hashlib.sha256(SERVED_ONNX.read_bytes()).hexdigest()
     assert manifest["built_with"]["onnxruntime"] == onnxruntime.__version__
+    assert (manifest["precision"], manifest["runtime"], manifest["plan"]) == ("int8", "openvino", None)
+    assert manifest["gate"]["openvino"]["accuracy_lost"] <= 0.003
 
 
 def test_both_ensembles_tell_the_model_s_version(repository):
@@ -61,14 +68,48 @@ def test_assembling_again_replaces_the_old_one(tmp_path):
     out = tmp_path / "repository"
     assemble(out, cores=2)
     (out / "stray").mkdir()  # Triton would end over it
-    assemble(out, cores=3)
+    (out / "stray" / "file").touch()
+    assert assemble(out, cores=3)[1]
     assert counts(out)["preprocess"] == 3
     assert not (out / "stray").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_assembling_the_same_again_does_nothing(tmp_path, profile):
+    out = tmp_path / "repository"
+    assert assemble(out, profile=profile, cores=2)[1]
+    before = out.stat().st_ino, (out / "manifest.json").stat().st_mtime_ns
+    assert not assemble(out, profile=profile, cores=2)[1]
+    assert (out.stat().st_ino, (out / "manifest.json").stat().st_mtime_ns) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+@pytest.mark.parametrize("damage", ["fer/config.pbtxt", "fer_classifier/1/model.onnx"])
+def test_a_damaged_repository_is_made_again(tmp_path, damage):
+    out = tmp_path / "repository"
+    assemble(out, cores=2)
+    (out / damage).write_text("damaged")
+    assert assemble(out, cores=2)[1]
+    assert not find_changes(out, read_manifest(out))
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    assert assemble(tmp_path / "repository", dry_run=True)[1]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_same_inputs_give_the_same_files(tmp_path):
     assert assemble(tmp_path / "a", cores=2) == assemble(tmp_path / "b", cores=2)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_runtime_is_written_where_the_model_reads_it(tmp_path, runtime):
+    assemble(tmp_path / "repository", runtime=runtime, threads=3)
+    config = (tmp_path / "repository" / "fer_classifier" / "configs" / "cpu.pbtxt").read_text()
+    parameters = text_format.Parse(config, ModelConfig()).parameters
+    assert parameters["runtime"].string_value == runtime
+    assert parameters["threads"].string_value == "3"
 
 
 @pytest.mark.parametrize("make", ["mkdir", "touch"])
@@ -86,45 +127,38 @@ def test_what_is_no_repository_is_not_replaced(tmp_path, make):
 
 def test_a_bad_classifier_leaves_the_old_repository(tmp_path):
     out = tmp_path / "repository"
-    before = assemble(out)
+    before, _ = assemble(out)
     (tmp_path / "bad.onnx").write_bytes(b"bad")
     with pytest.raises(ContractError, match=r"bad\.onnx: not an ONNX file"):
         assemble(out, tmp_path / "bad.onnx")
     assert json.loads((out / "manifest.json").read_text()) == before
 
 
-def test_a_plan_takes_the_place_of_the_cpu_s_model(tmp_path):
-    plan = tmp_path / "some.plan"
-    plan.write_bytes(b"a plan")
-    manifest = assemble(tmp_path / "repository", profile="gpu", plan=plan)
+def test_for_a_gpu_the_onnx_file_waits_for_its_plan(tmp_path):
+    manifest, _ = assemble(tmp_path / "repository", profile="gpu")
     version_folder = tmp_path / "repository" / "fer_classifier" / "1"
-    assert [path.name for path in version_folder.iterdir()] == ["model.plan"]
-    assert manifest["profile"] == "gpu"
+    assert [path.name for path in version_folder.iterdir()] == ["model.onnx"]
+    assert (manifest["profile"], manifest["runtime"], manifest["plan"]) == ("gpu", "tensorrt", None)
 
 
-@pytest.mark.parametrize(("profile", "plan"), [("gpu", None), ("cpu", "some.plan"), ("tpu", None)])
-def test_profile_and_plan_belong_together(tmp_path, profile, plan):
-    with pytest.raises(RepositoryError, match="profile gpu needs a plan"):
-        assemble(tmp_path / "repository", profile=profile, plan=plan and tmp_path / plan)
-
-
-def test_a_missing_plan_is_named(tmp_path):
-    with pytest.raises(RepositoryError, match=r"missing\.plan: no such TensorRT plan"):
-        assemble(tmp_path / "repository", profile="gpu", plan=tmp_path / "missing.plan")
+@pytest.mark.parametrize("wrong", [{"profile": "tpu"}, {"runtime": "torch"}])
+def test_an_unknown_profile_or_runtime_is_refused(tmp_path, wrong):
+    with pytest.raises(RepositoryError, match="a profile is one of cpu, gpu, a runtime one of onnxruntime, openvino"):
+        assemble(tmp_path / "repository", **wrong)
 
 
 def test_less_than_one_core_is_refused(tmp_path):
-    with pytest.raises(RepositoryError, match="1 core at least, not 0"):
-        assemble(tmp_path / "repository", cores=0)
+    for wrong in ({"cores": 0}, {"threads": 0}):
+        with pytest.raises(RepositoryError, match="1 core and 1 thread at least"):
+            assemble(tmp_path / "repository", **wrong)
 
 
 def test_the_manifest_tells_the_instances(tmp_path):
-    assert assemble(tmp_path / "repository", cores=6)["instances"] == {
+    assert assemble(tmp_path / "repository", cores=6)[0]["instances"] == {
         "fer_preprocess": 6,
         "fer_preprocess_cropped": 2,
         "fer_classifier": 1,
     }
-    assert read_instances(tmp_path / "repository") == 6
 
 
 def test_the_command_fails_in_one_line_where_it_can_not_write(tmp_path, capsys):
@@ -134,10 +168,9 @@ def test_the_command_fails_in_one_line_where_it_can_not_write(tmp_path, capsys):
 
 
 def test_the_command_says_what_it_made(tmp_path, capsys):
-    assert main(["--out", str(tmp_path / "repository"), "--cores", "2"]) == 0
-    assert capsys.readouterr().out.startswith(f"Assembled {tmp_path / 'repository'}: model ")
-
-
-def test_the_command_fails_in_one_line(tmp_path, capsys):
-    assert main(["--out", str(tmp_path / "repository"), "--onnx", "missing.onnx"]) == 1
-    assert capsys.readouterr().err == "fer_build.assemble: missing.onnx: no such ONNX file\n"
+    for done in ("would assemble", "assembled", "up to date:"):
+        arguments = ["--out", str(tmp_path / "repository"), "--cores", "2"]
+        assert main([*arguments, "--dry-run"] if done.startswith("would") else arguments) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{done} {tmp_path / 'repository'}: profile cpu, model ")
+        assert printed.endswith(", int8 by openvino\n")

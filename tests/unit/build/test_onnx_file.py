@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fer_contract as contract
-from fer_build.assemble import RELEASED_ONNX
 from fer_build.errors import ContractError
 from fer_build.onnx_file import read_classifier
+from fer_build.release import RELEASED_ONNX
 
 LABELS = ",".join(contract.LABELS)
 

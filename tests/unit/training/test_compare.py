@@ -10,7 +10,7 @@ from small_data import closed_address, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
 
-from fer_build.assemble import RELEASED_ONNX
+from fer_build.release import RELEASED_ONNX
 from fer_client import ServerUnreachableError
 from fer_training import compare
 from fer_training.compare import compare_predictions, mcnemar_p_value, predict

@@ -10,7 +10,7 @@ from small_data import closed_address, draw_images, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
 
-from fer_build.assemble import RELEASED_ONNX
+from fer_build.release import RELEASED_ONNX
 from fer_contract import LABELS
 from fer_training import evaluate as command
 from fer_training.calibration import recommend_threshold

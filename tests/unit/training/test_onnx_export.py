@@ -45,33 +45,6 @@ def test_the_file_answers_as_the_calibrated_network_does(release, metrics, check
     assert metrics["export"]["largest_difference_from_pytorch"] < 1e-4
 
 
-def test_the_half_file_keeps_its_weights_in_half_and_its_answers(release, metrics, data):
-    half = release.with_name("fer_classifier_half.onnx")
-    assert metrics["half"]["file"] == half.name
-    weights = {tensor.name: tensor.data_type for tensor in onnx.load(half).graph.initializer}
-    kernels = [kind for name, kind in weights.items() if name.endswith("weight") or "onnx::Conv" in name]
-    assert kernels
-    assert set(kernels) == {onnx.TensorProto.FLOAT16}
-    whole, small = (predict_onnx(open_onnx(path), data.validation.images) for path in (release, half))
-    assert small.dtype == np.float32
-    assert 0 < np.abs(whole - small).max() < 0.01
-    assert metrics["half"]["agreement"] >= 0.999
-    props = [{entry.key: entry.value for entry in onnx.load(path).metadata_props} for path in (release, half)]
-    assert props[0] == props[1]
-
-
-def test_a_half_file_that_answers_otherwise_is_refused(tmp_path, data, recipe, monkeypatch):
-    """The network's features do not fit float16: they overflow."""
-    loud = train(recipe, data, tmp_path, device=torch.device("cpu"))
-    checkpoint = load_checkpoint(loud)
-    checkpoint.average["backbone.layers.0.norm.weight"].mul_(1e6)
-    checkpoint.average["backbone.layers.1.norm.running_var"].mul_(1e12)
-    checkpoint.save(loud)
-    with pytest.raises(ModelFileError, match=r"fer_classifier_half.*: agrees with the float32 file on .* less than 99"):
-        export(loud, data.validation, tmp_path / "release")
-    assert not list((tmp_path / "release").iterdir())
-
-
 def test_the_file_says_below_which_confidence_it_is_uncertain(release, metrics):
     threshold = metrics["evaluation"]["uncertain"]["threshold"]
     (published,) = [e.value for e in onnx.load(release).metadata_props if e.key == "fer.uncertain_below"]

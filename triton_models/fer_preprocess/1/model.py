@@ -16,6 +16,7 @@ import fer_adapter
 import fer_contract as contract
 import fer_faces
 from fer_detector import LibFaceDetection
+from fer_settings import Settings
 
 _NO_FACE = np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8)
 """The classifier accepts 1 to 64 faces, so an image without any sends this; `fer_postprocess` drops its result."""
@@ -26,9 +27,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the settings in config.pbtxt, loads the detector and runs it once, so that no request pays for it."""
-        settings = fer_adapter.Settings(args)
+        settings = Settings(args)
         fer_adapter.use_one_thread()
-        self._limits = settings.image_limits()
+        self._limits = fer_adapter.image_limits(settings)
         self._detector = LibFaceDetection(
             settings.read("detector_side_px", int), settings.read("detector_min_score", float)
         )

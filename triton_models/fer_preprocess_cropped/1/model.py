@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # that root, for f
 import fer_adapter
 import fer_contract as contract
 import fer_faces
+from fer_settings import Settings
 
 
 class TritonPythonModel:
@@ -21,7 +22,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the settings in config.pbtxt."""
         fer_adapter.use_one_thread()
-        self._limits = fer_adapter.Settings(args).image_limits()
+        self._limits = fer_adapter.image_limits(Settings(args))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order."""

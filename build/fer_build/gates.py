@@ -1,0 +1,128 @@
+"""What a smaller file must keep of the float32 one's accuracy before it ships. Called by `fer_build.quantize`."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+import fer_contract as contract
+from fer_build.errors import GateError
+from fer_build.faces_file import LabelledCrops
+
+_ROW: Final = "{:<28}{:>12}{:>14}  {}"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Limits; None where there is none."""
+
+    least_agreement: float | None = None
+    most_accuracy_lost: float | None = None
+    most_macro_f1_lost: float | None = None
+
+
+GATES: Final = {
+    "fp16": Gate(least_agreement=0.999),
+    "int8": Gate(most_accuracy_lost=0.003, most_macro_f1_lost=0.005),
+}
+"""By precision."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A classifier beside the float32 one, on the same faces."""
+
+    source: str
+    faces_sha256: str
+    images: int
+    accuracy: float
+    macro_f1: float
+    accuracy_lost: float
+    """Of the float32 file's accuracy; negative where it gained."""
+    macro_f1_lost: float
+    agreement: float
+    """Part of the faces that both give the same class."""
+    largest_difference: float
+    """Of any probability."""
+    mean_difference: float
+
+
+def compare(whole: npt.NDArray[np.float32], smaller: npt.NDArray[np.float32], crops: LabelledCrops) -> Comparison:
+    """Compares two classifiers' answers.
+
+    Args:
+        whole: probabilities of the float32 file, float32, (N, 7).
+        smaller: of the other one.
+        crops: the N faces, labelled.
+    """
+    answers = [probabilities.argmax(axis=1) for probabilities in (whole, smaller)]
+    right = [int(np.sum(answer == crops.labels)) for answer in answers]
+    images = len(crops.labels)
+    scores = [macro_f1(answer, crops.labels) for answer in answers]
+    differences = np.abs(whole - smaller)
+    return Comparison(
+        source=crops.source,
+        faces_sha256=crops.sha256(),
+        images=images,
+        accuracy=right[1] / images,
+        macro_f1=scores[1],
+        accuracy_lost=(right[0] - right[1]) / images,
+        macro_f1_lost=scores[0] - scores[1],
+        agreement=float(np.mean(answers[0] == answers[1])),
+        largest_difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
+    )
+
+
+def macro_f1(answers: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> float:
+    """Mean over the contract's classes of F1 = 2 TP / (answered + labelled); a class that is in neither counts 0."""
+    scores = []
+    for label in range(len(contract.LABELS)):
+        answered, labelled = answers == label, labels == label
+        scores.append(2 * np.sum(answered & labelled) / max(1, np.sum(answered) + np.sum(labelled)))
+    return float(np.mean(scores))
+
+
+def require(precision: str, runtime: str, found: Comparison) -> None:
+    """Lets a file pass, or not.
+
+    Raises:
+        GateError: it lost more than its gate allows; the message is a table of all limits.
+    """
+    if any(not kept for *_, kept in _check(precision, found)):
+        raise GateError(
+            f"{precision} does not pass its gate and is not written:\n{format_table(precision, runtime, found)}"
+        )
+
+
+def format_table(precision: str, runtime: str, found: Comparison) -> str:
+    """What was measured, what the gate allows, and whether it was kept: for people."""
+    rows = [f"{precision} by {runtime}, {found.images} faces of {found.source}"]
+    rows.append(_ROW.format("", "measured", "allowed", "").rstrip())
+    for name, value, limit, kept in _check(precision, found):
+        verdict = "passes" if kept else f"fails by {abs(value - limit):.4f}"
+        rows.append(_ROW.format(name, f"{value:.4f}", f"{limit:.4f}", verdict))
+    for name, value in (
+        ("accuracy", found.accuracy),
+        ("macro-F1", found.macro_f1),
+        ("largest difference", found.largest_difference),
+    ):
+        rows.append(_ROW.format(name, f"{value:.4f}", "", "").rstrip())
+    return "\n".join(rows)
+
+
+def _check(precision: str, found: Comparison) -> list[tuple[str, float, float, bool]]:
+    """Name, value, limit, and whether it is kept, for each limit of the precision's gate."""
+    gate = GATES[precision]
+    checks = []
+    if gate.least_agreement is not None:
+        limit = gate.least_agreement
+        checks.append(("same answer as float32", found.agreement, limit, found.agreement >= limit))
+    for name, value, most in (
+        ("accuracy lost", found.accuracy_lost, gate.most_accuracy_lost),
+        ("macro-F1 lost", found.macro_f1_lost, gate.most_macro_f1_lost),
+    ):
+        if most is not None:
+            checks.append((name, value, most, value <= most))
+    return checks

@@ -1,0 +1,55 @@
+"""manifest.json: what an assembled model repository consists of, and whether it still does.
+
+Written by `fer_build.assemble`; read by it, `fer_build.plan`, `fer_build.verify` and `fer_build.server`.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from fer_build.errors import RepositoryError
+
+MANIFEST: Final = "manifest.json"
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def hash_files(repository: Path) -> dict[str, str]:
+    """SHA-256 of each file of a repository by its path in it, but for the manifest and Python's bytecode."""
+    files = sorted(path for path in repository.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    names = {path.relative_to(repository).as_posix(): path for path in files}
+    return {name: hash_file(path) for name, path in names.items() if name != MANIFEST}
+
+
+def read_manifest(repository: Path) -> dict[str, Any]:
+    """The manifest of an assembled repository.
+
+    Raises:
+        RepositoryError: `repository` is not an assembled one.
+    """
+    try:
+        manifest = json.loads((repository / MANIFEST).read_text(encoding="utf-8"))
+        if {"instances", "profile", "sha256"} <= manifest.keys():
+            return dict(manifest)
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise RepositoryError(f"{repository} is not a model repository: make one with fer_build.assemble")
+
+
+def write_manifest(repository: Path, manifest: dict[str, Any]) -> None:
+    """Lays the manifest beside the models, as a whole or not at all."""
+    aside = repository / f".{MANIFEST}.tmp"
+    aside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    aside.replace(repository / MANIFEST)
+
+
+def find_changes(repository: Path, manifest: dict[str, Any]) -> list[str]:
+    """What differs from the manifest, for people: files that are missing, changed or were added."""
+    expected, found = manifest["sha256"], hash_files(repository)
+    changes = [f"{name} is missing" for name in expected if name not in found]
+    changes += [f"{name} was changed" for name in expected if name in found and found[name] != expected[name]]
+    return changes + [f"{name} was added" for name in found if name not in expected]

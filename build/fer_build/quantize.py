@@ -1,0 +1,195 @@
+"""Makes the FP16 and INT8 files of a float32 classifier, and lets only those out that keep its accuracy.
+
+    python -m fer_build.quantize --precision fp16|int8 [--onnx FILE] [--out FILE] [--faces validation.npz]
+
+With faces (`python -m fer_training.save_faces` makes the file) the gate is measured, by each runtime that may serve the
+result: they round differently. Without, it must have been before: a released file with the very same graph tells how
+it went. Either way the figures stand in the new file's metadata.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from tqdm import tqdm
+
+import fer_contract as contract
+from fer_build.command import EXIT_STATUSES, run_command
+from fer_build.errors import CalibrationError, ContractError, GateError
+from fer_build.faces_file import LabelledCrops, read_faces
+from fer_build.gates import GATES, Comparison, compare, format_table, require
+from fer_build.half import to_half
+from fer_build.int8 import read_calibration, to_int8
+from fer_build.onnx_file import GATE_KEY, MADE_OF_KEY, PRECISION_KEY, ClassifierFile, read_classifier
+from fer_build.release import RELEASED_CALIBRATION, RELEASED_ONNX, WHOLE, name_precision
+from fer_runtimes import ONNX_RUNTIME, RUNTIMES, Classify, open_classifier
+
+_GATE_BATCH: Final = 64
+
+
+def quantize(
+    onnx_path: Path,
+    precision: str,
+    out: Path,
+    *,
+    calibration: Path = RELEASED_CALIBRATION,
+    crops: LabelledCrops | None = None,
+    measured: Path | None = None,
+    dry_run: bool = False,
+) -> str:
+    """Writes a smaller file beside a float32 one.
+
+    Args:
+        onnx_path: the float32 classifier.
+        precision: `fp16` or `int8`.
+        out: the file to write. It is left alone if it is this already.
+        calibration: for `int8`: made by `fer_build.calibrate` from `onnx_path`.
+        crops: validation faces to measure the gate on; None takes the figures of `measured`.
+        measured: an earlier file of this graph whose gate was measured.
+        dry_run: whether to do all but write.
+
+    Returns:
+        What was done, for people: a line and the gate's table.
+
+    Raises:
+        ContractError: the float32 file doesn't fit the contract, or is not float32, or can't be made half.
+        CalibrationError: the calibration is missing or of another file.
+        GateError: the file lost too much, or nothing was ever measured. Nothing is written then.
+    """
+    whole = read_classifier(onnx_path)
+    if whole.precision != WHOLE:
+        raise ContractError(f"{onnx_path}: is {whole.precision} already; give the float32 file")
+    model = _convert(onnx.load(onnx_path), precision, whole, calibration)
+    found = _recall(model, precision, measured) if crops is None else _measure(whole.path, model, crops)
+    for runtime, comparison in found.items():
+        require(precision, runtime, comparison)
+    _describe(model, whole, precision, found)
+    content = model.SerializeToString(deterministic=True)
+    tables = [format_table(precision, runtime, comparison) for runtime, comparison in found.items()]
+    table = "\n".join([f"{len(content) / 1e6:.1f} MB", *tables])
+    if out.is_file() and out.read_bytes() == content:
+        return f"{out} is up to date: {table}"
+    if dry_run:
+        return f"would write {out}: {table}"
+    _write(out, content)
+    return f"wrote {out}: {table}"
+
+
+def _convert(model: onnx.ModelProto, precision: str, whole: ClassifierFile, calibration_path: Path) -> onnx.ModelProto:
+    if precision == "int8":
+        calibration = read_calibration(calibration_path)
+        if calibration.onnx_sha256 != whole.sha256:
+            raise CalibrationError(
+                f"{calibration_path}: measured in another file than {whole.path}; run fer_build.calibrate on this one"
+            )
+        return to_int8(model, calibration)
+    try:
+        return to_half(model)
+    except onnx.checker.ValidationError as error:
+        raise ContractError(f"{whole.path}: this graph can't be made half: {error}") from error
+
+
+def _recall(model: onnx.ModelProto, precision: str, measured: Path | None) -> dict[str, Comparison]:
+    """The figures in an earlier file's metadata, by runtime, if its graph is the same to the bit."""
+    if measured is not None and measured.is_file():
+        earlier = onnx.load(measured)
+        gate = {entry.key: entry.value for entry in earlier.metadata_props}.get(GATE_KEY)
+        if gate and _graph_bytes(earlier) == _graph_bytes(model):
+            return {runtime: Comparison(**found) for runtime, found in json.loads(gate).items()}
+    raise GateError(
+        f"{precision} of this file has never passed its gate: measure it with --faces FILE, which "
+        "python -m fer_training.save_faces makes of FER2013's PublicTest"
+    )
+
+
+def _graph_bytes(model: onnx.ModelProto) -> bytes:
+    return bytes(model.graph.SerializeToString(deterministic=True))
+
+
+def _measure(whole: Path, model: onnx.ModelProto, crops: LabelledCrops) -> dict[str, Comparison]:
+    """Compares the new file by each runtime with the float32 one by ONNX Runtime."""
+    with tempfile.TemporaryDirectory() as folder:
+        smaller = Path(folder) / "smaller.onnx"
+        onnx.save(model, smaller)
+        expected = _predict(open_classifier(whole, ONNX_RUNTIME, threads=1), crops.faces)
+        return {
+            runtime: compare(expected, _predict(open_classifier(smaller, runtime, threads=1), crops.faces), crops)
+            for runtime in RUNTIMES
+        }
+
+
+def _predict(classify: Classify, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    starts = range(0, len(faces), _GATE_BATCH)
+    return np.concatenate(
+        [classify(faces[start : start + _GATE_BATCH]) for start in tqdm(starts, leave=False, disable=None)]
+    )
+
+
+def _describe(model: onnx.ModelProto, whole: ClassifierFile, precision: str, found: dict[str, Comparison]) -> None:
+    """Adds to the metadata what the new file is, what it was made of and how its gate went."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata |= {
+        contract.ONNX_VERSION_KEY: f"{metadata[contract.ONNX_VERSION_KEY]}-{precision}",
+        PRECISION_KEY: precision,
+        MADE_OF_KEY: whole.sha256,
+        GATE_KEY: json.dumps({runtime: asdict(comparison) for runtime, comparison in found.items()}),
+    }
+    onnx.helper.set_model_props(model, metadata)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_build.quantize",
+        description="Make an FP16 or INT8 file of a float32 classifier, if it keeps the accuracy.",
+        epilog=EXIT_STATUSES,
+    )
+    parser.add_argument("--precision", choices=sorted(GATES), required=True)
+    parser.add_argument("--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="default: the released one")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: the released one of this precision")
+    parser.add_argument(
+        "--calibration", type=Path, default=RELEASED_CALIBRATION, metavar="FILE", help="default: the released one"
+    )
+    parser.add_argument(
+        "--faces", type=Path, metavar="FILE", help="measure the gate on these (default: as the released file did)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="do all but write")
+    options = parser.parse_args(arguments)
+    return run_command("fer_build.quantize", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    released = name_precision(RELEASED_ONNX, options.precision)
+    print(
+        quantize(
+            options.onnx,
+            options.precision,
+            options.out or released,
+            calibration=options.calibration,
+            crops=options.faces and read_faces(options.faces),
+            measured=released,
+            dry_run=options.dry_run,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

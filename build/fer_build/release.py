@@ -1,0 +1,26 @@
+"""Where a checkout keeps what this room works on, and which of it is served by default."""
+
+from pathlib import Path
+from typing import Final
+
+from fer_runtimes import OPENVINO
+
+_CHECKOUT: Final = Path(__file__).resolve().parents[2]
+SOURCES: Final = _CHECKOUT / "triton_models"
+"""The models as they are written by hand."""
+
+WHOLE: Final = "fp32"
+"""The precision of a classifier as training exports it."""
+
+RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_classifier.onnx"
+RELEASED_CALIBRATION: Final = RELEASED_ONNX.with_name("calibration.json")
+
+
+def name_precision(whole: Path, precision: str) -> Path:
+    """What the file of another precision is called: `fer_classifier.onnx` -> `fer_classifier_int8.onnx`."""
+    return whole if precision == WHOLE else whole.with_stem(f"{whole.stem}_{precision}")
+
+
+SERVED_ONNX: Final = name_precision(RELEASED_ONNX, "int8")
+SERVED_RUNTIME: Final = OPENVINO
+"""On a CPU: the fastest that passes its gate (see DECISIONS.md)."""

@@ -1,0 +1,231 @@
+"""fer_build.quantize and calibrate: FP16 and INT8 files, and the gates in front of them."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from small_classifier import draw_crops, write_small_classifier
+
+import fer_contract as contract
+from fer_build import calibrate as calibrate_command
+from fer_build import quantize as quantize_command
+from fer_build.errors import CalibrationError, ContractError, GateError
+from fer_build.int8 import METHODS, calibrate, read_calibration
+from fer_build.onnx_file import read_classifier
+from fer_build.quantize import quantize
+from fer_build.release import RELEASED_CALIBRATION, RELEASED_ONNX, name_precision
+from fer_runtimes import RUNTIMES, open_classifier
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small classifier with its calibration and faces whose labels are its own answers."""
+    folder = tmp_path_factory.mktemp("small")
+    whole = write_small_classifier(folder / "small.onnx")
+    calibrate(whole, read_classifier(whole).sha256, draw_crops(512), "percentile").write(folder / "calibration.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crops(folder):
+    """Faces that the classifier is sure of, so that both smaller precisions should answer the same."""
+    drawn = draw_crops(600, seed=1)
+    probabilities = np.sort(classify(folder / "small.onnx", drawn.faces), axis=1)
+    sure = probabilities[:, -1] - probabilities[:, -2] > 0.1
+    assert sure.sum() > 100
+    answers = classify(folder / "small.onnx", drawn.faces[sure]).argmax(axis=1)
+    assert np.bincount(answers).max() < 0.8 * len(answers)  # it does tell them apart
+    return type(drawn)(drawn.faces[sure], answers, drawn.source)
+
+
+def classify(path, faces, runtime="onnxruntime"):
+    return open_classifier(path, runtime, threads=1)(faces)
+
+
+def make(folder, tmp_path, precision, crops, **change):
+    out = tmp_path / f"{precision}.onnx"
+    options = {"calibration": folder / "calibration.json", "crops": crops} | change
+    return out, quantize(folder / "small.onnx", precision, out, **options)
+
+
+def nodes_of(path, kind):
+    return [node for node in onnx.load(path).graph.node if node.op_type == kind]
+
+
+def test_fp16_keeps_pixels_and_probabilities_and_halves_the_weights(folder, tmp_path, crops):
+    out, _ = make(folder, tmp_path, "fp16", crops)
+    model = onnx.load(out)
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert kinds.pop("mean") == kinds.pop("spread") == TensorProto.FLOAT
+    assert set(kinds.values()) == {TensorProto.FLOAT16}
+    assert len(kinds) == 6
+    assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+    assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    assert [node.input[0] for node in nodes_of(out, "Softmax")] == ["logits/float"]
+    difference = np.abs(classify(out, crops.faces) - classify(folder / "small.onnx", crops.faces)).max()
+    assert 0 < difference < 0.01
+
+
+def test_a_weight_too_large_for_fp16_is_named(tmp_path):
+    whole = write_small_classifier(tmp_path / "small.onnx", scale=1e6)
+    with pytest.raises(ContractError, match="weight kernel1 is too large for float16"):
+        quantize(whole, "fp16", tmp_path / "out.onnx", crops=draw_crops(8))
+
+
+def test_int8_quantises_the_inputs_and_weights_of_each_layer_and_no_bias(folder, tmp_path, crops):
+    out, _ = make(folder, tmp_path, "int8", crops)
+    model = onnx.load(out)
+    made_by = {node.output[0]: node for node in model.graph.node}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert len(layers) == 3
+    for layer in layers:
+        features, weights = (made_by[name] for name in layer.input[:2])
+        assert (features.op_type, weights.op_type) == ("DequantizeLinear", "DequantizeLinear")
+        stored = constants[weights.input[0]]
+        assert stored.dtype == np.int8
+        assert constants[weights.input[1]].shape == (len(stored),)  # a scale for each output channel
+        assert not np.any(constants[weights.input[2]])  # symmetric: zero is zero
+        assert not np.any(constants[features.input[2]])
+        assert constants[layer.input[2]].dtype == np.float32
+    # Nothing stands between a convolution and its activation function.
+    assert [made_by[node.input[0]].op_type for node in nodes_of(out, "Relu")] == ["Conv", "Conv"]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_int8_answers_nearly_as_float32(folder, tmp_path, crops, runtime):
+    out, _ = make(folder, tmp_path, "int8", crops)
+    differences = np.abs(classify(out, crops.faces, runtime) - classify(folder / "small.onnx", crops.faces))
+    assert 0 < differences.mean() < 0.02
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_smaller_file_fits_the_contract_and_tells_its_origin(folder, tmp_path, crops, precision):
+    out, said = make(folder, tmp_path, precision, crops)
+    classifier = read_classifier(out)
+    assert classifier.precision == precision
+    assert classifier.version == f"small-{precision}+{classifier.sha256[:8]}"
+    assert classifier.metadata["fer.made_of"] == read_classifier(folder / "small.onnx").sha256
+    gate = json.loads(classifier.metadata["fer.gate"])
+    assert set(gate) == set(RUNTIMES)
+    for found in gate.values():
+        assert found["images"] == len(crops.labels)
+        assert found["accuracy"] >= 0.997  # of labels that are the float32 file's own answers
+        assert found["accuracy_lost"] == pytest.approx(1 - found["accuracy"])
+    assert said.startswith(f"wrote {out}: 0.0 MB\n{precision} by onnxruntime, ")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_second_run_does_nothing_and_a_dry_run_neither(folder, tmp_path, crops, precision):
+    out, said = make(folder, tmp_path, precision, crops, dry_run=True)
+    assert said.startswith("would write ")
+    assert list(tmp_path.iterdir()) == []
+    make(folder, tmp_path, precision, crops)
+    before = out.stat().st_mtime_ns
+    assert make(folder, tmp_path, precision, crops)[1].startswith(f"{out} is up to date: ")
+    assert out.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_gate_measured_once_is_known_for_the_same_graph_only(folder, tmp_path, crops, precision):
+    measured, _ = make(folder, tmp_path, precision, crops)
+    again = tmp_path / "again.onnx"
+    calibration = folder / "calibration.json"
+    quantize(folder / "small.onnx", precision, again, calibration=calibration, measured=measured)
+    assert again.read_bytes() == measured.read_bytes()
+    other = write_small_classifier(tmp_path / "other.onnx", scale=1.01)
+    calibrate(other, read_classifier(other).sha256, draw_crops(512), "minmax").write(tmp_path / "other.json")
+    for unknown in (measured, tmp_path / "missing.onnx", other):
+        with pytest.raises(GateError, match=f"{precision} of this file has never passed its gate: measure it with"):
+            quantize(other, precision, again, calibration=tmp_path / "other.json", measured=unknown)
+
+
+def test_a_file_that_loses_too_much_is_not_written(folder, tmp_path, crops):
+    """The ranges are a hundredth of the true ones, so that nearly all features are cut off."""
+    calibration = json.loads((folder / "calibration.json").read_text())
+    calibration["ranges"] = {name: [low / 100, high / 100] for name, (low, high) in calibration["ranges"].items()}
+    (tmp_path / "cut.json").write_text(json.dumps(calibration))
+    with pytest.raises(GateError, match=r"(?s)int8 does not pass its gate.*accuracy lost .* fails by 0\.\d+\nmacro-F1"):
+        make(folder, tmp_path, "int8", crops, calibration=tmp_path / "cut.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.json"]
+
+
+def test_what_is_no_float32_file_is_refused(folder, tmp_path, crops):
+    half, _ = make(folder, tmp_path, "fp16", crops)
+    with pytest.raises(ContractError, match=r"fp16\.onnx: is fp16 already; give the float32 file"):
+        quantize(half, "int8", tmp_path / "out.onnx", crops=crops)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_of_calibration_finds_ranges_around_zero(folder, method):
+    whole = folder / "small.onnx"
+    found = calibrate(whole, "0" * 64, draw_crops(512), method)
+    assert {"views", "relu1", "features"} <= set(found.ranges)
+    for low, high in found.ranges.values():
+        assert low <= 0 < high
+    assert (found.images, found.method, found.source) == (512, method, "drawn stripes")
+
+
+def test_percentiles_cut_off_what_minmax_keeps(folder):
+    whole, faces = folder / "small.onnx", draw_crops(512)
+    ranges = {method: calibrate(whole, "", faces, method).ranges["relu1"][1] for method in ("minmax", "percentile")}
+    assert 0.5 * ranges["minmax"] < ranges["percentile"] < ranges["minmax"]
+
+
+def test_too_few_faces_do_not_calibrate(folder):
+    with pytest.raises(CalibrationError, match="calibrated on 512 faces at least, not 511"):
+        calibrate(folder / "small.onnx", "", draw_crops(511), "minmax")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "can't be read .* make it with python -m fer_build.calibrate"),
+        ("not JSON", "not a calibration"),
+        ("[]", "not a calibration"),
+        ('{"ranges": {"views": 3}}', "not a calibration"),
+    ],
+)
+def test_what_is_no_calibration_is_named(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "calibration.json").write_text(content)
+    with pytest.raises(CalibrationError, match=f"calibration.json: {message}"):
+        read_calibration(tmp_path / "calibration.json")
+
+
+def test_a_calibration_of_another_file_is_refused(folder, tmp_path, crops):
+    other = write_small_classifier(tmp_path / "other.onnx", scale=1.01)
+    with pytest.raises(CalibrationError, match=r"calibration.json: measured in another file than .*other\.onnx"):
+        quantize(other, "int8", tmp_path / "out.onnx", calibration=folder / "calibration.json", crops=crops)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_released_files_are_what_the_commands_make_of_the_float32_one(tmp_path, precision):
+    """Anybody can make them again without a picture: the ranges and the figures are there."""
+    released = name_precision(RELEASED_ONNX, precision)
+    quantize(RELEASED_ONNX, precision, tmp_path / "again.onnx", calibration=RELEASED_CALIBRATION, measured=released)
+    assert (tmp_path / "again.onnx").read_bytes() == released.read_bytes()
+
+
+def test_the_commands_go_through_files(folder, tmp_path, crops, capsys):
+    for name, faces in (("training.npz", draw_crops(512)), ("validation.npz", crops)):
+        np.savez(
+            tmp_path / name,
+            FACES=faces.faces,
+            LABELS=faces.labels,
+            CLASSES=np.array(contract.LABELS),
+            SOURCE=np.array(faces.source),
+        )
+    small, ranges, out = str(folder / "small.onnx"), str(tmp_path / "ranges.json"), str(tmp_path / "int8.onnx")
+    assert calibrate_command.main(["--onnx", small, "--faces", str(tmp_path / "training.npz"), "--out", ranges]) == 0
+    quantising = ["--precision", "int8", "--onnx", small, "--calibration", ranges, "--out", out]
+    assert quantize_command.main([*quantising, "--faces", str(tmp_path / "validation.npz")]) == 0
+    assert f"wrote {out}: " in capsys.readouterr().out
+    assert read_classifier(tmp_path / "int8.onnx").precision == "int8"
+    assert quantize_command.main([*quantising, "--faces", str(tmp_path / "missing.npz")]) == 1
+    assert quantize_command.main(quantising) == 3  # nobody has measured this one
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0].endswith("missing.npz: can't be read (No such file or directory)")
+    assert errors[1].startswith("fer_build.quantize: int8 of this file has never passed its gate")

@@ -1,0 +1,41 @@
+"""fer_training.save_faces: what the build calibrates and measures on."""
+
+import numpy as np
+import pytest
+
+from fer_training.faces import LabelledFaces
+from fer_training.save_faces import choose_faces, save_faces
+
+
+@pytest.fixture
+def faces():
+    rng = np.random.default_rng(0)
+    return LabelledFaces(rng.integers(0, 256, (20, 48, 48), np.uint8), rng.integers(0, 7, 20))
+
+
+def test_the_file_has_the_faces_and_what_they_are(tmp_path, faces):
+    save_faces(faces, "drawn", tmp_path / "new" / "faces.npz")
+    with np.load(tmp_path / "new" / "faces.npz", allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["FACES"], faces.images[:, None])
+        assert arrays["FACES"].dtype == np.uint8
+        assert np.array_equal(arrays["LABELS"], faces.labels)
+        assert tuple(arrays["CLASSES"]) == faces.class_names
+        assert str(arrays["SOURCE"]) == "drawn"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["faces.npz"]
+
+
+def test_the_same_faces_give_the_same_bytes(tmp_path, faces):
+    for name in ("a.npz", "b.npz"):
+        save_faces(faces, "drawn", tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_seed_chooses_the_part_and_keeps_the_order(faces):
+    part, again, other = (choose_faces(faces, 8, seed) for seed in (1, 1, 2))
+    assert len(part) == 8
+    assert np.array_equal(part.images, again.images)
+    assert not np.array_equal(part.images, other.images)
+    positions = [next(i for i, image in enumerate(faces.images) if np.array_equal(image, one)) for one in part.images]
+    assert positions == sorted(positions)
+    assert [faces.labels[i] for i in positions] == part.labels.tolist()
+    assert len(choose_faces(faces, 100, 1)) == 20

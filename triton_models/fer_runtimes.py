@@ -1,0 +1,73 @@
+"""The runtimes that execute the classifier's ONNX file on a CPU. Used by `fer_classifier` and, to measure, `fer_build`.
+
+Imports a runtime only when it is asked for, so that a machine needs no more than the one it serves with.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+import fer_contract as contract
+
+ONNX_RUNTIME: Final = "onnxruntime"
+OPENVINO: Final = "openvino"
+RUNTIMES: Final = (ONNX_RUNTIME, OPENVINO)
+
+Classify = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""FACES, uint8, (N, 1, 48, 48), gray, 0..255 -> PROBABILITIES, float32, (N, 7). Not to be shared between threads."""
+
+
+def open_classifier(path: Path, runtime: str, threads: int) -> Classify:
+    """Loads an ONNX file.
+
+    Args:
+        path: the file.
+        runtime: one of `RUNTIMES`.
+        threads: how many cores a batch is worked on with.
+
+    Raises:
+        ValueError: there is no such runtime.
+        ImportError: it is not installed.
+        Exception: it can't load the file; the runtimes have no common class for that.
+    """
+    if runtime == ONNX_RUNTIME:
+        return _open_onnx_runtime(path, threads)
+    if runtime == OPENVINO:
+        return _open_openvino(path, threads)
+    raise ValueError(f"RUNTIME must be one of {', '.join(RUNTIMES)}, not {runtime!r}")
+
+
+def _open_onnx_runtime(path: Path, threads: int) -> Classify:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def classify(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        (probabilities,) = session.run([contract.PROBABILITIES], {contract.FACES: faces})
+        return np.asarray(probabilities)
+
+    return classify
+
+
+def _open_openvino(path: Path, threads: int) -> Classify:
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # detection runs on the same cores
+        "INFERENCE_PRECISION_HINT": "f32",  # what is not INT8 in the file, on CPUs that have bfloat16 too
+    }
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+
+    def classify(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.asarray(request.infer({contract.FACES: faces})[contract.PROBABILITIES])
+
+    return classify
