@@ -78,7 +78,8 @@ def read_calibration(path: Path) -> Calibration:
         table["ranges"] = {name: (float(low), float(high)) for name, (low, high) in table["ranges"].items()}
         return Calibration(**table)
     except OSError as error:
-        raise CalibrationError(f"{path}: can't be read ({error.strerror}); make it with python -m fer_build.calibrate") from None
+        reason = f"can't be read ({error.strerror}); make it with python -m fer_build.calibrate"
+        raise CalibrationError(f"{path}: {reason}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CalibrationError(f"{path}: not a calibration; make one with python -m fer_build.calibrate") from None
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 from fer_build.errors import RepositoryError
 
 MANIFEST: Final = "manifest.json"
+PLAN: Final = "model.plan"
+"""The TensorRT plan's file in the classifier's version folder: what Triton looks for."""
 
 
 def hash_file(path: Path) -> str:

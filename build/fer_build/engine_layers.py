@@ -1,0 +1,128 @@
+"""The layers of a built engine and their datatypes, so that INT8 and FP16 are seen, not believed.
+
+Called by `fer_build.plan_compiler`, which gets them from TensorRT, and `fer_build.plan`, which writes them down.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from fer_build.errors import PlanError
+
+DATATYPES: Final = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}
+"""What TensorRT calls the inputs of a convolution of each precision."""
+
+_LISTED_LAYER: Final = re.compile(
+    r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: (?P<inputs>.*?)"
+    r"(?:, Constants: .*?)?, Outputs: (?P<outputs>.*?), TacticName: "
+)
+_LISTED_DATATYPE: Final = re.compile(r"Datatype: (\w+)")
+
+_DATATYPE_WORD: Final = re.compile(r"\b(float|fp32|half|fp16|bf16|bfloat16|fp8|u?int8|int4|int32|int64|bool)\b", re.I)
+_DATATYPE_NAMES: Final = {
+    **{"float": "Float", "fp32": "Float", "half": "Half", "fp16": "Half", "bf16": "BFloat16", "bfloat16": "BFloat16"},
+    **{"fp8": "FP8", "int4": "Int4", "int8": "Int8", "uint8": "UInt8", "int32": "Int32", "int64": "Int64"},
+    "bool": "Bool",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of an engine, which may be several of the network's."""
+
+    name: str
+    kind: str
+    """TensorRT's word: `CaskConvolution`, `correlation` (a convolution), `gemm`, `kgen` (a generated kernel) ..."""
+    inputs: tuple[str, ...]
+    """Datatypes, in TensorRT's words: `Float`, `Half`, `Int8`, `UInt8` ..."""
+    outputs: tuple[str, ...]
+
+
+def parse_listing(text: str) -> tuple[Layer, ...]:
+    """Reads what the builder of TensorRT-RTX logs at severity VERBOSE: `Layers:`, then a line for each.
+
+    Raises:
+        PlanError: a layer, or all, are in a form that isn't known.
+    """
+    lines = [line for line in text.splitlines() if ", LayerType: " in line]
+    found = [_LISTED_LAYER.match(line) for line in lines]
+    if not found or None in found:
+        raise PlanError(f"the builder lists the engine's layers in a form that is not known: {text[:200]!r}")
+    return tuple(
+        Layer(
+            match["name"],
+            match["kind"],
+            tuple(_LISTED_DATATYPE.findall(match["inputs"])),
+            tuple(_LISTED_DATATYPE.findall(match["outputs"])),
+        )
+        for match in found
+        if match
+    )
+
+
+def parse_inspection(text: str) -> tuple[Layer, ...]:
+    """Reads what EngineInspector says of an engine in JSON: TensorRT 10's form and TensorRT 11's.
+
+    Raises:
+        PlanError: it is in a form that isn't known.
+    """
+    try:
+        return tuple(
+            Layer(
+                layer["Name"], layer["LayerType"], _read_datatypes(layer["Inputs"]), _read_datatypes(layer["Outputs"])
+            )
+            for layer in json.loads(text)["Layers"]
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise PlanError(
+            f"the inspector describes the engine's layers in a form that is not known ({error!r}): {text[:200]!r}"
+        ) from error
+
+
+def _read_datatypes(tensors: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """TensorRT 11 has `Datatype: Half`, TensorRT 10 `Format/Datatype`, which can be `Row major linear FP16 format`."""
+    written = [str(tensor.get("Datatype") or tensor["Format/Datatype"]) for tensor in tensors]
+    words = [(text, _DATATYPE_WORD.search(text)) for text in written]
+    return tuple(_DATATYPE_NAMES[word[0].lower()] if word else text for text, word in words)
+
+
+def list_convolutions(layers: Iterable[Layer]) -> list[Layer]:
+    """The layers that are convolutions."""
+    return [layer for layer in layers if "conv" in layer.kind.lower() or layer.kind == "correlation"]
+
+
+def count_datatypes(layers: Iterable[Layer]) -> dict[str, int]:
+    """How many layers there are of each datatype, which is that of the first input; the most frequent first."""
+    return dict(Counter(layer.inputs[0] for layer in layers if layer.inputs).most_common())
+
+
+def describe_layers(layers: Sequence[Layer]) -> dict[str, Any]:
+    """What is written beside a plan: a summary by datatype, and the layers."""
+    return {
+        "summary": {"layers": count_datatypes(layers), "convolutions": count_datatypes(list_convolutions(layers))},
+        "layers": [asdict(layer) for layer in layers],
+    }
+
+
+def require_precision(layers: Sequence[Layer], precision: str) -> None:
+    """Makes sure that an engine computes in the precision that its ONNX file says it has.
+
+    At least one convolution must: a quantised network may keep some of them in floating point. In an engine without
+    convolutions, any layer.
+
+    Raises:
+        PlanError: none does.
+    """
+    kind, candidates = "convolutions", list_convolutions(layers)
+    if not candidates:
+        kind, candidates = "layers", list(layers)
+    found = count_datatypes(candidates)
+    if DATATYPES[precision] not in found:
+        counts = ", ".join(f"{count} {datatype}" for datatype, count in found.items()) or "none"
+        raise PlanError(
+            f"the ONNX file says that it is {precision}, but no {DATATYPES[precision]} is among the {kind} of its "
+            f"engine ({counts}): make the file again, or correct its metadata"
+        )

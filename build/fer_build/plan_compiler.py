@@ -1,0 +1,220 @@
+"""An ONNX file in, a TensorRT plan and the list of its layers out; one way for both flavours. Used by `fer_build.plan`.
+
+The network is strongly typed: its precision is that of the ONNX file, and no flag changes it.
+"""
+
+import contextlib
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TextIO
+
+import fer_contract as contract
+from fer_build.engine_layers import Layer, parse_inspection, parse_listing
+from fer_build.errors import ContractError, PlanError
+from fer_build.plan_file import AMPERE, Target
+from fer_build.tensorrt_flavours import (
+    FLAVOURS,
+    Flavour,
+    TensorRT,
+    list_capabilities,
+    load_tensorrt,
+)
+
+if TYPE_CHECKING:
+    from fer_build import tensorrt_api as trt
+
+_ERROR_LINES: Final = 3
+
+
+@dataclass(frozen=True)
+class CompiledPlan:
+    """What TensorRT made."""
+
+    content: bytes
+    layers: tuple[Layer, ...]
+
+
+@dataclass
+class _Log:
+    """What is kept of TensorRT's log."""
+
+    errors: list[str] = field(default_factory=list)
+    listing: str = ""
+    """The engine's layers; TensorRT-RTX's builder logs them where the profiling verbosity is DETAILED."""
+
+    def last_errors(self) -> str:
+        lines = [" ".join(message.split()) for message in self.errors[-_ERROR_LINES:]]
+        return "; ".join(lines) or "its log has no error"
+
+
+def compile_plan(
+    onnx: Path, target: Target, timing_cache: Path | None = None, progress: TextIO | None = None
+) -> CompiledPlan:
+    """Compiles a classifier that fits the contract.
+
+    The same inputs don't give the same bytes. In what TensorRT-RTX 1.7 builds, the numbers of some generated names
+    (`__mye2184`) follow memory addresses; so does what is sorted by them, and the size by a few bytes. The layers are
+    the same. TensorRT times kernels on the GPU and may choose others the next time, unless a timing cache tells it.
+
+    Args:
+        onnx: the file.
+        target: what to compile for.
+        timing_cache: a file to read measured times from, if it is there, and to keep them in.
+        progress: where to show on one line how far it is.
+
+    Raises:
+        ContractError: TensorRT can't read the graph; the message names the node.
+        PlanError: it can't build the plan; the message ends with its last errors.
+        NotInstalledError: the flavour is missing.
+    """
+    flavour = FLAVOURS[target.flavour]
+    tensorrt = load_tensorrt(flavour)
+    log = _Log()
+    logger = _make_logger(tensorrt, log)
+    builder = _start_builder(tensorrt, flavour, logger, log)
+    network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _parse(tensorrt.OnnxParser(network, logger), onnx, flavour)
+    config = builder.create_builder_config()
+    _configure(config, tensorrt, target, _make_profile(builder, target.batches))
+    if timing_cache is not None:
+        _load_timing_cache(config, timing_cache)
+    if progress is not None:
+        config.progress_monitor = _make_monitor(tensorrt, progress)
+    plan = builder.build_serialized_network(network, config)
+    if progress is not None:
+        _show(progress, "")
+    if plan is None:
+        raise PlanError(f"{onnx}: {flavour.title} can't build a plan for {_explain(target, log.last_errors())}")
+    if timing_cache is not None:
+        _save_timing_cache(config, timing_cache)
+    content = bytes(plan)
+    layers = parse_listing(log.listing) if flavour.ahead_of_time else _inspect(tensorrt, logger, log, content)
+    return CompiledPlan(content, layers)
+
+
+def _explain(target: Target, errors: str) -> str:
+    capability = target.compute_capability or f"{AMPERE} and later"
+    remedy = " - give it more with --workspace" if "workspace" in errors else ""
+    return f"compute capability {capability}: {errors}{remedy}"
+
+
+def _start_builder(tensorrt: TensorRT, flavour: Flavour, logger: "trt.ILogger", log: _Log) -> "trt.Builder":
+    try:
+        return tensorrt.Builder(logger)
+    except TypeError:  # pybind11: the factory returned nullptr
+        raise PlanError(f"{flavour.title} can't start on this machine: {log.last_errors()}") from None
+
+
+def _parse(parser: "trt.OnnxParser", onnx: Path, flavour: Flavour) -> None:
+    if parser.parse(onnx.read_bytes()):
+        return
+    reasons = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        description = " ".join(error.desc().split())
+        reason = f"node {error.node_name()} ({error.node_operator()}): {error.code().name}, {description}"
+        if error.node_operator() == "DequantizeLinear" and "Int32" in description:
+            reason += " - biases must not be quantised"
+        reasons.append(reason)
+    raise ContractError(f"{onnx}: {flavour.title} can't read this graph: {'; '.join(reasons) or 'it does not say why'}")
+
+
+def _configure(
+    config: "trt.IBuilderConfig", tensorrt: TensorRT, target: Target, profile: "trt.IOptimizationProfile"
+) -> None:
+    config.add_optimization_profile(profile)
+    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
+    config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, target.workspace_mib << 20)
+    if target.version_compatible:
+        config.set_flag(tensorrt.BuilderFlag.VERSION_COMPATIBLE)
+    if FLAVOURS[target.flavour].ahead_of_time:
+        _name_target(config, tensorrt, target.compute_capability)
+    elif target.hardware_compatible:
+        config.hardware_compatibility_level = tensorrt.HardwareCompatibilityLevel.AMPERE_PLUS
+
+
+def _name_target(config: "trt.IBuilderConfig", tensorrt: TensorRT, capability: str | None) -> None:
+    """Without a target, TensorRT-RTX builds for all GPUs from 8.0 on."""
+    if capability is None:
+        return
+    config.num_compute_capabilities = 1
+    if not config.set_compute_capability(list_capabilities(tensorrt)[capability], 0):
+        raise PlanError(f"TensorRT-RTX refuses to build for compute capability {capability}")
+
+
+def _make_profile(builder: "trt.Builder", batches: tuple[int, int, int]) -> "trt.IOptimizationProfile":
+    profile = builder.create_optimization_profile()
+    smallest, preferred, largest = ((size, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX) for size in batches)
+    profile.set_shape(contract.FACES, smallest, preferred, largest)
+    return profile
+
+
+def _load_timing_cache(config: "trt.IBuilderConfig", path: Path) -> None:
+    """A cache that doesn't fit is as good as none: TensorRT times again."""
+    written = path.read_bytes() if path.is_file() else b""
+    cache = config.create_timing_cache(written)
+    if not config.set_timing_cache(cache, ignore_mismatch=False):
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def _save_timing_cache(config: "trt.IBuilderConfig", path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as aside:
+        written = Path(aside) / path.name
+        written.write_bytes(bytes(config.get_timing_cache().serialize()))
+        written.replace(path)
+
+
+def _inspect(tensorrt: TensorRT, logger: "trt.ILogger", log: _Log, content: bytes) -> tuple[Layer, ...]:
+    runtime = tensorrt.Runtime(logger)
+    runtime.engine_host_code_allowed = True  # a version-compatible plan carries its own runtime; this one is ours
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise PlanError(f"TensorRT can't load the plan that it has just built: {log.last_errors()}")
+    inspector = engine.create_engine_inspector()
+    return parse_inspection(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
+
+
+def _make_logger(tensorrt: TensorRT, log: _Log) -> "trt.ILogger":
+    if not TYPE_CHECKING:
+        trt = tensorrt  # a base class that is known only now; mypy takes the one of the stubs
+
+    class Logger(trt.ILogger):
+        def log(self, severity: "trt.ILogger.Severity", msg: str) -> None:
+            if severity <= tensorrt.ILogger.ERROR:
+                log.errors.append(msg)
+            elif msg.startswith("Layers:"):
+                log.listing = msg
+
+    return Logger()
+
+
+def _make_monitor(tensorrt: TensorRT, progress: TextIO) -> "trt.IProgressMonitor":
+    if not TYPE_CHECKING:
+        trt = tensorrt
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            super().__init__()
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+            _show(progress, f"{parent_phase}: {phase_name}" if parent_phase else phase_name)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            _show(progress, f"{phase_name} {step + 1}/{self._steps.get(phase_name, '?')}")
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()
+
+
+def _show(progress: TextIO, text: str) -> None:
+    """Replaces the line. An error must not escape into TensorRT's threads."""
+    with contextlib.suppress(OSError, ValueError):
+        progress.write(f"\r{text}\x1b[K")
+        progress.flush()

@@ -1,0 +1,183 @@
+"""What is known of a plan, in a JSON file beside it, and whether the plan fits this machine.
+
+Written by `fer_build.plan` after everything else, so that a plan without it is an unfinished one. Read by whoever
+packs or serves the plan: NVIDIA's own loader finds out late, and says little.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fer_build.errors import NotInstalledError, PlanError
+from fer_build.gpu import Gpu, parse_version, read_gpu
+from fer_build.tensorrt_flavours import FLAVOURS, find_version
+
+AMPERE: Final = "8.0"
+"""The oldest compute capability that a hardware-compatible plan runs on."""
+
+_NEWER_MAJOR_VERSIONS: Final = {(10, 11)}
+"""Built with, running: the pairs of major versions that NVIDIA supports for version-compatible plans.
+
+Source: the support matrix of TensorRT 11.4.
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a plan is built for and by. Another target is another plan."""
+
+    flavour: str
+    """A key of FLAVOURS."""
+    tensorrt_version: str
+    compute_capability: str | None
+    """`8.9`; None for TensorRT-RTX's plan for all from 8.0 on."""
+    gpu: str | None
+    """The name of the GPU it is built on; None if it is built ahead of time."""
+    version_compatible: bool
+    hardware_compatible: bool
+    workspace_mib: int
+    batches: tuple[int, int, int]
+    """The smallest, the one it is tuned for, the largest."""
+
+
+@dataclass(frozen=True)
+class PlanInfo:
+    """All that is known of a plan."""
+
+    target: Target
+    model_version: str
+    precision: str
+    onnx_sha256: str
+    metrics: dict[str, Any] | None
+    """How the ONNX file's precision passed its gate on accuracy; None where there is no gate."""
+    inputs: dict[str, Any]
+    """Name -> datatype and shape."""
+    outputs: dict[str, Any]
+    plan_sha256: str
+    plan_bytes: int
+    built_with: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan has to fit."""
+
+    tensorrt_version: str | None
+    gpu: Gpu | None
+
+
+def info_path(plan: Path) -> Path:
+    """Where a plan's description is: `NAME.plan` -> `NAME.plan.json`."""
+    return plan.with_name(f"{plan.name}.json")
+
+
+def layers_path(plan: Path) -> Path:
+    """Where a plan's layers are listed: `NAME.plan` -> `NAME.plan.layers.json`."""
+    return plan.with_name(f"{plan.name}.layers.json")
+
+
+def format_info(info: PlanInfo) -> str:
+    """The text of a plan's description."""
+    return json.dumps(asdict(info), indent=2) + "\n"
+
+
+def read_plan(plan: Path) -> PlanInfo:
+    """Reads a plan's description, and makes sure that it is of this very plan.
+
+    Raises:
+        PlanError: the plan or its description is missing, unreadable, or they don't belong together.
+    """
+    path = info_path(plan)
+    if not plan.is_file():
+        raise PlanError(f"{plan}: no such plan")
+    if not path.is_file():
+        raise PlanError(f"{plan}: {path.name} is missing beside it, so it was not finished: build it again")
+    try:
+        info = _parse_info(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlanError(f"{path}: not the description of a plan ({error!r}): build the plan again") from error
+    if info.target.flavour not in FLAVOURS:
+        raise PlanError(f"{path}: the flavour must be one of {', '.join(FLAVOURS)}, not {info.target.flavour!r}")
+    sha256 = hashlib.sha256(plan.read_bytes()).hexdigest()
+    if sha256 != info.plan_sha256:
+        raise PlanError(
+            f"{plan}: is not the plan that {path.name} describes (SHA-256 {sha256[:8]}..., not "
+            f"{str(info.plan_sha256)[:8]}...): build it again"
+        )
+    return info
+
+
+def _parse_info(table: dict[str, Any]) -> PlanInfo:
+    smallest, preferred, largest = table["target"]["batches"]
+    info = PlanInfo(**table | {"target": Target(**table["target"] | {"batches": (smallest, preferred, largest)})})
+    parse_version(info.target.tensorrt_version)
+    parse_version(info.target.compute_capability or AMPERE)
+    return info
+
+
+def read_machine(flavour: str) -> Machine:
+    """This machine, as far as plans of a flavour are concerned.
+
+    Raises:
+        NotInstalledError: TensorRT is installed but broken.
+        PlanError: the GPU's driver doesn't answer, or there are GPUs of different kinds.
+    """
+    return Machine(find_version(FLAVOURS[flavour]), read_gpu())
+
+
+def check_plan(plan: Path, machine: Machine | None = None) -> None:
+    """Refuses a plan that this machine can't run.
+
+    Args:
+        plan: the file; its description is beside it.
+        machine: by default this one.
+
+    Raises:
+        PlanError: the plan doesn't belong to its description, or doesn't fit; the message is one line.
+        NotInstalledError: there is no TensorRT.
+    """
+    target = read_plan(plan).target
+    machine = machine or read_machine(target.flavour)
+    _check_version(plan, target, machine.tensorrt_version)
+    _check_gpu(plan, target, machine.gpu)
+
+
+def _check_version(plan: Path, target: Target, running: str | None) -> None:
+    flavour = FLAVOURS[target.flavour]
+    if running is None:
+        raise NotInstalledError(
+            f"{plan}: needs {flavour.title} {target.tensorrt_version}, and none is installed on this machine: "
+            f"pip install 'fer-triton[{flavour.extra}]', or use NVIDIA's image"
+        )
+    if not _runs_with(target, running):
+        newer = " or later" if target.version_compatible else ""
+        raise PlanError(
+            f"{plan}: needs {flavour.title} {target.tensorrt_version}{newer}, which built it, but this machine has "
+            f"{running}: build it in the image that serves it"
+        )
+
+
+def _runs_with(target: Target, running: str) -> bool:
+    """Without version compatibility all four numbers have to be the same, the build number too."""
+    built, runs = parse_version(target.tensorrt_version), parse_version(running)
+    if not target.version_compatible:
+        return built == runs
+    return runs >= built and (built[0] == runs[0] or (built[0], runs[0]) in _NEWER_MAJOR_VERSIONS)
+
+
+def _check_gpu(plan: Path, target: Target, gpu: Gpu | None) -> None:
+    if gpu is None:
+        raise PlanError(f"{plan}: needs an NVIDIA GPU, and nvidia-smi finds none on this machine")
+    if target.hardware_compatible:
+        needed = f"{AMPERE} or later"
+        fits = parse_version(gpu.compute_capability) >= parse_version(AMPERE)
+    else:
+        needed = str(target.compute_capability)
+        fits = gpu.compute_capability == target.compute_capability
+    if not fits:
+        raise PlanError(
+            f"{plan}: needs a GPU of compute capability {needed}, but this machine's {gpu.name} has "
+            f"{gpu.compute_capability}: build it for this GPU"
+        )

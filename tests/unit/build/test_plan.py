@@ -1,0 +1,421 @@
+"""fer_build.plan, on the real TensorRT-RTX: what is built, what is refused, and what is left behind."""
+
+import ast
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'fer-triton[rtx]'")
+pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fer-triton[build]'")
+
+import tensorrt_rtx
+from small_networks import write_network
+
+import fer_build
+from fer_build import tensorrt_flavours
+from fer_build.engine_layers import parse_listing
+from fer_build.errors import ContractError, NotInstalledError, PlanError
+from fer_build.plan import build_plan, is_up_to_date, main, request_plan
+from fer_build.plan_file import info_path, layers_path, read_plan
+from fer_build.release import RELEASED_ONNX, name_precision
+from fer_build.tensorrt_flavours import FLAVOURS
+
+DATATYPES = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}
+
+
+def build(onnx: Path, out: Path, compute_capability: str | None = "8.6", **options):
+    return build_plan(request_plan(onnx, out, "rtx", compute_capability, **options))
+
+
+def plan_command(*arguments: str | Path) -> int:
+    return main(list(map(str, arguments)))
+
+
+def read_layers(plan: Path):
+    return json.loads(layers_path(plan).read_text())
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return write_network(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
+def no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+
+
+@pytest.fixture
+def ada_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that describes a GPU which isn't there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text("#!/bin/sh\necho '8.9, NVIDIA L4'\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("compute_capability", ["8.6", "8.9"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_convolution_computes_in_the_file_s_precision(tmp_path, precision, compute_capability):
+    plan = tmp_path / "tiny.plan"
+    info = build(write_network(tmp_path / "tiny.onnx", precision), plan, compute_capability)
+    assert info.precision == precision
+    assert info.target.compute_capability == compute_capability
+    layers = read_layers(plan)
+    assert layers["summary"]["convolutions"] == {DATATYPES[precision]: 3}
+    convolutions = [layer for layer in layers["layers"] if layer["kind"] == "correlation"]
+    assert [layer["inputs"] for layer in convolutions] == [[DATATYPES[precision]]] * 3
+    assert layers["layers"][1]["inputs"] == ["UInt8"]
+    assert layers["layers"][-1]["outputs"] == ["Float"]
+
+
+@pytest.mark.parametrize("compute_capability", ["8.6", "8.9"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_released_classifier_is_built(tmp_path, precision, compute_capability):
+    plan = tmp_path / "fer_classifier.plan"
+    info = build(name_precision(RELEASED_ONNX, precision), plan, compute_capability)
+    assert info.plan_bytes == plan.stat().st_size > 1_000_000
+    assert set(read_layers(plan)["summary"]["convolutions"]) == {DATATYPES[precision]}
+
+
+def test_the_engine_takes_the_contract_s_batches(tmp_path, network, monkeypatch):
+    listings = []
+    monkeypatch.setattr(
+        "fer_build.plan_compiler.parse_listing", lambda text: listings.append(text) or parse_listing(text)
+    )
+    build(network, tmp_path / "tiny.plan")
+    faces, probabilities = (line for line in listings[0].splitlines() if "IOMode: " in line)
+    assert "Name: FACES, IOMode: Input, DataType: UInt8, Dimensions: [-1,1,48,48]" in faces
+    assert "MinShape: [1,1,48,48], OptShape: [16,1,48,48], MaxShape: [64,1,48,48]" in faces
+    assert "Name: PROBABILITIES, IOMode: Output, DataType: Float, Dimensions: [-1,7]" in probabilities
+
+
+def test_a_plan_is_described_beside_it(tmp_path, network):
+    plan = tmp_path / "plans" / "tiny.plan"
+    info = build(network, plan)
+    assert read_plan(plan) == info
+    assert {path.name for path in plan.parent.iterdir()} == {"tiny.plan", "tiny.plan.json", "tiny.plan.layers.json"}
+    written = json.loads(info_path(plan).read_text())
+    assert written["target"] == {
+        "flavour": "rtx",
+        "tensorrt_version": tensorrt_rtx.__version__,
+        "compute_capability": "8.6",
+        "gpu": None,
+        "version_compatible": False,
+        "hardware_compatible": False,
+        "workspace_mib": 1024,
+        "batches": [1, 16, 64],
+    }
+    assert written["model_version"].startswith("tiny+")
+    assert written["inputs"] == {"FACES": {"datatype": "uint8", "shape": ["N", 1, 48, 48]}}
+    assert written["outputs"] == {"PROBABILITIES": {"datatype": "float32", "shape": ["N", 7]}}
+    assert written["metrics"] is None
+
+
+def test_the_gate_s_metrics_are_handed_on(tmp_path):
+    network = write_network(tmp_path / "tiny.onnx", metadata={"fer.gate": '{"accuracy_lost": 0.001}'})
+    assert build(network, tmp_path / "tiny.plan").metrics == {"accuracy_lost": 0.001}
+
+
+def test_a_file_that_says_no_precision_is_fp32(tmp_path):
+    network = write_network(tmp_path / "tiny.onnx", metadata={"fer.precision": None})
+    assert build(network, tmp_path / "tiny.plan").precision == "fp32"
+
+
+def test_a_plan_for_all_gpus_from_8_0_on_is_built(tmp_path, network):
+    target = build(network, tmp_path / "tiny.plan", None, hardware_compatible=True).target
+    assert target.hardware_compatible
+    assert target.compute_capability is None
+
+
+@pytest.mark.usefixtures("ada_gpu")
+def test_the_default_target_is_this_machine_s_gpu(tmp_path, network):
+    assert request_plan(network, tmp_path / "tiny.plan", "rtx").target.compute_capability == "8.9"
+
+
+def test_a_second_run_does_nothing(tmp_path, network):
+    plan = tmp_path / "plans" / "tiny.plan"
+    first = build(network, plan)
+    before = state_of(plan.parent)
+    assert build(network, plan) == first
+    assert state_of(plan.parent) == before
+
+
+@pytest.mark.parametrize(
+    "change", ["capability", "network", "workspace", "damaged plan", "no layers", "no description"]
+)
+def test_what_is_not_up_to_date_is_built_again(tmp_path, network, change):
+    plan = tmp_path / "tiny.plan"
+    build(network, plan)
+    capability, options = "8.6", {}
+    if change == "capability":
+        capability = "8.9"
+    elif change == "network":
+        write_network(network, "fp16")
+    elif change == "workspace":
+        options = {"workspace_mib": 64}
+    elif change == "damaged plan":
+        plan.write_bytes(b"\0" + plan.read_bytes()[1:])
+    else:
+        (layers_path if change == "no layers" else info_path)(plan).unlink()
+    request = request_plan(network, plan, "rtx", capability, **options)
+    assert not is_up_to_date(request)
+    build_plan(request)
+    assert is_up_to_date(request)
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+@pytest.mark.parametrize("before", ["nothing", "an older plan"])
+def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, network, monkeypatch, before, renamed):
+    folder = tmp_path / "plans"
+    plan = folder / "tiny.plan"
+    if before == "an older plan":
+        build(write_network(tmp_path / "older.onnx", "fp16"), plan)
+    older = info_path(plan).read_text() if before == "an older plan" else None
+    replaced, replace_file = [], Path.replace
+
+    def interrupt(path: Path, target: Path) -> Path:
+        if len(replaced) == renamed:
+            raise KeyboardInterrupt
+        replaced.append(target)
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(network, plan)
+    monkeypatch.undo()
+    assert not is_up_to_date(request_plan(network, plan, "rtx", "8.6"))
+    assert len(replaced) == renamed
+    if older is not None and renamed == 0:
+        assert read_plan(plan).precision == "fp16"
+    else:
+        with pytest.raises(PlanError, match="build it again|no such plan"):
+            read_plan(plan)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_an_operator_that_tensorrt_lacks_is_named(tmp_path):
+    network = write_network(tmp_path / "tiny.onnx", bit_shift=True)
+    with pytest.raises(
+        ContractError, match=r"tiny.onnx: TensorRT-RTX can't read this graph: node BitShift_0 .BitShift."
+    ):
+        build(network, tmp_path / "tiny.plan")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
+
+
+def test_quantised_biases_are_refused_with_the_remedy(tmp_path):
+    network = write_network(tmp_path / "tiny.onnx", "int8", quantised_biases=True)
+    with pytest.raises(
+        ContractError, match=r"node DequantizeLinear_2 .*has type Int32.* - biases must not be quantised"
+    ):
+        build(network, tmp_path / "tiny.plan")
+
+
+def test_what_the_builder_can_not_do_is_said_in_its_own_words(tmp_path, network):
+    """Turing has no FP32 matrix product in TensorRT-RTX."""
+    with pytest.raises(
+        PlanError, match=r"can't build a plan for compute capability 7.5: .*FP32 GEMM is not supported"
+    ) as caught:
+        build(network, tmp_path / "tiny.plan", "7.5")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "tiny.plan").exists()
+
+
+def test_too_little_memory_is_said_with_the_remedy(tmp_path):
+    with pytest.raises(PlanError, match="no tactics .* within workspace limit.* - give it more with --workspace"):
+        build(RELEASED_ONNX, tmp_path / "fer_classifier.plan", workspace_mib=1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "claim", "complaint"),
+    [
+        ("fp32", "int8", "says that it is int8, but no Int8 is among the convolutions of its engine .3 Float."),
+        ("fp32", "fp16", "says that it is fp16, but no Half is among the convolutions of its engine .3 Float."),
+        ("int8", "fp32", "says that it is fp32, but no Float is among the convolutions of its engine .3 Int8."),
+    ],
+)
+def test_a_precision_that_the_engine_has_not_is_refused(tmp_path, precision, claim, complaint):
+    network = write_network(tmp_path / "tiny.onnx", precision, metadata={"fer.precision": claim})
+    with pytest.raises(PlanError, match=f"tiny.onnx: the ONNX file {complaint}"):
+        build(network, tmp_path / "tiny.plan")
+    assert not (tmp_path / "tiny.plan").exists()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "complaint"),
+    [
+        ({"fer.precision": "bf16"}, "metadata fer.precision must be one of fp32, fp16, int8, not 'bf16'"),
+        ({"fer.gate": "passed"}, "metadata fer.gate is not JSON"),
+        ({"fer.gate": "[1]"}, "metadata fer.gate must be a JSON object"),
+        ({"fer.version": None}, "metadata fer.version must be one word"),
+    ],
+)
+def test_metadata_that_are_not_understood_are_refused(tmp_path, metadata, complaint):
+    with pytest.raises(ContractError, match=complaint):
+        build(write_network(tmp_path / "tiny.onnx", metadata=metadata), tmp_path / "tiny.plan")
+
+
+@pytest.mark.parametrize(
+    ("compute_capability", "options", "complaint"),
+    [
+        ("9.0", {}, "builds for compute capability 7.5, 8.0, 8.6, 8.9, 12.0, 12.1.*, not 9.0"),
+        ("sm86", {}, "builds for compute capability .*, not sm86"),
+        ("8.6", {"hardware_compatible": True}, "--compute-capability or --hardware-compatible, not both"),
+        ("8.6", {"version_compatible": True}, "leave --version-compatible out"),
+        ("8.6", {"timing_cache_dir": Path("cache")}, "leave --timing-cache out"),
+        ("8.6", {"workspace_mib": 0}, "1 MiB at least, not 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path, network, compute_capability, options, complaint):
+    with pytest.raises(PlanError, match=complaint):
+        request_plan(network, tmp_path / "tiny.plan", "rtx", compute_capability, **options)
+
+
+def test_an_unknown_flavour_is_refused(tmp_path, network):
+    with pytest.raises(PlanError, match="must be one of tensorrt, rtx, not 'jetson'"):
+        request_plan(network, tmp_path / "tiny.plan", "jetson")
+
+
+def test_a_folder_is_not_overwritten(tmp_path, network):
+    with pytest.raises(PlanError, match="is a folder: name the file to write"):
+        request_plan(network, tmp_path, "rtx", "8.6")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_the_target_has_to_be_named(tmp_path, network):
+    with pytest.raises(PlanError, match=r"no GPU: say whose plan it is, --compute-capability 7.5\|8.0\|8.6\|8.9\|12.0"):
+        request_plan(network, tmp_path / "tiny.plan", "rtx")
+
+
+def make_package(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    """A package `tensorrt` that is found before any other."""
+    (folder / "tensorrt").mkdir()
+    (folder / "tensorrt" / name).write_text(text)
+    monkeypatch.syspath_prepend(folder)
+    for module in [module for module in sys.modules if module.split(".")[0] == "tensorrt"]:
+        monkeypatch.delitem(sys.modules, module)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("__init__.pyi", "class Builder: ...", r"TensorRT is not installed: pip install 'fer-triton\[gpu\]'"),
+        ("__init__.py", "__version__ = '10.9.0.34'", "TensorRT 10.9.0.34 is too old, 10.12 or later is needed"),
+        ("__init__.py", "raise OSError('libnvinfer.so.10: no such file')", "can't be imported .libnvinfer.so.10"),
+        ("__init__.py", "import tensorrt_libraries", "can't be imported .No module named 'tensorrt_libraries'"),
+    ],
+    ids=["stubs only", "too old", "no library", "no dependency"],
+)
+def test_a_tensorrt_that_can_not_be_used_is_named(tmp_path, network, monkeypatch, name, text, complaint):
+    make_package(tmp_path, monkeypatch, name, text)
+    with pytest.raises(NotInstalledError, match=complaint):
+        request_plan(network, tmp_path / "tiny.plan", "tensorrt")
+
+
+def test_a_missing_tensorrt_rtx_is_named_with_its_extra(tmp_path, network, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(NotInstalledError, match=r"TensorRT-RTX is not installed: pip install 'fer-triton\[rtx\]'"):
+        request_plan(network, tmp_path / "tiny.plan", "rtx", "8.6")
+
+
+@pytest.fixture
+def rtx_as_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of flavour tensorrt, as far as it goes without a GPU: with TensorRT-RTX's compiler."""
+    stand_in = replace(tensorrt_flavours.TENSORRT, module="tensorrt_rtx", oldest=(1, 7))
+    monkeypatch.setitem(FLAVOURS, "tensorrt", stand_in)
+
+
+@pytest.mark.usefixtures("rtx_as_tensorrt", "no_gpu")
+def test_flavour_tensorrt_needs_a_gpu(tmp_path, network):
+    with pytest.raises(PlanError, match="builds on the GPU that will serve, and nvidia-smi finds none"):
+        request_plan(network, tmp_path / "tiny.plan", "tensorrt")
+
+
+@pytest.mark.usefixtures("rtx_as_tensorrt", "ada_gpu")
+def test_flavour_tensorrt_builds_for_no_other_gpu(tmp_path, network):
+    request = request_plan(network, tmp_path / "tiny.plan", "tensorrt", "8.9", hardware_compatible=True)
+    assert (request.target.compute_capability, request.target.gpu) == ("8.9", "NVIDIA L4")
+    with pytest.raises(PlanError, match=r"builds for this machine's NVIDIA L4, compute capability 8.9, not 8.6"):
+        request_plan(network, tmp_path / "tiny.plan", "tensorrt", "8.6")
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+@pytest.mark.usefixtures("rtx_as_tensorrt", "ada_gpu")
+def test_the_timing_cache_is_kept_by_version_and_gpu(tmp_path, network):
+    """TensorRT-RTX's cache is real but empty; the plan can't be loaded without a GPU to list its layers."""
+    request = request_plan(network, tmp_path / "tiny.plan", "tensorrt", timing_cache_dir=tmp_path / "cache")
+    for written in (None, b"damaged"):
+        if written:
+            request.timing_cache.write_bytes(written)
+        with pytest.raises(PlanError, match="can't load the plan that it has just built: .*CUDA"):
+            build_plan(request)
+        (cache,) = (tmp_path / "cache").iterdir()
+        assert cache.name == f"tensorrt_{tensorrt_rtx.__version__}_NVIDIA-L4.timing"
+        assert cache.read_bytes() != written
+    assert not (tmp_path / "tiny.plan").exists()
+
+
+def test_progress_is_shown_on_one_line(tmp_path, network):
+    progress = io.StringIO()
+    build_plan(request_plan(network, tmp_path / "tiny.plan", "rtx", "8.6"), progress)
+    shown = progress.getvalue()
+    assert "\n" not in shown
+    assert "Building engine 1/" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_two_builds_have_the_same_layers(tmp_path, precision):
+    """But for the numbers in generated names, see compile_plan. Two processes, so that addresses differ."""
+    script = (
+        "import sys; from pathlib import Path; from fer_build.plan import build_plan, request_plan\n"
+        "build_plan(request_plan(Path(sys.argv[1]), Path(sys.argv[2]), 'rtx', '8.6'))"
+    )
+    layers = []
+    for plan in (tmp_path / "a.plan", tmp_path / "b.plan"):
+        command = [sys.executable, "-c", script, name_precision(RELEASED_ONNX, precision), plan]
+        subprocess.run(command, check=True)
+        layers.append([{**layer, "name": re.sub(r"\d+", "", layer["name"])} for layer in read_layers(plan)["layers"]])
+    assert layers[0] == layers[1]
+
+
+def test_the_command_says_what_it_built(tmp_path, network, capsys):
+    plan = tmp_path / "tiny.plan"
+    arguments = ("--onnx", network, "--out", plan, "--flavour", "rtx", "--compute-capability", "8.6")
+    described = f"{plan}: fp32 plan for compute capability 8.6 by TensorRT-RTX {tensorrt_rtx.__version__}"
+    assert plan_command(*arguments, "--dry-run") == 0
+    assert capsys.readouterr().out == f"would build {described}\n"
+    assert not plan.exists()
+    assert plan_command(*arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"built {described}, 0.")
+    assert out.endswith(" MB, convolutions: 3 Float\n")
+    assert err == ""
+    for more in ((), ("--dry-run",)):
+        assert plan_command(*arguments, *more) == 0
+        assert capsys.readouterr().out == f"{plan} is up to date: {described[len(str(plan)) + 2 :]}\n"
+
+
+def test_the_types_name_what_the_real_api_has():
+    tree = ast.parse((Path(fer_build.__file__).parent / "tensorrt_api.pyi").read_text())
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    assert {"Builder", "IBuilderConfig", "OnnxParser", "Runtime"} <= set(classes)
+    for name, node in classes.items():
+        real = getattr(tensorrt_rtx, name)
+        for member in node.body:
+            if isinstance(member, ast.FunctionDef | ast.ClassDef):
+                assert hasattr(real, member.name), f"{name}.{member.name}"
+            elif isinstance(member, ast.AnnAssign):
+                assert hasattr(real, member.target.id), f"{name}.{member.target.id}"
