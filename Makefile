@@ -9,7 +9,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # What repository/ is made of, so that it is made again when one of them changes.
 MODEL_SOURCES := $(shell find triton_models training/release build/fer_build -type f -not -path '*/__pycache__/*')
 
-.PHONY: help demo serve test lint types clean
+# Precisions beside float32, and the compute capabilities of the RTX cards that plans are built for.
+SMALLER := fp16 int8
+RTX_CARDS := 8.6 8.9
+
+.PHONY: help demo serve build test lint types clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
@@ -22,6 +26,21 @@ demo: $(VENV)/.serve repository/manifest.json  ## Start the real Triton, send it
 serve: $(VENV)/.serve repository/manifest.json  ## Serve on 127.0.0.1, ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	$(BIN)/fer-serve --repository repository
 
+build: $(VENV)/.build  ## Make FP16, INT8, TensorRT-RTX plans and both repositories of the shipped float32 file: built/
+	@for precision in $(SMALLER); do \
+	    $(BIN)/python -m fer_build.quantize --precision $$precision --out built/fer_classifier_$$precision.onnx || exit; \
+	done
+	@for onnx in training/release/fer_classifier.onnx $(SMALLER:%=built/fer_classifier_%.onnx); do \
+	    for card in $(RTX_CARDS); do \
+	        $(BIN)/python -m fer_build.plan --flavour rtx --compute-capability $$card --onnx $$onnx \
+	            --out built/rtx/$$(basename $$onnx .onnx)_sm$$card.plan || exit; \
+	    done; \
+	done
+	@for profile in cpu gpu; do \
+	    $(BIN)/python -m fer_build.assemble --onnx built/fer_classifier_int8.onnx --profile $$profile \
+	        --out built/repository-$$profile || exit; \
+	done
+
 test: $(VENV)/.dev  ## Pass every test, against the real Triton
 	$(BIN)/python -m pytest
 
@@ -33,16 +52,22 @@ types: $(VENV)/.dev  ## Check types
 	$(BIN)/mypy
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) repository demo
+	rm -rf $(VENV) repository demo built
 
 repository/manifest.json: $(VENV)/.serve $(MODEL_SOURCES)
 	$(BIN)/python -m fer_build.assemble --out repository
+	@touch $@
 
 $(VENV)/.serve: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit("The server needs Python 3.10 to 3.12 (its NumPy 1 has no wheel for later ones), but $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v)'
 	@echo "Installing into $(VENV) (pinned, without torch) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) --editable '.[annotate,serve]'
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.serve
+	@echo "Installing what the build needs into $(VENV), TensorRT-RTX among it ..."
+	@$(PIP_INSTALL) --editable '.[rtx]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
