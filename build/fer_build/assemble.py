@@ -125,13 +125,13 @@ def _write_instance_counts(repository: Path, cores: int) -> dict[str, int]:
     """One busy instance per core.
 
     Detection takes most of a request's time, so it gets an instance per core; the classifier works on batches and is
-    given one for every four cores, as is the preprocessing of ready crops. Preprocessing never gets a single one: the
-    queue in front of it would stall (see DECISIONS.md).
+    given one for every four cores, as is the preprocessing of ready crops. None gets a single one: the queue in front
+    of it would stall (see DECISIONS.md).
     """
     configs = {
         contract.PREPROCESS_MODEL: ("config.pbtxt", max(2, cores)),
         contract.PREPROCESS_CROPPED_MODEL: ("config.pbtxt", max(2, cores // 4)),
-        contract.CLASSIFIER_MODEL: ("configs/cpu.pbtxt", max(1, cores // 4)),
+        contract.CLASSIFIER_MODEL: ("configs/cpu.pbtxt", max(2, cores // 4)),
     }
     for model, (config, count) in configs.items():
         _substitute(repository / model / config, r"count: \d+", f"count: {count}")

@@ -48,8 +48,8 @@ def test_both_ensembles_tell_the_model_s_version(repository):
 @pytest.mark.parametrize(
     ("cores", "expected"),
     [
-        (1, {"preprocess": 2, "cropped": 2, "classifier": 1}),
-        (2, {"preprocess": 2, "cropped": 2, "classifier": 1}),
+        (1, {"preprocess": 2, "cropped": 2, "classifier": 2}),
+        (2, {"preprocess": 2, "cropped": 2, "classifier": 2}),
         (16, {"preprocess": 16, "cropped": 4, "classifier": 4}),
     ],
 )
@@ -157,7 +157,7 @@ def test_the_manifest_tells_the_instances(tmp_path):
     assert assemble(tmp_path / "repository", cores=6)[0]["instances"] == {
         "fer_preprocess": 6,
         "fer_preprocess_cropped": 2,
-        "fer_classifier": 1,
+        "fer_classifier": 2,
     }
 
 
