@@ -14,7 +14,7 @@ from fer_build.command import EXIT_STATUSES, run_command
 from fer_build.faces_file import read_faces
 from fer_build.int8 import METHODS, PERCENTILE, calibrate
 from fer_build.onnx_file import read_classifier
-from fer_build.release import RELEASED_CALIBRATION, RELEASED_ONNX
+from fer_build.release import RELEASED_ONNX, name_calibration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,9 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--faces", type=Path, required=True, metavar="FILE", help="training faces, by fer_training.save_faces"
     )
     parser.add_argument("--method", choices=METHODS, default=PERCENTILE, help="default: %(default)s")
-    parser.add_argument(
-        "--out", type=Path, default=RELEASED_CALIBRATION, metavar="FILE", help="default: the released one"
-    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: calibration.json beside --onnx")
     options = parser.parse_args(arguments)
     return run_command("fer_build.calibrate", lambda: _run(options))
 
@@ -40,8 +38,9 @@ def _run(options: argparse.Namespace) -> None:
     classifier = read_classifier(options.onnx)
     crops = read_faces(options.faces)
     calibration = calibrate(classifier.path, classifier.sha256, crops, options.method)
-    calibration.write(options.out)
-    print(f"wrote {options.out}: ranges of {len(calibration.ranges)} tensors over {calibration.images} faces")
+    out = options.out or name_calibration(options.onnx)
+    calibration.write(out)
+    print(f"wrote {out}: ranges of {len(calibration.ranges)} tensors over {calibration.images} faces")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from fer_build.gates import GATES, Comparison, compare, format_table, require
 from fer_build.half import to_half
 from fer_build.int8 import read_calibration, to_int8
 from fer_build.onnx_file import GATE_KEY, MADE_OF_KEY, PRECISION_KEY, ClassifierFile, read_classifier
-from fer_build.release import RELEASED_CALIBRATION, RELEASED_ONNX, WHOLE, name_precision
+from fer_build.release import RELEASED_ONNX, WHOLE, name_calibration, name_precision
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES, Classify, open_classifier
 
 _GATE_BATCH: Final = 64
@@ -40,7 +40,7 @@ def quantize(
     precision: str,
     out: Path,
     *,
-    calibration: Path = RELEASED_CALIBRATION,
+    calibration: Path | None = None,
     crops: LabelledCrops | None = None,
     measured: Path | None = None,
     dry_run: bool = False,
@@ -51,7 +51,7 @@ def quantize(
         onnx_path: the float32 classifier.
         precision: `fp16` or `int8`.
         out: the file to write. It is left alone if it is this already.
-        calibration: for `int8`: made by `fer_build.calibrate` from `onnx_path`.
+        calibration: for `int8`: made by `fer_build.calibrate` from `onnx_path`; None takes the one beside that.
         crops: validation faces to measure the gate on; None takes the figures of `measured`.
         measured: an earlier file of this graph whose gate was measured.
         dry_run: whether to do all but write.
@@ -67,7 +67,7 @@ def quantize(
     whole = read_classifier(onnx_path)
     if whole.precision != WHOLE:
         raise ContractError(f"{onnx_path}: is {whole.precision} already; give the float32 file")
-    model = _convert(onnx.load(onnx_path), precision, whole, calibration)
+    model = _convert(onnx.load(onnx_path), precision, whole, calibration or name_calibration(onnx_path))
     found = _recall(model, precision, measured) if crops is None else _measure(whole.path, model, crops)
     for runtime, comparison in found.items():
         require(precision, runtime, comparison)
@@ -164,9 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--precision", choices=sorted(GATES), required=True)
     parser.add_argument("--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="default: the released one")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: the released one of this precision")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: FILE_fp16 or FILE_int8 beside --onnx")
     parser.add_argument(
-        "--calibration", type=Path, default=RELEASED_CALIBRATION, metavar="FILE", help="default: the released one"
+        "--calibration", type=Path, metavar="FILE", help="of INT8; default: calibration.json beside --onnx"
     )
     parser.add_argument(
         "--faces", type=Path, metavar="FILE", help="measure the gate on these (default: as the released file did)"
@@ -177,15 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    released = name_precision(RELEASED_ONNX, options.precision)
     print(
         quantize(
             options.onnx,
             options.precision,
-            options.out or released,
+            options.out or name_precision(options.onnx, options.precision),
             calibration=options.calibration,
             crops=options.faces and read_faces(options.faces),
-            measured=released,
+            measured=name_precision(RELEASED_ONNX, options.precision),
             dry_run=options.dry_run,
         )
     )

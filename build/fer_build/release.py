@@ -13,12 +13,16 @@ WHOLE: Final = "fp32"
 """The precision of a classifier as training exports it."""
 
 RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_classifier.onnx"
-RELEASED_CALIBRATION: Final = RELEASED_ONNX.with_name("calibration.json")
 
 
 def name_precision(whole: Path, precision: str) -> Path:
     """What the file of another precision is called: `fer_classifier.onnx` -> `fer_classifier_int8.onnx`."""
     return whole if precision == WHOLE else whole.with_stem(f"{whole.stem}_{precision}")
+
+
+def name_calibration(whole: Path) -> Path:
+    """Where the ranges are that INT8 needs: in the folder of the float32 file."""
+    return whole.with_name("calibration.json")
 
 
 SERVED_ONNX: Final = name_precision(RELEASED_ONNX, "int8")

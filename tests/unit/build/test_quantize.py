@@ -15,7 +15,7 @@ from fer_build.errors import CalibrationError, ContractError, GateError
 from fer_build.int8 import METHODS, calibrate, read_calibration
 from fer_build.onnx_file import read_classifier
 from fer_build.quantize import quantize
-from fer_build.release import RELEASED_CALIBRATION, RELEASED_ONNX, name_precision
+from fer_build.release import RELEASED_ONNX, name_precision
 from fer_runtimes import RUNTIMES, open_classifier
 
 
@@ -205,7 +205,7 @@ def test_a_calibration_of_another_file_is_refused(folder, tmp_path, crops):
 def test_the_released_files_are_what_the_commands_make_of_the_float32_one(tmp_path, precision):
     """Anybody can make them again without a picture: the ranges and the figures are there."""
     released = name_precision(RELEASED_ONNX, precision)
-    quantize(RELEASED_ONNX, precision, tmp_path / "again.onnx", calibration=RELEASED_CALIBRATION, measured=released)
+    quantize(RELEASED_ONNX, precision, tmp_path / "again.onnx", measured=released)
     assert (tmp_path / "again.onnx").read_bytes() == released.read_bytes()
 
 
@@ -218,12 +218,12 @@ def test_the_commands_go_through_files(folder, tmp_path, crops, capsys):
             CLASSES=np.array(contract.LABELS),
             SOURCE=np.array(faces.source),
         )
-    small, ranges, out = str(folder / "small.onnx"), str(tmp_path / "ranges.json"), str(tmp_path / "int8.onnx")
-    assert calibrate_command.main(["--onnx", small, "--faces", str(tmp_path / "training.npz"), "--out", ranges]) == 0
-    quantising = ["--precision", "int8", "--onnx", small, "--calibration", ranges, "--out", out]
+    small = write_small_classifier(tmp_path / "small.onnx")
+    assert calibrate_command.main(["--onnx", str(small), "--faces", str(tmp_path / "training.npz")]) == 0
+    quantising = ["--precision", "int8", "--onnx", str(small)]
     assert quantize_command.main([*quantising, "--faces", str(tmp_path / "validation.npz")]) == 0
-    assert f"wrote {out}: " in capsys.readouterr().out
-    assert read_classifier(tmp_path / "int8.onnx").precision == "int8"
+    assert f"wrote {tmp_path / 'small_int8.onnx'}: " in capsys.readouterr().out
+    assert read_classifier(tmp_path / "small_int8.onnx").precision == "int8"
     assert quantize_command.main([*quantising, "--faces", str(tmp_path / "missing.npz")]) == 1
     assert quantize_command.main(quantising) == 3  # nobody has measured this one
     errors = capsys.readouterr().err.splitlines()
