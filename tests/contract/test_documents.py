@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fer_build.tables import format_precisions
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")])
 
@@ -29,8 +31,12 @@ def test_the_readme_s_figures_are_the_released_network_s():
         assert f"{label} {of_class['recall']:.0%}".replace("%", " %") in readme
 
 
+def test_the_readme_has_the_table_of_the_released_precisions():
+    assert format_precisions() in (ROOT / "README.md").read_text()
+
+
 def test_the_readme_is_complete():
-    assert not re.search(r"@[A-Z]+@", (ROOT / "README.md").read_text())
+    assert not re.search(r"@[A-Z0-9]+@", (ROOT / "README.md").read_text())
 
 
 def test_responsible_use_comes_before_anything_else_in_the_readme():
