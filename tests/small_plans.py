@@ -6,6 +6,7 @@ from pathlib import Path
 from fer_build.plan_file import PlanInfo, Target, format_info, info_path, layers_path
 
 CONTENT = b"a plan"
+LAYERS = b"{}\n"
 TARGET = Target("tensorrt", "10.13.3.9", "8.9", "NVIDIA L4", False, False, 1024, (1, 16, 64))
 
 
@@ -22,8 +23,9 @@ def write_plan(folder: Path, target: Target = TARGET, onnx_sha256: str = "0" * 6
         outputs={"PROBABILITIES": {"datatype": "float32", "shape": ["N", 7]}},
         plan_sha256=hashlib.sha256(CONTENT).hexdigest(),
         plan_bytes=len(CONTENT),
+        layers_sha256=hashlib.sha256(LAYERS).hexdigest(),
         built_with={"python": "3.11.7"},
     )
     info_path(plan).write_text(format_info(info))
-    layers_path(plan).write_text("{}")
+    layers_path(plan).write_bytes(LAYERS)
     return plan

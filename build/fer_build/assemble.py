@@ -9,7 +9,6 @@ makes the TensorRT plan, on the GPU that serves it.
 """
 
 import argparse
-import json
 import os
 import platform
 import re
@@ -19,19 +18,25 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import fer_contract as contract
 from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.errors import RepositoryError
-from fer_build.manifest import MANIFEST, find_changes, hash_files, read_manifest, write_manifest
-from fer_build.onnx_file import GATE_KEY, ClassifierFile, read_classifier
-from fer_build.release import SERVED_ONNX, SERVED_RUNTIME, SOURCES
-from fer_runtimes import RUNTIMES
-
-CPU: Final = "cpu"
-GPU: Final = "gpu"
-PROFILES: Final = (CPU, GPU)
+from fer_build.errors import ContractError, RepositoryError
+from fer_build.manifest import (
+    CPU,
+    GPU,
+    MANIFEST,
+    PROFILES,
+    find_changes,
+    hash_file,
+    hash_files,
+    read_manifest,
+    write_manifest,
+)
+from fer_build.onnx_file import MADE_OF_KEY, ClassifierFile, read_classifier
+from fer_build.release import RELEASED_ONNX, SERVED_ONNX, SERVED_RUNTIME, SOURCES
+from fer_runtimes import ONNX_RUNTIME, RUNTIMES
 
 
 def assemble(
@@ -73,8 +78,11 @@ def assemble(
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RepositoryError(f"{out} is not empty and not a model repository: it will not be replaced")
     classifier = read_classifier(onnx)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
+    _check_origin(classifier)
+    if not dry_run:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    # On the same disk, so that it can be renamed.
+    with tempfile.TemporaryDirectory(dir=None if dry_run else out.parent, prefix=f".{out.name}-") as aside:
         made = Path(aside) / "repository"
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copyfile(classifier.path, made / contract.CLASSIFIER_MODEL / "1" / "model.onnx")
@@ -89,10 +97,30 @@ def assemble(
             return manifest, False
         if not dry_run:
             write_manifest(made, manifest)
-            if out.exists():
-                out.rename(Path(aside) / "replaced")
-            made.rename(out)
+            _exchange(made, out, Path(aside) / "replaced")
     return manifest, True
+
+
+def _check_origin(classifier: ClassifierFile) -> None:
+    """The released INT8 file must be of the released network: one may have been trained and exported since."""
+    if classifier.path == SERVED_ONNX and classifier.metadata.get(MADE_OF_KEY) != hash_file(RELEASED_ONNX):
+        raise ContractError(
+            f"{classifier.path} was made of another network than {RELEASED_ONNX.name} beside it: make it again with "
+            f"python -m fer_build.calibrate and quantize, or serve --onnx {RELEASED_ONNX} --runtime {ONNX_RUNTIME}"
+        )
+
+
+def _exchange(made: Path, out: Path, replaced: Path) -> None:
+    """Puts a folder in another's place, which goes away only when that has worked."""
+    if not out.exists():
+        made.rename(out)
+        return
+    out.rename(replaced)
+    try:
+        made.rename(out)
+    except BaseException:
+        replaced.rename(out)
+        raise
 
 
 def _is_there(out: Path, manifest: dict[str, Any]) -> bool:
@@ -155,7 +183,7 @@ def _manifest(
         "profile": profile,
         "runtime": runtime if profile == CPU else "tensorrt",
         "precision": classifier.precision,
-        "gate": json.loads(classifier.metadata.get(GATE_KEY, "null")),
+        "gate": classifier.gate,
         "instances": instances,
         "labels": list(classifier.labels),
         "onnx_sha256": classifier.sha256,
@@ -180,12 +208,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("repository"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--profile", choices=PROFILES, default=CPU, help="default: %(default)s")
+    parser.add_argument("--runtime", choices=RUNTIMES, help=f"of the CPU profile; default: {SERVED_RUNTIME}")
     parser.add_argument(
-        "--runtime", choices=RUNTIMES, default=SERVED_RUNTIME, help="of the CPU profile; default: %(default)s"
+        "--threads", type=int, default=1, metavar="N", help="of a CPU's classifier; default: %(default)s"
     )
     parser.add_argument("--cores", type=int, metavar="N", help="size for N cores; default: this machine's")
     parser.add_argument("--dry-run", action="store_true", help="do all but write")
     options = parser.parse_args(arguments)
+    if options.profile == GPU and options.runtime:
+        parser.error("--runtime is of the CPU profile; a GPU runs a TensorRT plan")
     return run_command("fer_build.assemble", lambda: _run(options))
 
 
@@ -194,7 +225,8 @@ def _run(options: argparse.Namespace) -> None:
         options.out,
         options.onnx,
         options.profile,
-        runtime=options.runtime,
+        runtime=options.runtime or SERVED_RUNTIME,
+        threads=options.threads,
         cores=options.cores,
         dry_run=options.dry_run,
     )

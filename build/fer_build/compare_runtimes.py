@@ -11,9 +11,9 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,12 +23,13 @@ import numpy as np
 import psutil
 import tritonclient.grpc as triton
 from tqdm import tqdm
+from tritonclient.utils import InferenceServerException
 
 import fer_contract as contract
 from fer_build.assemble import assemble
 from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.gates import GATES
-from fer_build.release import RELEASED_ONNX, WHOLE, name_precision
+from fer_build.errors import ServerFailedError
+from fer_build.release import RELEASED_ONNX, SMALLER, WHOLE, name_precision
 from fer_build.server import EmbeddedTriton
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES
 
@@ -83,23 +84,23 @@ def _send_for(url: str, batch: int, seconds: float) -> float:
     )
     tensor = triton.InferInput(contract.FACES, list(faces.shape), "UINT8")
     tensor.set_data_from_numpy(faces)
-    counts = [0] * CONCURRENCY
     started = time.perf_counter() + _WARM_UP_S
     until = started + seconds
 
-    with triton.InferenceServerClient(url) as client:
+    with triton.InferenceServerClient(url) as client, ThreadPoolExecutor(CONCURRENCY) as pool:
 
-        def send(worker: int) -> None:
+        def send() -> int:
+            answered = 0
             while (now := time.perf_counter()) < until:
                 client.infer(contract.CLASSIFIER_MODEL, [tensor])
-                counts[worker] += now >= started
+                answered += now >= started
+            return answered
 
-        workers = [threading.Thread(target=send, args=(worker,)) for worker in range(CONCURRENCY)]
-        for thread in workers:
-            thread.start()
-        for thread in workers:
-            thread.join()
-    return sum(counts) * batch / seconds
+        senders = [pool.submit(send) for _ in range(CONCURRENCY)]
+        try:
+            return sum(sender.result() for sender in senders) * batch / seconds
+        except InferenceServerException as error:
+            raise ServerFailedError(f"the server refused a request of {batch} faces: {error.message()}") from error
 
 
 def _resident_mb() -> float:
@@ -148,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not all(1 <= batch <= contract.MAX_CLASSIFIER_BATCH for batch in options.batches):
         parser.error(f"a request has 1 to {contract.MAX_CLASSIFIER_BATCH} faces")
+    if min(options.rounds, *options.threads) < 1 or options.seconds <= 0:
+        parser.error("--rounds and --threads must be at least 1, --seconds above 0")
     return run_command("fer_build.compare_runtimes", lambda: _run(options))
 
 
@@ -169,7 +172,7 @@ def _cpu_name() -> str:
 
 def _list_candidates(threads: Iterable[int]) -> list[Candidate]:
     """All combinations, and the one that the others are compared with."""
-    precisions = (WHOLE, *GATES)
+    precisions = (WHOLE, *SMALLER)
     listed = [Candidate(runtime, precision, n) for runtime in RUNTIMES for precision in precisions for n in threads]
     return list(dict.fromkeys([BASE, *listed]))
 

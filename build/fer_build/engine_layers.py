@@ -1,25 +1,33 @@
 """The layers of a built engine and their datatypes, so that INT8 and FP16 are seen, not believed.
 
-Called by `fer_build.plan_compiler`, which gets them from TensorRT, and `fer_build.plan`, which writes them down.
+Called by `fer_build.plan_compiler`, which gets them from TensorRT, and `fer_build.plan`, which holds them against the
+ONNX file and writes them down.
 """
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from fer_build.errors import PlanError
+from fer_build.errors import NotInstalledError, PlanError
 
 DATATYPES: Final = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}
 """What TensorRT calls the inputs of a convolution of each precision."""
+
+_LEAST_KEPT: Final = 0.9
+"""Of the ONNX file's convolutions; TensorRT may make one layer of two, or something else of one."""
 
 _LISTED_LAYER: Final = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: (?P<inputs>.*?)"
     r"(?:, Constants: .*?)?, Outputs: (?P<outputs>.*?), TacticName: "
 )
 _LISTED_DATATYPE: Final = re.compile(r"Datatype: (\w+)")
+
+_MATRIX_PRODUCT: Final = re.compile(r"gemm|matrix_?multiply|matmul|fully_?connected", re.I)
 
 _DATATYPE_WORD: Final = re.compile(r"\b(float|fp32|half|fp16|bf16|bfloat16|fp8|u?int8|int4|int32|int64|bool)\b", re.I)
 _DATATYPE_NAMES: Final = {
@@ -94,6 +102,15 @@ def list_convolutions(layers: Iterable[Layer]) -> list[Layer]:
     return [layer for layer in layers if "conv" in layer.kind.lower() or layer.kind == "correlation"]
 
 
+def list_products(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers that are convolutions or matrix products; TensorRT may make these of those."""
+    return list_convolutions(layers) + [layer for layer in layers if _is_matrix_product(layer)]
+
+
+def _is_matrix_product(layer: Layer) -> bool:
+    return not list_convolutions([layer]) and _MATRIX_PRODUCT.search(layer.kind) is not None
+
+
 def count_datatypes(layers: Iterable[Layer]) -> dict[str, int]:
     """How many layers there are of each datatype, which is that of the first input; the most frequent first."""
     return dict(Counter(layer.inputs[0] for layer in layers if layer.inputs).most_common())
@@ -107,22 +124,56 @@ def describe_layers(layers: Sequence[Layer]) -> dict[str, Any]:
     }
 
 
-def require_precision(layers: Sequence[Layer], precision: str) -> None:
-    """Makes sure that an engine computes in the precision that its ONNX file says it has.
+def count_promised(onnx: Path, precision: str) -> int:
+    """How many of an ONNX file's Conv nodes are in a precision, as they are written.
 
-    At least one convolution must: a quantised network may keep some of them in floating point. In an engine without
-    convolutions, any layer.
+    In int8, the input of such a node comes from a DequantizeLinear; in fp16 and fp32, that is the type of its weights.
 
     Raises:
-        PlanError: none does.
+        NotInstalledError: the package `onnx` is missing.
+    """
+    try:
+        from onnx import TensorProto, load, shape_inference
+    except ImportError:
+        raise NotInstalledError("onnx is not installed: in the checkout, pip install -e '.[build]'") from None
+    graph = shape_inference.infer_shapes(load(onnx)).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    dequantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    names = {TensorProto.FLOAT16: "fp16", TensorProto.FLOAT: "fp32"}
+    found = Counter(
+        "int8" if node.input[0] in dequantised else names.get(types.get(node.input[1], TensorProto.UNDEFINED))
+        for node in graph.node
+        if node.op_type == "Conv"
+    )
+    return found[precision]
+
+
+def require_precision(layers: Sequence[Layer], precision: str, promised: int) -> None:
+    """Makes sure that an engine computes in the precision that its ONNX file says it has.
+
+    As many convolutions as the file has in that precision must, or nearly; TensorRT may make a matrix product of one.
+    One must in any case. In an engine without convolutions, any layer.
+
+    Args:
+        layers: of the engine.
+        precision: `fp32`, `fp16` or `int8`.
+        promised: how many of the ONNX file's convolutions are in it, see `count_promised`.
+
+    Raises:
+        PlanError: none does, or too few do.
     """
     kind, candidates = "convolutions", list_convolutions(layers)
+    if promised:
+        kind, candidates = "convolutions and matrix products", list_products(layers)
     if not candidates:
         kind, candidates = "layers", list(layers)
-    found = count_datatypes(candidates)
-    if DATATYPES[precision] not in found:
-        counts = ", ".join(f"{count} {datatype}" for datatype, count in found.items()) or "none"
+    found, datatype = count_datatypes(candidates), DATATYPES[precision]
+    needed = max(1, math.ceil(_LEAST_KEPT * promised))
+    if found.get(datatype, 0) < needed:
+        counts = ", ".join(f"{count} {name}" for name, count in found.items()) or "none"
         raise PlanError(
-            f"the ONNX file says that it is {precision}, but no {DATATYPES[precision]} is among the {kind} of its "
-            f"engine ({counts}): make the file again, or correct its metadata"
+            f"the ONNX file says that it is {precision}, and {promised} of its convolutions are, but of the {kind} of "
+            f"its engine {found.get(datatype, 0)} compute in {datatype} ({counts}), and {needed} at least should: make "
+            "the file again, or correct its metadata"
         )

@@ -13,13 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 from fer_build.errors import ContractError
 
 _WEIGHTED: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_KEPT_WHOLE: Final = ("Softmax",)
+_KEPT_WHOLE: Final = ("Softmax", "Resize", "Cast")
+"""Softmax for its sums, Resize because its scales have to be float32, Cast because it says its own type."""
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Makes a half-precision graph of a float32 one.
 
-    Every node that depends on a layer with weights, or is one, computes in float16, but for softmax. Where float32
+    Every node that depends on a layer with weights, or is one, computes in float16, but for a few. Where float32
     features enter or leave that part, a Cast stands.
 
     Args:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,12 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, create_calibrator
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from tqdm import tqdm
 
 import fer_contract as contract
 from fer_build.errors import CalibrationError
 from fer_build.faces_file import LabelledCrops
+from fer_build.whole_file import write_whole
 
 MINMAX: Final = "minmax"
 ENTROPY: Final = "entropy"
@@ -60,11 +62,13 @@ class Calibration:
     ranges: dict[str, tuple[float, float]]
     """Lowest and highest value by tensor."""
 
+    def describe(self) -> dict[str, Any]:
+        """All but the ranges."""
+        return {name: value for name, value in asdict(self).items() if name != "ranges"}
+
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
-        aside = path.with_name(f".{path.name}.tmp")
-        aside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        aside.replace(path)
+        write_whole(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -76,12 +80,15 @@ def read_calibration(path: Path) -> Calibration:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         table["ranges"] = {name: (float(low), float(high)) for name, (low, high) in table["ranges"].items()}
-        return Calibration(**table)
+        calibration = Calibration(**table)
     except OSError as error:
         reason = f"can't be read ({error.strerror}); make it with python -m fer_build.calibrate"
         raise CalibrationError(f"{path}: {reason}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CalibrationError(f"{path}: not a calibration; make one with python -m fer_build.calibrate") from None
+    if calibration.images < LEAST_FACES:
+        raise CalibrationError(f"{path}: made of {calibration.images} faces, fewer than {LEAST_FACES}")
+    return calibration
 
 
 def calibrate(path: Path, onnx_sha256: str, crops: LabelledCrops, method: str) -> Calibration:
@@ -114,7 +121,8 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
 
     def __init__(self, faces: npt.NDArray[np.uint8]) -> None:
         starts = range(0, len(faces), _BATCH)
-        self._batches: Iterator[npt.NDArray[np.uint8]] = (faces[start : start + _BATCH] for start in starts)
+        watched = tqdm(starts, unit="batch", leave=False, disable=None)
+        self._batches: Iterator[npt.NDArray[np.uint8]] = (faces[start : start + _BATCH] for start in watched)
 
     def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
         batch = next(self._batches, None)
@@ -133,8 +141,11 @@ def to_int8(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto
 
     Raises:
         CalibrationError: the calibration is of another graph.
+        ValueError: there is nothing to quantise.
     """
     inputs = {node.input[0] for node in model.graph.node if node.op_type in _LAYERS}
+    if not inputs:
+        raise ValueError(f"it has no layer to quantise ({', '.join(_LAYERS)})")
     missing = sorted(inputs - set(calibration.ranges))
     if missing:
         raise CalibrationError(f"the calibration has no range for {missing[0]}: it is of another network")

@@ -5,14 +5,26 @@ Written by `fer_build.assemble`; read by it, `fer_build.plan`, `fer_build.verify
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
 from fer_build.errors import RepositoryError
+from fer_build.whole_file import write_whole
+
+CPU: Final = "cpu"
+GPU: Final = "gpu"
+PROFILES: Final = (CPU, GPU)
 
 MANIFEST: Final = "manifest.json"
 PLAN: Final = "model.plan"
 """The TensorRT plan's file in the classifier's version folder: what Triton looks for."""
+
+
+_BYTECODE: Final = r"[^/]+/1/__pycache__/"
+
+_KEYS: Final = {"model_version", "profile", "runtime", "precision", "instances", "onnx_sha256", "plan", "sha256"}
+"""What is read of it."""
 
 
 def hash_file(path: Path) -> str:
@@ -21,10 +33,9 @@ def hash_file(path: Path) -> str:
 
 
 def hash_files(repository: Path) -> dict[str, str]:
-    """SHA-256 of each file of a repository by its path in it, but for the manifest and Python's bytecode."""
-    files = sorted(path for path in repository.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    names = {path.relative_to(repository).as_posix(): path for path in files}
-    return {name: hash_file(path) for name, path in names.items() if name != MANIFEST}
+    """SHA-256 of each file of a repository by its path in it, but for the manifest and the models' own bytecode."""
+    names = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
+    return {name: hash_file(path) for name, path in names.items() if name != MANIFEST and not re.match(_BYTECODE, name)}
 
 
 def read_manifest(repository: Path) -> dict[str, Any]:
@@ -35,7 +46,7 @@ def read_manifest(repository: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((repository / MANIFEST).read_text(encoding="utf-8"))
-        if {"instances", "profile", "sha256"} <= manifest.keys():
+        if manifest.keys() >= _KEYS:
             return dict(manifest)
     except (OSError, ValueError, AttributeError):
         pass
@@ -44,9 +55,7 @@ def read_manifest(repository: Path) -> dict[str, Any]:
 
 def write_manifest(repository: Path, manifest: dict[str, Any]) -> None:
     """Lays the manifest beside the models, as a whole or not at all."""
-    aside = repository / f".{MANIFEST}.tmp"
-    aside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    aside.replace(repository / MANIFEST)
+    write_whole(repository / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def find_changes(repository: Path, manifest: dict[str, Any]) -> list[str]:
@@ -54,4 +63,8 @@ def find_changes(repository: Path, manifest: dict[str, Any]) -> list[str]:
     expected, found = manifest["sha256"], hash_files(repository)
     changes = [f"{name} is missing" for name in expected if name not in found]
     changes += [f"{name} was changed" for name in expected if name in found and found[name] != expected[name]]
-    return changes + [f"{name} was added" for name in found if name not in expected]
+    changes += [f"{name} was added" for name in found if name not in expected]
+    # Triton takes each folder for a model, and ends if one is none.
+    models = {name.split("/")[0] for name in expected if "/" in name}
+    strays = {path.name for path in repository.iterdir() if path.is_dir()} - models
+    return changes + [f"the folder {name} was added" for name in sorted(strays)]

@@ -1,21 +1,28 @@
 """Reads a trained classifier and refuses one that does not fit the contract. Called by the room's commands."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 
 import fer_contract as contract
-from fer_build.errors import ContractError
-from fer_build.release import WHOLE
+from fer_build.errors import ContractError, GateError
+from fer_build.gates import read_gate, require
+from fer_build.release import SMALLER, WHOLE
+
+METRICS_KEY: Final = "fer.metrics"
+"""JSON of the figures that training measured."""
 
 # Metadata that this room adds to training's.
 PRECISION_KEY: Final = "fer.precision"
 GATE_KEY: Final = "fer.gate"
 """JSON of the `gates.Comparison` with the float32 file by each runtime."""
+CALIBRATION_KEY: Final = "fer.calibration"
+"""JSON of what the ranges of an INT8 file were measured on."""
 MADE_OF_KEY: Final = "fer.made_of"
 """SHA-256 of the float32 file."""
 
@@ -30,6 +37,9 @@ class ClassifierFile:
     """The trained network's version and the first 8 digits of its file's SHA-256: `NAME+01234567`."""
     sha256: str
     precision: str
+    """`fp32`, `fp16` or `int8`."""
+    gate: dict[str, Any] | None
+    """How a smaller precision compares with float32, by CPU runtime: the fields of `gates.Comparison`."""
     metadata: dict[str, str]
 
 
@@ -38,6 +48,7 @@ def read_classifier(path: Path) -> ClassifierFile:
 
     Raises:
         ContractError: the file is missing, not ONNX, or doesn't fit; the message says which part of it.
+        GateError: it is of a smaller precision that was not measured, or lost too much.
     """
     if not path.is_file():
         raise ContractError(f"{path}: no such ONNX file")
@@ -57,7 +68,40 @@ def read_classifier(path: Path) -> ClassifierFile:
         raise ContractError(f"{path}: metadata {contract.ONNX_VERSION_KEY} must be one word, not {name!r}")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     precision = metadata.get(PRECISION_KEY, WHOLE)
-    return ClassifierFile(path, contract.LABELS, f"{name}+{sha256[:8]}", sha256, precision, dict(metadata))
+    gate = _check_gate(path, precision, metadata.get(GATE_KEY))
+    return ClassifierFile(path, contract.LABELS, f"{name}+{sha256[:8]}", sha256, precision, gate, dict(metadata))
+
+
+def read_whole_classifier(path: Path) -> ClassifierFile:
+    """Loads a float32 ONNX file, as training exports it.
+
+    Raises:
+        ContractError: see `read_classifier`, or it is of a smaller precision.
+    """
+    classifier = read_classifier(path)
+    if classifier.precision != WHOLE:
+        raise ContractError(f"{path}: is {classifier.precision} already; give the float32 file")
+    return classifier
+
+
+def _check_gate(path: Path, precision: str, written: str | None) -> dict[str, Any] | None:
+    """A smaller precision has passed its gate, by its own account; float32 has none."""
+    if precision == WHOLE:
+        return None
+    if precision not in SMALLER:
+        raise ContractError(
+            f"{path}: metadata {PRECISION_KEY} must be one of {', '.join((WHOLE, *SMALLER))}, not {precision!r}"
+        )
+    if written is None:
+        raise GateError(
+            f"{path}: is {precision} and has never passed a gate: make it with python -m fer_build.quantize"
+        )
+    try:
+        found = read_gate(written)
+    except ValueError as error:
+        raise ContractError(f"{path}: metadata {GATE_KEY} is not what fer_build.quantize writes ({error})") from None
+    require(precision, found)
+    return dict(json.loads(written))
 
 
 def _check_labels(path: Path, labels: str | None) -> None:

@@ -16,23 +16,30 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import fer_contract as contract
-from fer_build.assemble import GPU
 from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.engine_layers import DATATYPES, describe_layers, require_precision
-from fer_build.errors import ContractError, PlanError, RepositoryError
+from fer_build.engine_layers import count_promised, describe_layers, require_precision
+from fer_build.errors import PlanError, RepositoryError
 from fer_build.gpu import Gpu, parse_version, read_gpu
-from fer_build.manifest import PLAN, hash_file, read_manifest, write_manifest
-from fer_build.onnx_file import GATE_KEY, PRECISION_KEY, ClassifierFile, read_classifier
+from fer_build.manifest import GPU, PLAN, hash_file, read_manifest, write_manifest
+from fer_build.onnx_file import ClassifierFile, read_classifier
 from fer_build.plan_compiler import CompiledPlan, compile_plan
 from fer_build.plan_file import AMPERE, PlanInfo, Target, format_info, info_path, layers_path, read_plan
 from fer_build.release import SERVED_ONNX
-from fer_build.tensorrt_flavours import FLAVOURS, RTX, TENSORRT, TensorRT, list_capabilities, load_tensorrt
+from fer_build.tensorrt_flavours import (
+    FLAVOURS,
+    RTX,
+    TENSORRT,
+    TensorRT,
+    find_system_version,
+    list_capabilities,
+    load_tensorrt,
+)
 
 BATCHES: Final = (1, 16, contract.MAX_CLASSIFIER_BATCH)
 """The optimisation profile: the middle one is the first preferred batch of the classifier's config.pbtxt."""
@@ -47,7 +54,6 @@ class PlanRequest:
     classifier: ClassifierFile
     out: Path
     target: Target
-    metrics: dict[str, Any] | None
     timing_cache: Path | None
 
     def describe(self) -> str:
@@ -86,21 +92,19 @@ def request_plan(
 
     Raises:
         ContractError: the ONNX file doesn't fit the contract, or its metadata aren't understood.
-        PlanError: the options contradict each other, or there is no such target.
+        GateError: it is of a smaller precision that has not passed its gate.
+        PlanError: the options contradict each other, there is no such target, or the server has another TensorRT.
         NotInstalledError: the flavour is missing or too old.
     """
     if flavour not in FLAVOURS:
         raise PlanError(f"the flavour must be one of {', '.join(FLAVOURS)}, not {flavour!r}")
     if out.is_dir():
         raise PlanError(f"{out} is a folder: name the file to write")
+    if onnx.resolve() in [path.resolve() for path in (out, info_path(out), layers_path(out))]:
+        raise PlanError(f"{out} would overwrite the ONNX file that it is built of: name another file to write")
     if workspace_mib < 1:
         raise PlanError(f"the workspace must be 1 MiB at least, not {workspace_mib}")
     classifier = read_classifier(onnx)
-    if classifier.precision not in DATATYPES:
-        raise ContractError(
-            f"{onnx}: metadata {PRECISION_KEY} must be one of {', '.join(DATATYPES)}, not {classifier.precision!r}"
-        )
-    metrics = _read_metrics(classifier)
     tensorrt = load_tensorrt(FLAVOURS[flavour])
     if flavour == RTX.name:
         if version_compatible:
@@ -109,6 +113,7 @@ def request_plan(
             raise PlanError("TensorRT-RTX measures nothing while it builds: leave --timing-cache out")
         gpu, capability = None, _choose_capability(tensorrt, compute_capability, hardware_compatible)
     else:
+        _require_served_version(tensorrt)
         gpu = _require_gpu(compute_capability, hardware_compatible)
         capability = gpu.compute_capability
     target = Target(
@@ -122,20 +127,7 @@ def request_plan(
         batches=BATCHES,
     )
     timing_cache = timing_cache_dir / _name_timing_cache(target) if timing_cache_dir else None
-    return PlanRequest(classifier, out, target, metrics, timing_cache)
-
-
-def _read_metrics(classifier: ClassifierFile) -> dict[str, Any] | None:
-    written = classifier.metadata.get(GATE_KEY)
-    if written is None:
-        return None
-    try:
-        metrics = json.loads(written)
-    except ValueError as error:
-        raise ContractError(f"{classifier.path}: metadata {GATE_KEY} is not JSON ({error})") from None
-    if not isinstance(metrics, dict):
-        raise ContractError(f"{classifier.path}: metadata {GATE_KEY} must be a JSON object, not {written[:40]!r}")
-    return metrics
+    return PlanRequest(classifier, out, target, timing_cache)
 
 
 def _choose_capability(tensorrt: TensorRT, wanted: str | None, hardware_compatible: bool) -> str | None:
@@ -173,19 +165,28 @@ def _require_gpu(wanted: str | None, hardware_compatible: bool) -> Gpu:
     return gpu
 
 
+def _require_served_version(tensorrt: TensorRT) -> None:
+    """A plan of the Python module's version is none for a server that loads the system's library of another."""
+    built, served = tensorrt.__version__, find_system_version(FLAVOURS[TENSORRT.name])
+    if served is not None and parse_version(built) != parse_version(served):
+        raise PlanError(
+            f"the Python module is TensorRT {built}, but Triton loads this system's libnvinfer {served}, which would "
+            f"refuse its plans: pip install tensorrt=={served}"
+        )
+
+
 def _name_timing_cache(target: Target) -> str:
     gpu = re.sub(r"[^A-Za-z0-9.]+", "-", str(target.gpu))
     return f"{target.flavour}_{target.tensorrt_version}_{gpu}.timing"
 
 
 def is_up_to_date(request: PlanRequest) -> bool:
-    """Whether the plan is there, whole, and built of the same file for the same target."""
+    """Whether the plan is there, whole with its layers, and built of the same file for the same target."""
     try:
         info = read_plan(request.out)
     except PlanError:
         return False
-    same = (info.onnx_sha256, info.target) == (request.classifier.sha256, request.target)
-    return same and layers_path(request.out).is_file()
+    return (info.onnx_sha256, info.target) == (request.classifier.sha256, request.target)
 
 
 def build_plan(request: PlanRequest, progress: TextIO | None = None) -> PlanInfo:
@@ -201,44 +202,44 @@ def build_plan(request: PlanRequest, progress: TextIO | None = None) -> PlanInfo
     Raises:
         ContractError: TensorRT can't read the graph; the message names the node.
         PlanError: it can't build the plan, or the engine doesn't compute in the file's precision.
+        NotInstalledError: the flavour, or `onnx`, is missing.
         OSError: the files can't be written.
     """
     if is_up_to_date(request):
         return read_plan(request.out)
     classifier = request.classifier
+    promised = count_promised(classifier.path, classifier.precision)
     compiled = compile_plan(classifier.path, request.target, request.timing_cache, progress)
     try:
-        require_precision(compiled.layers, classifier.precision)
+        require_precision(compiled.layers, classifier.precision, promised)
     except PlanError as error:
         raise PlanError(f"{classifier.path}: {error}") from None
-    info = _describe(request, compiled)
-    _write(request.out, compiled, info)
+    layers = (json.dumps(describe_layers(compiled.layers), indent=2) + "\n").encode()
+    info = _describe(request, compiled, layers)
+    _write(request.out, compiled.content, layers, info)
     return info
 
 
-def _describe(request: PlanRequest, compiled: CompiledPlan) -> PlanInfo:
+def _describe(request: PlanRequest, compiled: CompiledPlan, layers: bytes) -> PlanInfo:
     side = contract.FACE_SIZE_PX
     return PlanInfo(
         target=request.target,
         model_version=request.classifier.version,
         precision=request.classifier.precision,
         onnx_sha256=request.classifier.sha256,
-        metrics=request.metrics,
+        metrics=request.classifier.gate,
         inputs={contract.FACES: {"datatype": "uint8", "shape": ["N", 1, side, side]}},
         outputs={contract.PROBABILITIES: {"datatype": "float32", "shape": ["N", len(contract.LABELS)]}},
         plan_sha256=hashlib.sha256(compiled.content).hexdigest(),
         plan_bytes=len(compiled.content),
+        layers_sha256=hashlib.sha256(layers).hexdigest(),
         built_with={"python": platform.python_version(), "fer-triton": package_version("fer-triton")},
     )
 
 
-def _write(out: Path, compiled: CompiledPlan, info: PlanInfo) -> None:
+def _write(out: Path, plan: bytes, layers: bytes, info: PlanInfo) -> None:
     """Until the description is renamed, the one there names the SHA-256 of another plan, or there is none."""
-    contents = {
-        out: compiled.content,
-        layers_path(out): (json.dumps(describe_layers(compiled.layers), indent=2) + "\n").encode(),
-        info_path(out): format_info(info).encode(),
-    }
+    contents = {out: plan, layers_path(out): layers, info_path(out): format_info(info).encode()}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
         for path, content in contents.items():
@@ -248,7 +249,7 @@ def _write(out: Path, compiled: CompiledPlan, info: PlanInfo) -> None:
 
 
 def add_to_repository(repository: Path, plan: Path) -> None:
-    """Notes in the manifest of an assembled repository that its plan was built.
+    """Notes in the manifest of an assembled repository that its plan was built; once is enough.
 
     Args:
         repository: of profile gpu.
@@ -261,10 +262,12 @@ def add_to_repository(repository: Path, plan: Path) -> None:
     manifest, info = read_manifest(repository), read_plan(plan)
     if (info.onnx_sha256, info.target.flavour) != (manifest["onnx_sha256"], TENSORRT.name):
         raise PlanError(f"{plan} is not a TensorRT plan of {repository}'s ONNX file: build it again")
-    manifest["plan"] = asdict(info)
-    for path in (plan, info_path(plan), layers_path(plan)):
-        manifest["sha256"][path.relative_to(repository).as_posix()] = hash_file(path)
-    write_manifest(repository, manifest)
+    files = {
+        path.relative_to(repository).as_posix(): hash_file(path) for path in (plan, info_path(plan), layers_path(plan))
+    }
+    noted = manifest | {"plan": json.loads(format_info(info)), "sha256": manifest["sha256"] | files}
+    if noted != manifest:
+        write_manifest(repository, noted)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

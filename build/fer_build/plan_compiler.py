@@ -1,25 +1,24 @@
 """An ONNX file in, a TensorRT plan and the list of its layers out; one way for both flavours. Used by `fer_build.plan`.
 
-The network is strongly typed: its precision is that of the ONNX file, and no flag changes it.
+The network is strongly typed: its precision is that of the ONNX file. TF32, which TensorRT would otherwise use for
+products of float32, is off.
 """
 
 import contextlib
-import tempfile
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Final, TextIO
 
 import fer_contract as contract
 from fer_build.engine_layers import Layer, parse_inspection, parse_listing
 from fer_build.errors import ContractError, PlanError
 from fer_build.plan_file import AMPERE, Target
-from fer_build.tensorrt_flavours import (
-    FLAVOURS,
-    Flavour,
-    TensorRT,
-    list_capabilities,
-    load_tensorrt,
-)
+from fer_build.tensorrt_flavours import FLAVOURS, Flavour, TensorRT, list_capabilities, load_tensorrt
+from fer_build.whole_file import write_whole
 
 if TYPE_CHECKING:
     from fer_build import tensorrt_api as trt
@@ -48,6 +47,17 @@ class _Log:
         return "; ".join(lines) or "its log has no error"
 
 
+@dataclass
+class _Interrupt:
+    """Whether the user has pressed Ctrl-C."""
+
+    requested: bool = False
+
+    def request(self, _signal: int, _frame: FrameType | None) -> None:
+        """Handles the signal."""
+        self.requested = True
+
+
 def compile_plan(
     onnx: Path, target: Target, timing_cache: Path | None = None, progress: TextIO | None = None
 ) -> CompiledPlan:
@@ -67,9 +77,43 @@ def compile_plan(
         ContractError: TensorRT can't read the graph; the message names the node.
         PlanError: it can't build the plan; the message ends with its last errors.
         NotInstalledError: the flavour is missing.
+        KeyboardInterrupt: the user pressed Ctrl-C; TensorRT has stopped by then.
     """
+    tensorrt = load_tensorrt(FLAVOURS[target.flavour])
+    with _hold_interrupt() as interrupt:
+        return _compile(tensorrt, onnx, target, timing_cache, progress, interrupt)
+
+
+@contextlib.contextmanager
+def _hold_interrupt() -> Iterator[_Interrupt]:
+    """Lets Ctrl-C set a flag, and raises KeyboardInterrupt at the end, whatever came of it.
+
+    Raised earlier, in a method that TensorRT calls, it would be lost: the log's are swallowed, the monitor's fail the
+    build. Where Ctrl-C raises nothing anyway - in another thread, or where it is ignored - all is left as it is.
+    """
+    interrupt = _Interrupt()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield interrupt
+        return
+    signal.signal(signal.SIGINT, interrupt.request)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if interrupt.requested:
+            raise KeyboardInterrupt
+
+
+def _compile(
+    tensorrt: TensorRT,
+    onnx: Path,
+    target: Target,
+    timing_cache: Path | None,
+    progress: TextIO | None,
+    interrupt: _Interrupt,
+) -> CompiledPlan:
     flavour = FLAVOURS[target.flavour]
-    tensorrt = load_tensorrt(flavour)
     log = _Log()
     logger = _make_logger(tensorrt, log)
     builder = _start_builder(tensorrt, flavour, logger, log)
@@ -79,11 +123,9 @@ def compile_plan(
     _configure(config, tensorrt, target, _make_profile(builder, target.batches))
     if timing_cache is not None:
         _load_timing_cache(config, timing_cache)
-    if progress is not None:
-        config.progress_monitor = _make_monitor(tensorrt, progress)
+    config.progress_monitor = _make_monitor(tensorrt, progress, interrupt)
     plan = builder.build_serialized_network(network, config)
-    if progress is not None:
-        _show(progress, "")
+    _show(progress, "")
     if plan is None:
         raise PlanError(f"{onnx}: {flavour.title} can't build a plan for {_explain(target, log.last_errors())}")
     if timing_cache is not None:
@@ -125,6 +167,7 @@ def _configure(
 ) -> None:
     config.add_optimization_profile(profile)
     config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
+    config.clear_flag(tensorrt.BuilderFlag.TF32)
     config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, target.workspace_mib << 20)
     if target.version_compatible:
         config.set_flag(tensorrt.BuilderFlag.VERSION_COMPATIBLE)
@@ -159,11 +202,7 @@ def _load_timing_cache(config: "trt.IBuilderConfig", path: Path) -> None:
 
 
 def _save_timing_cache(config: "trt.IBuilderConfig", path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as aside:
-        written = Path(aside) / path.name
-        written.write_bytes(bytes(config.get_timing_cache().serialize()))
-        written.replace(path)
+    write_whole(path, bytes(config.get_timing_cache().serialize()))
 
 
 def _inspect(tensorrt: TensorRT, logger: "trt.ILogger", log: _Log, content: bytes) -> tuple[Layer, ...]:
@@ -190,7 +229,8 @@ def _make_logger(tensorrt: TensorRT, log: _Log) -> "trt.ILogger":
     return Logger()
 
 
-def _make_monitor(tensorrt: TensorRT, progress: TextIO) -> "trt.IProgressMonitor":
+def _make_monitor(tensorrt: TensorRT, progress: TextIO | None, interrupt: _Interrupt) -> "trt.IProgressMonitor":
+    """Shows how far the build is, and ends it after Ctrl-C."""
     if not TYPE_CHECKING:
         trt = tensorrt
 
@@ -205,7 +245,7 @@ def _make_monitor(tensorrt: TensorRT, progress: TextIO) -> "trt.IProgressMonitor
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             _show(progress, f"{phase_name} {step + 1}/{self._steps.get(phase_name, '?')}")
-            return True
+            return not interrupt.requested
 
         def phase_finish(self, phase_name: str) -> None:
             self._steps.pop(phase_name, None)
@@ -213,8 +253,10 @@ def _make_monitor(tensorrt: TensorRT, progress: TextIO) -> "trt.IProgressMonitor
     return Monitor()
 
 
-def _show(progress: TextIO, text: str) -> None:
-    """Replaces the line. An error must not escape into TensorRT's threads."""
+def _show(progress: TextIO | None, text: str) -> None:
+    """Replaces the line, where there is one. An error must not escape into TensorRT's threads."""
+    if progress is None:
+        return
     with contextlib.suppress(OSError, ValueError):
         progress.write(f"\r{text}\x1b[K")
         progress.flush()

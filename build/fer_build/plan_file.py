@@ -51,12 +51,16 @@ class PlanInfo:
     precision: str
     onnx_sha256: str
     metrics: dict[str, Any] | None
-    """How the ONNX file's precision passed its gate on accuracy; None where there is no gate."""
+    """How the ONNX file's precision passed its gate on accuracy, by CPU runtime; None where there is no gate.
+
+    Measured on the ONNX file by those runtimes, not on this engine.
+    """
     inputs: dict[str, Any]
     """Name -> datatype and shape."""
     outputs: dict[str, Any]
     plan_sha256: str
     plan_bytes: int
+    layers_sha256: str
     built_with: dict[str, str]
 
 
@@ -84,29 +88,35 @@ def format_info(info: PlanInfo) -> str:
 
 
 def read_plan(plan: Path) -> PlanInfo:
-    """Reads a plan's description, and makes sure that it is of this very plan.
+    """Reads a plan's description, and makes sure that it is of this very plan and these layers.
 
     Raises:
-        PlanError: the plan or its description is missing, unreadable, or they don't belong together.
+        PlanError: the plan, its description or its layers are missing, unreadable, or don't belong together.
     """
-    path = info_path(plan)
+    path, layers = info_path(plan), layers_path(plan)
     if not plan.is_file():
         raise PlanError(f"{plan}: no such plan")
-    if not path.is_file():
-        raise PlanError(f"{plan}: {path.name} is missing beside it, so it was not finished: build it again")
+    for beside in (path, layers):
+        if not beside.is_file():
+            raise PlanError(f"{plan}: {beside.name} is missing beside it, so it was not finished: build it again")
     try:
         info = _parse_info(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlanError(f"{path}: not the description of a plan ({error!r}): build the plan again") from error
     if info.target.flavour not in FLAVOURS:
         raise PlanError(f"{path}: the flavour must be one of {', '.join(FLAVOURS)}, not {info.target.flavour!r}")
-    sha256 = hashlib.sha256(plan.read_bytes()).hexdigest()
-    if sha256 != info.plan_sha256:
-        raise PlanError(
-            f"{plan}: is not the plan that {path.name} describes (SHA-256 {sha256[:8]}..., not "
-            f"{str(info.plan_sha256)[:8]}...): build it again"
-        )
+    _check_content(plan, "is not the plan", path, info.plan_sha256)
+    _check_content(layers, "are not the layers", path, info.layers_sha256)
     return info
+
+
+def _check_content(file: Path, complaint: str, info: Path, expected: str) -> None:
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    if sha256 != expected:
+        raise PlanError(
+            f"{file}: {complaint} that {info.name} describes (SHA-256 {sha256[:8]}..., not {str(expected)[:8]}...): "
+            "build it again"
+        )
 
 
 def _parse_info(table: dict[str, Any]) -> PlanInfo:
@@ -149,7 +159,7 @@ def _check_version(plan: Path, target: Target, running: str | None) -> None:
     if running is None:
         raise NotInstalledError(
             f"{plan}: needs {flavour.title} {target.tensorrt_version}, and none is installed on this machine: "
-            f"pip install 'fer-triton[{flavour.extra}]', or use NVIDIA's image"
+            f"{flavour.install}"
         )
     if not _runs_with(target, running):
         newer = " or later" if target.version_compatible else ""

@@ -8,11 +8,11 @@ it went. Either way the figures stand in the new file's metadata.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,13 +23,22 @@ from tqdm import tqdm
 
 import fer_contract as contract
 from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.errors import CalibrationError, ContractError, GateError
+from fer_build.errors import CalibrationError, ContractError, FacesFileError, GateError
 from fer_build.faces_file import LabelledCrops, read_faces
-from fer_build.gates import GATES, Comparison, compare, format_table, require
+from fer_build.gates import Comparison, compare, format_table, read_gate, require, write_gate
 from fer_build.half import to_half
-from fer_build.int8 import read_calibration, to_int8
-from fer_build.onnx_file import GATE_KEY, MADE_OF_KEY, PRECISION_KEY, ClassifierFile, read_classifier
-from fer_build.release import RELEASED_ONNX, WHOLE, name_calibration, name_precision
+from fer_build.int8 import Calibration, read_calibration, to_int8
+from fer_build.onnx_file import (
+    CALIBRATION_KEY,
+    GATE_KEY,
+    MADE_OF_KEY,
+    METRICS_KEY,
+    PRECISION_KEY,
+    ClassifierFile,
+    read_whole_classifier,
+)
+from fer_build.release import INT8, RELEASED_ONNX, SMALLER, name_calibration, name_precision
+from fer_build.whole_file import write_whole
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES, Classify, open_classifier
 
 _GATE_BATCH: Final = 64
@@ -62,16 +71,21 @@ def quantize(
     Raises:
         ContractError: the float32 file doesn't fit the contract, or is not float32, or can't be made half.
         CalibrationError: the calibration is missing or of another file.
+        FacesFileError: the faces to measure on are those of the calibration.
         GateError: the file lost too much, or nothing was ever measured. Nothing is written then.
     """
-    whole = read_classifier(onnx_path)
-    if whole.precision != WHOLE:
-        raise ContractError(f"{onnx_path}: is {whole.precision} already; give the float32 file")
-    model = _convert(onnx.load(onnx_path), precision, whole, calibration or name_calibration(onnx_path))
-    found = _recall(model, precision, measured) if crops is None else _measure(whole.path, model, crops)
-    for runtime, comparison in found.items():
-        require(precision, runtime, comparison)
-    _describe(model, whole, precision, found)
+    whole = read_whole_classifier(onnx_path)
+    if out.resolve() == onnx_path.resolve():
+        raise ContractError(f"{out}: would replace the float32 file; give another --out")
+    ranges = None
+    if precision == INT8:
+        ranges = _read_ranges(calibration or name_calibration(onnx_path), whole)
+    if ranges is not None and crops is not None and crops.sha256() == ranges.faces_sha256:
+        raise FacesFileError("the gate can't be measured on the faces of the calibration: give the validation faces")
+    model = _convert(onnx.load(onnx_path), whole, ranges)
+    found = _recall(model, precision, [out, measured]) if crops is None else _measure(whole.path, model, crops)
+    require(precision, found)
+    _describe(model, whole, precision, found, ranges)
     content = model.SerializeToString(deterministic=True)
     tables = [format_table(precision, runtime, comparison) for runtime, comparison in found.items()]
     table = "\n".join([f"{len(content) / 1e6:.1f} MB", *tables])
@@ -79,31 +93,39 @@ def quantize(
         return f"{out} is up to date: {table}"
     if dry_run:
         return f"would write {out}: {table}"
-    _write(out, content)
+    write_whole(out, content)
     return f"wrote {out}: {table}"
 
 
-def _convert(model: onnx.ModelProto, precision: str, whole: ClassifierFile, calibration_path: Path) -> onnx.ModelProto:
-    if precision == "int8":
-        calibration = read_calibration(calibration_path)
-        if calibration.onnx_sha256 != whole.sha256:
-            raise CalibrationError(
-                f"{calibration_path}: measured in another file than {whole.path}; run fer_build.calibrate on this one"
-            )
-        return to_int8(model, calibration)
+def _read_ranges(path: Path, whole: ClassifierFile) -> Calibration:
+    calibration = read_calibration(path)
+    if calibration.onnx_sha256 != whole.sha256:
+        raise CalibrationError(
+            f"{path}: measured in another file than {whole.path}; run fer_build.calibrate on this one"
+        )
+    return calibration
+
+
+def _convert(model: onnx.ModelProto, whole: ClassifierFile, ranges: Calibration | None) -> onnx.ModelProto:
+    """To INT8 with ranges, else to FP16."""
     try:
-        return to_half(model)
-    except onnx.checker.ValidationError as error:
-        raise ContractError(f"{whole.path}: this graph can't be made half: {error}") from error
+        return to_half(model) if ranges is None else to_int8(model, ranges)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        precision = "half" if ranges is None else INT8
+        raise ContractError(f"{whole.path}: this graph can't be made {precision}: {reason}") from error
 
 
-def _recall(model: onnx.ModelProto, precision: str, measured: Path | None) -> dict[str, Comparison]:
+def _recall(model: onnx.ModelProto, precision: str, measured: Iterable[Path | None]) -> dict[str, Comparison]:
     """The figures in an earlier file's metadata, by runtime, if its graph is the same to the bit."""
-    if measured is not None and measured.is_file():
-        earlier = onnx.load(measured)
+    for path in measured:
+        if path is None or not path.is_file():
+            continue
+        earlier = onnx.load(path)
         gate = {entry.key: entry.value for entry in earlier.metadata_props}.get(GATE_KEY)
         if gate and _graph_bytes(earlier) == _graph_bytes(model):
-            return {runtime: Comparison(**found) for runtime, found in json.loads(gate).items()}
+            with contextlib.suppress(ValueError):
+                return read_gate(gate)
     raise GateError(
         f"{precision} of this file has never passed its gate: measure it with --faces FILE, which "
         "python -m fer_training.save_faces makes of FER2013's PublicTest"
@@ -133,26 +155,25 @@ def _predict(classify: Classify, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np
     )
 
 
-def _describe(model: onnx.ModelProto, whole: ClassifierFile, precision: str, found: dict[str, Comparison]) -> None:
-    """Adds to the metadata what the new file is, what it was made of and how its gate went."""
+def _describe(
+    model: onnx.ModelProto,
+    whole: ClassifierFile,
+    precision: str,
+    found: dict[str, Comparison],
+    ranges: Calibration | None,
+) -> None:
+    """Says in the metadata what the new file is, what it was made of and how its gate went."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata.pop(METRICS_KEY, None)  # of the float32 file: this one's are in its gate
     metadata |= {
         contract.ONNX_VERSION_KEY: f"{metadata[contract.ONNX_VERSION_KEY]}-{precision}",
         PRECISION_KEY: precision,
         MADE_OF_KEY: whole.sha256,
-        GATE_KEY: json.dumps({runtime: asdict(comparison) for runtime, comparison in found.items()}),
+        GATE_KEY: write_gate(found),
     }
+    if ranges is not None:
+        metadata[CALIBRATION_KEY] = json.dumps(ranges.describe())
     onnx.helper.set_model_props(model, metadata)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Make an FP16 or INT8 file of a float32 classifier, if it keeps the accuracy.",
         epilog=EXIT_STATUSES,
     )
-    parser.add_argument("--precision", choices=sorted(GATES), required=True)
+    parser.add_argument("--precision", choices=SMALLER, required=True)
     parser.add_argument("--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="default: the released one")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: FILE_fp16 or FILE_int8 beside --onnx")
     parser.add_argument(

@@ -11,6 +11,10 @@ SOURCES: Final = _CHECKOUT / "triton_models"
 
 WHOLE: Final = "fp32"
 """The precision of a classifier as training exports it."""
+FP16: Final = "fp16"
+INT8: Final = "int8"
+SMALLER: Final = (FP16, INT8)
+"""What is made of it."""
 
 RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_classifier.onnx"
 
@@ -25,6 +29,6 @@ def name_calibration(whole: Path) -> Path:
     return whole.with_name("calibration.json")
 
 
-SERVED_ONNX: Final = name_precision(RELEASED_ONNX, "int8")
+SERVED_ONNX: Final = name_precision(RELEASED_ONNX, INT8)
 SERVED_RUNTIME: Final = OPENVINO
 """On a CPU: the fastest that passes its gate (see DECISIONS.md)."""

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if repository is None:
                 folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fer-repository-"))
                 repository = Path(folder) / "repository"
-                assemble(repository, options.onnx, runtime=options.runtime)
+                assemble(repository, options.onnx, runtime=options.runtime or SERVED_RUNTIME)
             server = EmbeddedTriton(repository, options.ports, options.log, options.exit_timeout)
             cleanup.callback(server.stop)
             return _serve(server, options.command)
@@ -136,9 +136,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="serve this classifier; default: the released",
     )
-    parser.add_argument(
-        "--runtime", choices=RUNTIMES, default=SERVED_RUNTIME, help="runs the classifier; default: %(default)s"
-    )
+    parser.add_argument("--runtime", choices=RUNTIMES, help=f"runs the classifier; default: {SERVED_RUNTIME}")
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="PORT", help="default: %(default)s")
     parser.add_argument("--free-ports", action="store_true", help="choose three free ports instead")
@@ -157,6 +155,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="run this while serving, with FER_URL and FER_GRPC_URL set, then stop",
     )
     options = parser.parse_args(arguments)
+    if options.repository and options.runtime:
+        parser.error("--repository says its own runtime: leave --runtime out")
     wanted = Ports(options.http_port, options.grpc_port, options.metrics_port)
     options.ports = Ports() if options.free_ports else wanted
     return options

@@ -23,9 +23,8 @@ from types import TracebackType
 from typing import Final
 
 from fer_build import embedded_triton, guard
-from fer_build.assemble import CPU
 from fer_build.errors import LogFileError, PortTakenError, RepositoryError, ServerFailedError
-from fer_build.manifest import read_manifest
+from fer_build.manifest import CPU, read_manifest
 from fer_build.probe import Problem, probe
 
 HOST: Final = "127.0.0.1"

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 
 from fer_build.command import run_command
-from fer_build.gates import GATES, Comparison
-from fer_build.onnx_file import GATE_KEY, read_classifier
-from fer_build.release import RELEASED_ONNX, WHOLE, name_precision
+from fer_build.gates import read_gate
+from fer_build.onnx_file import GATE_KEY, METRICS_KEY, read_classifier
+from fer_build.release import RELEASED_ONNX, SMALLER, WHOLE, name_precision
 
 _HEADER = ("precision", "by", "size", "accuracy", "accuracy lost", "macro-F1 lost", "same answer as FP32")
 
@@ -28,16 +28,15 @@ def format_precisions() -> str:
 
 
 def _list_rows() -> Iterator[tuple[str, ...]]:
-    for precision in (WHOLE, *GATES):
+    for precision in (WHOLE, *SMALLER):
         path = name_precision(RELEASED_ONNX, precision)
         metadata = read_classifier(path).metadata
         size = f"{path.stat().st_size / 1e6:.1f} MB"
         if precision == WHOLE:
-            accuracy = json.loads(metadata["fer.metrics"])["accuracy"]
+            accuracy = json.loads(metadata[METRICS_KEY])["accuracy"]
             yield precision.upper(), "either", size, f"{100 * accuracy:.2f} %", "", "", ""
             continue
-        for runtime, measured in json.loads(metadata[GATE_KEY]).items():
-            found = Comparison(**measured)
+        for runtime, found in read_gate(metadata[GATE_KEY]).items():
             yield (
                 precision.upper(),
                 runtime,

@@ -8,6 +8,9 @@ Neither is imported before it is asked for.
 
 import ctypes
 import importlib
+import subprocess
+import sys
+from collections.abc import Iterable
 from ctypes.util import find_library
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -26,12 +29,14 @@ class Flavour:
     title: str
     module: str
     libraries: tuple[str, ...]
-    """Where its version is asked for when the Python module is missing, the first that is there."""
-    extra: str
-    """What installs it: `pip install 'fer-triton[EXTRA]'`."""
+    """The system's library, which is asked for its version: the first that is there."""
+    install: str
+    """How to install the Python module, for people."""
     oldest: tuple[int, int]
     ahead_of_time: bool
     """Whether it builds for a GPU that this machine doesn't have."""
+    served_by_system: bool
+    """Whether the server loads the system's library, whatever Python module there is."""
 
 
 TENSORRT: Final = Flavour(
@@ -39,20 +44,27 @@ TENSORRT: Final = Flavour(
     "TensorRT",
     module="tensorrt",
     libraries=("nvinfer", "libnvinfer.so.11", "libnvinfer.so.10"),
-    extra="gpu",
+    install=(
+        "in the checkout, pip install -e '.[gpu]' tensorrt==VERSION, where VERSION is that of libnvinfer in the Triton "
+        "image that serves the plan"
+    ),
     oldest=(10, 12),  # the first whose strongly typed networks are those of TensorRT 11
     ahead_of_time=False,
+    served_by_system=True,
 )
 RTX: Final = Flavour(
     "rtx",
     "TensorRT-RTX",
     module="tensorrt_rtx",
     libraries=("tensorrt_rtx", "libtensorrt_rtx.so.1"),
-    extra="rtx",
+    install="in the checkout, pip install -e '.[rtx]'",
     oldest=(1, 7),  # older ones have not been tried
     ahead_of_time=True,
+    served_by_system=False,
 )
 FLAVOURS: Final = {flavour.name: flavour for flavour in (TENSORRT, RTX)}
+
+_ASKING_TIMEOUT_S: Final = 60
 
 
 class TensorRT(Protocol):
@@ -81,13 +93,12 @@ def load_tensorrt(flavour: Flavour) -> TensorRT:
         NotInstalledError: it is missing, broken or too old.
     """
     module = _import(flavour)
-    install = f"pip install 'fer-triton[{flavour.extra}]'"
     if module is None:
-        raise NotInstalledError(f"{flavour.title} is not installed: {install}")
+        raise NotInstalledError(f"{flavour.title} is not installed: {flavour.install}")
     if tuple(int(part) for part in module.__version__.split(".")[:2]) < flavour.oldest:
         oldest = ".".join(map(str, flavour.oldest))
         raise NotInstalledError(
-            f"{flavour.title} {module.__version__} is too old, {oldest} or later is needed: {install}"
+            f"{flavour.title} {module.__version__} is too old, {oldest} or later is needed: {flavour.install}"
         )
     return cast(TensorRT, module)
 
@@ -99,14 +110,39 @@ def list_capabilities(tensorrt: TensorRT) -> "dict[str, trt.ComputeCapability]":
 
 
 def find_version(flavour: Flavour) -> str | None:
-    """The version on this machine, `10.13.3.9`, or None where there is none.
+    """The version that runs plans on this machine, `10.13.3.9`, or None where there is none.
 
-    NVIDIA's Triton image has the library without the Python module.
+    Triton loads the system's libnvinfer, whatever Python module is installed beside it; without such a library, the
+    module's version is the best that is known. NVIDIA's Triton image has the library without the module. A program
+    that runs plans of TensorRT-RTX does so with the module.
+
+    Raises:
+        NotInstalledError: the module is asked, and broken.
     """
-    module = _import(flavour)
-    if module is not None:
-        return str(module.__version__)
-    for library in flavour.libraries:
+    if flavour.served_by_system:
+        return find_system_version(flavour) or _find_module_version(flavour)
+    return _find_module_version(flavour) or find_system_version(flavour)
+
+
+def find_system_version(flavour: Flavour) -> str | None:
+    """The version of the system's library; None where there is none.
+
+    Asked in a process of its own: in one that has imported the Python module, the loader answers with the module's
+    library, which has the same soname; and the module must not come upon the system's.
+    """
+    command = [sys.executable, "-m", __name__, *flavour.libraries]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_ASKING_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotInstalledError(
+            f"the system's library of {flavour.title} did not load within {_ASKING_TIMEOUT_S} s: try again"
+        ) from None
+    return answer.stdout.strip() or None
+
+
+def read_first_version(libraries: Iterable[str]) -> str | None:
+    """Asks TensorRT libraries, by name, soname or path, for a version; the first that has one answers."""
+    for library in libraries:
         version = read_library_version(find_library(library) or library)
         if version:
             return version
@@ -121,6 +157,11 @@ def read_library_version(library: str) -> str | None:
     except (OSError, AttributeError):
         return None
     return ".".join(map(str, parts))
+
+
+def _find_module_version(flavour: Flavour) -> str | None:
+    module = _import(flavour)
+    return None if module is None else str(module.__version__)
 
 
 def _import(flavour: Flavour) -> Any:
@@ -140,4 +181,8 @@ def _import(flavour: Flavour) -> Any:
 
 
 def _explain(flavour: Flavour, error: Exception) -> str:
-    return f"{flavour.title} is installed but can't be imported ({error}): pip install 'fer-triton[{flavour.extra}]'"
+    return f"{flavour.title} is installed but can't be imported ({error}): {flavour.install}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(read_first_version(sys.argv[1:]) or "")

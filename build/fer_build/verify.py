@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fer_contract as contract
-from fer_build.assemble import GPU
 from fer_build.command import EXIT_STATUSES, run_command
 from fer_build.errors import PlanError, RepositoryError
-from fer_build.manifest import PLAN, find_changes, read_manifest
+from fer_build.manifest import GPU, PLAN, find_changes, read_manifest
 from fer_build.plan_file import Machine, check_plan
 
 

@@ -28,7 +28,7 @@ def check_output(output: Path) -> None:
         AnnotationError: Pillow is missing, the extension is none of FORMATS, or the folder takes no file.
     """
     if importlib.util.find_spec("PIL") is None:
-        raise AnnotationError("drawing needs Pillow: pip install 'fer-triton[annotate]'")
+        raise AnnotationError("drawing needs Pillow: pip install pillow")
     if output.suffix.lower() not in FORMATS:
         raise AnnotationError(f"cannot write {output}: expected a name that ends in {', '.join(FORMATS)}")
     if output.is_dir():

@@ -29,6 +29,14 @@ def test_ratios_are_taken_within_a_round_and_the_best_comes_first():
     ]
 
 
+@pytest.mark.parametrize("wrong", [["--rounds", "0"], ["--seconds", "0"], ["--threads", "0"]])
+def test_nothing_is_measured_by_no_work(wrong, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(wrong)
+    assert end.value.code == 2
+    assert "must be at least 1, --seconds above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("batch", ["0", "65"])
 def test_a_request_that_the_classifier_refuses_is_not_sent(batch, capsys):
     with pytest.raises(SystemExit) as end:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_data import draw_images, write_fer2013
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.assemble import assemble
 from fer_build.release import RELEASED_ONNX

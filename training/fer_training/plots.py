@@ -53,7 +53,7 @@ def require_matplotlib() -> None:
         MatplotlibMissingError: they can't.
     """
     if not find_spec("matplotlib"):
-        raise MatplotlibMissingError("plots need matplotlib, which is not installed: pip install 'fer-triton[train]'")
+        raise MatplotlibMissingError("plots need matplotlib, which is not installed: pip install matplotlib")
 
 
 def plot_confusion(figures: Figures, title: str, path: Path) -> None:

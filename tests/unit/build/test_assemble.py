@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import onnxruntime
 import pytest
 from google.protobuf import text_format
+from small_classifier import write_small_classifier
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import fer_contract as contract
+from fer_build import assemble as assemble_module
 from fer_build.assemble import assemble, main
 from fer_build.errors import ContractError, RepositoryError
 from fer_build.manifest import find_changes, read_manifest
-from fer_build.release import SERVED_ONNX, SOURCES
+from fer_build.release import RELEASED_ONNX, SERVED_ONNX, SOURCES
 from fer_runtimes import RUNTIMES
 
 
@@ -110,6 +114,40 @@ def test_the_runtime_is_written_where_the_model_reads_it(tmp_path, runtime):
     parameters = text_format.Parse(config, ModelConfig()).parameters
     assert parameters["runtime"].string_value == runtime
     assert parameters["threads"].string_value == "3"
+
+
+def test_an_interruption_while_replacing_brings_the_old_one_back(tmp_path, monkeypatch):
+    out = tmp_path / "repository"
+    before, _ = assemble(out, cores=2)
+    rename = Path.rename
+
+    def interrupt(self, target):
+        if self.name == "repository" and self != out:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        assemble(out, cores=3)
+    assert read_manifest(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_a_dry_run_makes_no_folder(tmp_path):
+    assemble(tmp_path / "new" / "repository", dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_released_int8_file_of_another_network_is_not_served(tmp_path, monkeypatch):
+    """Somebody trained a network, exported it over the released one, and forgot the smaller files."""
+    release = tmp_path / "release"
+    release.mkdir()
+    for name, path in (("RELEASED_ONNX", RELEASED_ONNX), ("SERVED_ONNX", SERVED_ONNX)):
+        monkeypatch.setattr(assemble_module, name, Path(shutil.copy(path, release)))
+    assemble(tmp_path / "repository", release / SERVED_ONNX.name)
+    write_small_classifier(release / RELEASED_ONNX.name)
+    with pytest.raises(ContractError, match=r"_int8\.onnx was made of another network than fer_classifier\.onnx"):
+        assemble(tmp_path / "repository", release / SERVED_ONNX.name)
 
 
 @pytest.mark.parametrize("make", ["mkdir", "touch"])

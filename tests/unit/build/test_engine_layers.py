@@ -30,8 +30,8 @@ def inspection(**tensor: str) -> str:
     return json.dumps({"Layers": [layer]})
 
 
-def convolution(datatype: str) -> Layer:
-    return Layer("conv", "CaskConvolution", (datatype,), (datatype,))
+def convolution(datatype: str, kind: str = "CaskConvolution") -> Layer:
+    return Layer("conv", kind, (datatype,), (datatype,))
 
 
 def test_a_builder_s_listing_is_read():
@@ -87,18 +87,42 @@ def test_convolutions_are_known_by_either_name():
     assert [layer.kind for layer in found] == ["CaskConvolution", "correlation", "CaskGemmConvolution"]
 
 
-def test_one_convolution_in_the_file_s_precision_is_enough():
-    require_precision([convolution("Float"), convolution("Int8")], "int8")
+def test_a_convolution_that_the_file_keeps_in_float_is_no_misfit():
+    require_precision([convolution("Float"), convolution("Int8")], "int8", promised=1)
+
+
+@pytest.mark.parametrize("kind", ["gemm", "CaskGemmMatrixMultiply", "MatrixMultiply", "FullyConnected"])
+def test_a_convolution_may_become_a_matrix_product(kind):
+    require_precision([convolution("Int8"), convolution("Int8", kind)], "int8", promised=2)
+
+
+def test_most_of_the_promised_convolutions_must_be_there():
+    require_precision([convolution("Int8")] * 14 + [convolution("Float")], "int8", promised=15)
+    with pytest.raises(
+        PlanError,
+        match=r"is int8, and 15 of its convolutions are, but .* 13 compute in Int8 .13 Int8, 2 Float., and 14 at least",
+    ):
+        require_precision([convolution("Int8")] * 13 + [convolution("Float")] * 2, "int8", promised=15)
+
+
+def test_one_int8_convolution_makes_no_int8_engine():
+    with pytest.raises(PlanError, match=r"1 compute in Int8 .14 Float, 1 Int8."):
+        require_precision([convolution("Float")] * 14 + [convolution("Int8")], "int8", promised=15)
 
 
 def test_another_layer_in_the_file_s_precision_is_not_enough():
-    with pytest.raises(
-        PlanError, match=r"says that it is int8, but no Int8 is among the convolutions .* .2 Half, 1 Float."
-    ):
-        require_precision([*map(convolution, ("Half", "Float", "Half")), Layer("q", "kgen", ("Int8",), ())], "int8")
+    with pytest.raises(PlanError, match=r"says that it is int8, .* 0 compute in Int8 .2 Half, 1 Float."):
+        require_precision(
+            [*map(convolution, ("Half", "Float", "Half")), Layer("q", "kgen", ("Int8",), ())], "int8", promised=1
+        )
+
+
+def test_a_file_that_promises_nothing_needs_one_all_the_same():
+    with pytest.raises(PlanError, match=r"0 of its convolutions are, .* 0 compute in Int8 .1 Float., and 1 at least"):
+        require_precision([convolution("Float")], "int8", promised=0)
 
 
 def test_without_convolutions_any_layer_counts():
-    require_precision([Layer("a", "gemm", ("Half",), ())], "fp16")
-    with pytest.raises(PlanError, match="no Int8 is among the layers of its engine .1 Half."):
-        require_precision([Layer("a", "gemm", ("Half",), ())], "int8")
+    require_precision([Layer("a", "gemm", ("Half",), ())], "fp16", promised=0)
+    with pytest.raises(PlanError, match="of the layers of its engine 0 compute in Int8 .1 Half."):
+        require_precision([Layer("a", "gemm", ("Half",), ())], "int8", promised=0)

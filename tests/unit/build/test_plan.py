@@ -5,27 +5,32 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'fer-triton[rtx]'")
-pytest.importorskip("onnx", reason="onnx is not installed: pip install 'fer-triton[build]'")
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: in the checkout, pip install -e '.[rtx]'")
+pytest.importorskip("onnx", reason="onnx is not installed: in the checkout, pip install -e '.[build]'")
 
 import tensorrt_rtx
-from small_networks import write_network
+from small_networks import PASSED_GATE, write_network
+from small_plans import TARGET, write_plan
 
 import fer_build
-from fer_build import tensorrt_flavours
-from fer_build.engine_layers import parse_listing
+from fer_build import plan_compiler, tensorrt_flavours
+from fer_build.assemble import assemble
+from fer_build.engine_layers import count_promised, parse_listing
 from fer_build.errors import ContractError, NotInstalledError, PlanError
-from fer_build.plan import build_plan, is_up_to_date, main, request_plan
+from fer_build.manifest import MANIFEST
+from fer_build.plan import add_to_repository, build_plan, is_up_to_date, main, request_plan
 from fer_build.plan_file import info_path, layers_path, read_plan
 from fer_build.release import RELEASED_ONNX, name_precision
-from fer_build.tensorrt_flavours import FLAVOURS
+from fer_build.tensorrt_flavours import FLAVOURS, RTX, find_version
 
 DATATYPES = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}
 
@@ -125,8 +130,10 @@ def test_a_plan_is_described_beside_it(tmp_path, network):
 
 
 def test_the_gate_s_metrics_are_handed_on(tmp_path):
-    network = write_network(tmp_path / "tiny.onnx", metadata={"fer.gate": '{"accuracy_lost": 0.001}'})
-    assert build(network, tmp_path / "tiny.plan").metrics == {"accuracy_lost": 0.001}
+    network = write_network(tmp_path / "tiny.onnx", "int8")
+    metrics = build(network, tmp_path / "tiny.plan").metrics
+    assert metrics == json.loads(PASSED_GATE)
+    assert metrics["openvino"]["accuracy_lost"] == 0.001
 
 
 def test_a_file_that_says_no_precision_is_fp32(tmp_path):
@@ -154,7 +161,8 @@ def test_a_second_run_does_nothing(tmp_path, network):
 
 
 @pytest.mark.parametrize(
-    "change", ["capability", "network", "workspace", "damaged plan", "no layers", "no description"]
+    "change",
+    ["capability", "network", "workspace", "damaged plan", "damaged layers", "no layers", "no description"],
 )
 def test_what_is_not_up_to_date_is_built_again(tmp_path, network, change):
     plan = tmp_path / "tiny.plan"
@@ -168,6 +176,8 @@ def test_what_is_not_up_to_date_is_built_again(tmp_path, network, change):
         options = {"workspace_mib": 64}
     elif change == "damaged plan":
         plan.write_bytes(b"\0" + plan.read_bytes()[1:])
+    elif change == "damaged layers":
+        layers_path(plan).write_text(layers_path(plan).read_text().replace("Float", "Int8"))
     else:
         (layers_path if change == "no layers" else info_path)(plan).unlink()
     request = request_plan(network, plan, "rtx", capability, **options)
@@ -241,9 +251,13 @@ def test_too_little_memory_is_said_with_the_remedy(tmp_path):
 @pytest.mark.parametrize(
     ("precision", "claim", "complaint"),
     [
-        ("fp32", "int8", "says that it is int8, but no Int8 is among the convolutions of its engine .3 Float."),
-        ("fp32", "fp16", "says that it is fp16, but no Half is among the convolutions of its engine .3 Float."),
-        ("int8", "fp32", "says that it is fp32, but no Float is among the convolutions of its engine .3 Int8."),
+        ("fp32", "int8", r"says that it is int8, and 0 of its convolutions are, but .* 0 compute in Int8 .3 Float"),
+        ("fp32", "fp16", r"says that it is fp16, and 0 of its convolutions are, but .* 0 compute in Half .3 Float"),
+        (
+            "int8",
+            "fp32",
+            r"says that it is fp32, and 0 of its convolutions are, but .* 0 compute in Float .3 Int8",
+        ),
     ],
 )
 def test_a_precision_that_the_engine_has_not_is_refused(tmp_path, precision, claim, complaint):
@@ -253,18 +267,34 @@ def test_a_precision_that_the_engine_has_not_is_refused(tmp_path, precision, cla
     assert not (tmp_path / "tiny.plan").exists()
 
 
-@pytest.mark.parametrize(
-    ("metadata", "complaint"),
-    [
-        ({"fer.precision": "bf16"}, "metadata fer.precision must be one of fp32, fp16, int8, not 'bf16'"),
-        ({"fer.gate": "passed"}, "metadata fer.gate is not JSON"),
-        ({"fer.gate": "[1]"}, "metadata fer.gate must be a JSON object"),
-        ({"fer.version": None}, "metadata fer.version must be one word"),
-    ],
-)
-def test_metadata_that_are_not_understood_are_refused(tmp_path, metadata, complaint):
-    with pytest.raises(ContractError, match=complaint):
-        build(write_network(tmp_path / "tiny.onnx", metadata=metadata), tmp_path / "tiny.plan")
+def test_a_convolution_that_the_file_promises_must_be_there(tmp_path, monkeypatch):
+    """As where a compiler computes two of three convolutions of an int8 file in float32."""
+    half_done = build(write_network(tmp_path / "less.onnx", "int8", quantised_convolutions=1), tmp_path / "less.plan")
+    assert half_done.precision == "int8"
+    layers = plan_compiler.compile_plan(tmp_path / "less.onnx", half_done.target)
+    monkeypatch.setattr("fer_build.plan.compile_plan", lambda *_: layers)
+    with pytest.raises(PlanError, match=r"3 of its convolutions are, but .* 1 compute in Int8 .*, and 3 at least"):
+        build(write_network(tmp_path / "tiny.onnx", "int8"), tmp_path / "tiny.plan")
+    assert not (tmp_path / "tiny.plan").exists()
+
+
+@pytest.mark.parametrize(("precision", "promised"), [("fp32", (15, 0, 0)), ("fp16", (0, 15, 0)), ("int8", (0, 0, 15))])
+def test_the_released_files_promise_all_their_convolutions(precision, promised):
+    file = name_precision(RELEASED_ONNX, precision)
+    assert tuple(count_promised(file, name) for name in DATATYPES) == promised
+
+
+def test_tf32_is_off(tmp_path, network, monkeypatch):
+    flags = []
+
+    def configure(config, *arguments):
+        _configure(config, *arguments)
+        flags.append(config.get_flag(tensorrt_rtx.BuilderFlag.TF32))
+
+    _configure = plan_compiler._configure
+    monkeypatch.setattr("fer_build.plan_compiler._configure", configure)
+    build(network, tmp_path / "tiny.plan")
+    assert flags == [False]
 
 
 @pytest.mark.parametrize(
@@ -293,6 +323,14 @@ def test_a_folder_is_not_overwritten(tmp_path, network):
         request_plan(network, tmp_path, "rtx", "8.6")
 
 
+@pytest.mark.parametrize("out", ["tiny.onnx", "folder/../tiny.onnx", "link.onnx"])
+def test_the_onnx_file_is_not_overwritten(tmp_path, network, out):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.onnx").symlink_to(network)
+    with pytest.raises(PlanError, match="would overwrite the ONNX file that it is built of: name another file"):
+        request_plan(network, tmp_path / out, "rtx", "8.6")
+
+
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_the_target_has_to_be_named(tmp_path, network):
     with pytest.raises(PlanError, match=r"no GPU: say whose plan it is, --compute-capability 7.5\|8.0\|8.6\|8.9\|12.0"):
@@ -311,7 +349,7 @@ def make_package(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text:
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("__init__.pyi", "class Builder: ...", r"TensorRT is not installed: pip install 'fer-triton\[gpu\]'"),
+        ("__init__.pyi", "class Builder: ...", r"TensorRT is not installed: in the checkout, .*\[gpu\].* libnvinfer"),
         ("__init__.py", "__version__ = '10.9.0.34'", "TensorRT 10.9.0.34 is too old, 10.12 or later is needed"),
         ("__init__.py", "raise OSError('libnvinfer.so.10: no such file')", "can't be imported .libnvinfer.so.10"),
         ("__init__.py", "import tensorrt_libraries", "can't be imported .No module named 'tensorrt_libraries'"),
@@ -326,14 +364,14 @@ def test_a_tensorrt_that_can_not_be_used_is_named(tmp_path, network, monkeypatch
 
 def test_a_missing_tensorrt_rtx_is_named_with_its_extra(tmp_path, network, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(NotInstalledError, match=r"TensorRT-RTX is not installed: pip install 'fer-triton\[rtx\]'"):
+    with pytest.raises(NotInstalledError, match=r"TensorRT-RTX is not installed: .* pip install -e '.\[rtx\]'$"):
         request_plan(network, tmp_path / "tiny.plan", "rtx", "8.6")
 
 
 @pytest.fixture
 def rtx_as_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of flavour tensorrt, as far as it goes without a GPU: with TensorRT-RTX's compiler."""
-    stand_in = replace(tensorrt_flavours.TENSORRT, module="tensorrt_rtx", oldest=(1, 7))
+    stand_in = replace(tensorrt_flavours.TENSORRT, module="tensorrt_rtx", libraries=(), oldest=(1, 7))
     monkeypatch.setitem(FLAVOURS, "tensorrt", stand_in)
 
 
@@ -349,6 +387,106 @@ def test_flavour_tensorrt_builds_for_no_other_gpu(tmp_path, network):
     assert (request.target.compute_capability, request.target.gpu) == ("8.9", "NVIDIA L4")
     with pytest.raises(PlanError, match=r"builds for this machine's NVIDIA L4, compute capability 8.9, not 8.6"):
         request_plan(network, tmp_path / "tiny.plan", "tensorrt", "8.6")
+
+
+@pytest.fixture
+def system_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT-RTX's library as if it were the system's libnvinfer."""
+    import tensorrt_rtx_libs
+
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(Path(tensorrt_rtx_libs.__file__).parent))
+    stand_in = replace(tensorrt_flavours.TENSORRT, libraries=RTX.libraries)
+    monkeypatch.setitem(FLAVOURS, "tensorrt", stand_in)
+
+
+@pytest.mark.usefixtures("system_library", "ada_gpu")
+def test_another_tensorrt_than_the_server_s_builds_nothing(tmp_path, network, monkeypatch):
+    make_package(tmp_path, monkeypatch, "__init__.py", "__version__ = '10.13.3.9'")
+    served = tensorrt_rtx.__version__
+    with pytest.raises(
+        PlanError, match=f"TensorRT 10.13.3.9, .* libnvinfer {served}.*: pip install tensorrt=={served}"
+    ):
+        request_plan(network, tmp_path / "tiny.plan", "tensorrt")
+
+
+@pytest.mark.usefixtures("system_library", "ada_gpu")
+def test_the_server_s_tensorrt_may_build(tmp_path, network, monkeypatch):
+    served = tensorrt_rtx.__version__
+    monkeypatch.setitem(FLAVOURS, "tensorrt", replace(FLAVOURS["tensorrt"], oldest=(1, 7)))
+    make_package(tmp_path, monkeypatch, "__init__.py", f"__version__ = '{served}'")
+    assert request_plan(network, tmp_path / "tiny.plan", "tensorrt").target.tensorrt_version == served
+
+
+@pytest.mark.parametrize("system", [True, False])
+def test_a_plan_is_checked_against_the_library_that_triton_loads(tmp_path, monkeypatch, request, system):
+    if system:
+        request.getfixturevalue("system_library")
+    else:
+        monkeypatch.setitem(FLAVOURS, "tensorrt", replace(tensorrt_flavours.TENSORRT, libraries=()))
+    make_package(tmp_path, monkeypatch, "__init__.py", "__version__ = '10.13.3.9'")
+    assert find_version(FLAVOURS["tensorrt"]) == (tensorrt_rtx.__version__ if system else "10.13.3.9")
+
+
+def test_a_plan_is_noted_in_its_repository_once(tmp_path):
+    manifest, _ = assemble(tmp_path, profile="gpu")
+    plan = write_plan(tmp_path / "fer_classifier" / "1", onnx_sha256=manifest["onnx_sha256"])
+    add_to_repository(tmp_path, plan)
+    before = state_of(tmp_path)[MANIFEST]
+    assert json.loads((tmp_path / MANIFEST).read_text())["plan"]["precision"] == "fp32"
+    add_to_repository(tmp_path, plan)
+    assert state_of(tmp_path)[MANIFEST] == before
+    write_plan(plan.parent, replace(TARGET, workspace_mib=1), manifest["onnx_sha256"])
+    add_to_repository(tmp_path, plan)
+    assert json.loads((tmp_path / MANIFEST).read_text())["plan"]["target"]["workspace_mib"] == 1
+
+
+class InterruptedLog(plan_compiler._Log):
+    """Ctrl-C while TensorRT logs the layers, at the end of its work."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "listing" and value:
+            signal.raise_signal(signal.SIGINT)
+
+
+def press_ctrl_c(*_: object) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("where", "replacement", "finished"), [("_show", press_ctrl_c, 0), ("_Log", InterruptedLog, 1)]
+)
+def test_ctrl_c_ends_a_build_and_leaves_nothing(tmp_path, network, monkeypatch, capsys, where, replacement, finished):
+    listings, before = [], signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(plan_compiler, where, replacement)
+    monkeypatch.setattr(plan_compiler, "parse_listing", lambda text: listings.append(text) or parse_listing(text))
+    plan = tmp_path / "plans" / "tiny.plan"
+    arguments = ("--onnx", network, "--out", plan, "--flavour", "rtx", "--compute-capability", "8.6")
+    assert plan_command(*arguments) == 130
+    assert "interrupted; nothing half-made is left" in capsys.readouterr().err
+    assert len(listings) == finished  # in the monitor, Ctrl-C ends the build at the next step
+    assert not plan.parent.exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_another_thread_builds_too(tmp_path, network):
+    built = []
+    thread = threading.Thread(target=lambda: built.append(build(network, tmp_path / "tiny.plan")))
+    thread.start()
+    thread.join()
+    assert [info.precision for info in built] == ["fp32"]
+
+
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path, network, monkeypatch):
+    """As under nohup, or in the background of a script."""
+    monkeypatch.setattr(plan_compiler, "_show", press_ctrl_c)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert build(network, tmp_path / "tiny.plan").precision == "fp32"
+    except KeyboardInterrupt:
+        pytest.fail("the build listened to Ctrl-C")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")

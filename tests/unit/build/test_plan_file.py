@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_plans import CONTENT, TARGET, write_plan
+from small_plans import CONTENT, LAYERS, TARGET, write_plan
 
 from fer_build.errors import NotInstalledError, PlanError
 from fer_build.gpu import Gpu, read_gpu
-from fer_build.plan_file import Machine, check_plan, info_path, read_machine, read_plan
-from fer_build.tensorrt_flavours import RTX, find_version, read_library_version
+from fer_build.plan_file import Machine, check_plan, info_path, layers_path, read_machine, read_plan
+from fer_build.tensorrt_flavours import FLAVOURS, RTX, find_version, read_library_version
 
 RTX_TARGET = replace(TARGET, flavour="rtx", tensorrt_version="1.7.1.116", gpu=None)
 L4, A10, H100, T4 = Gpu("8.9", "NVIDIA L4"), Gpu("8.6", "NVIDIA A10"), Gpu("9.0", "NVIDIA H100"), Gpu("7.5", "Tesla T4")
@@ -42,6 +42,23 @@ def test_a_plan_without_its_description_is_unfinished(tmp_path):
     plan = write_plan(tmp_path)
     info_path(plan).unlink()
     with pytest.raises(PlanError, match=r"model\.plan: model\.plan\.json is missing beside it, so it was not finished"):
+        read_plan(plan)
+
+
+def test_a_plan_without_its_layers_is_unfinished(tmp_path):
+    plan = write_plan(tmp_path)
+    layers_path(plan).unlink()
+    with pytest.raises(PlanError, match=r"model\.plan: model\.plan\.layers\.json is missing beside it"):
+        read_plan(plan)
+
+
+@pytest.mark.parametrize("content", [LAYERS[:-1], b""])
+def test_other_layers_are_refused(tmp_path, content):
+    plan = write_plan(tmp_path)
+    layers_path(plan).write_bytes(content)
+    with pytest.raises(
+        PlanError, match=r"layers\.json: are not the layers that model\.plan\.json describes .*: build it again"
+    ):
         read_plan(plan)
 
 
@@ -131,7 +148,7 @@ def test_a_plan_that_does_not_fit_is_refused_in_one_line(tmp_path, target, versi
 
 
 def test_a_machine_without_tensorrt_is_told_what_to_install(tmp_path):
-    with pytest.raises(NotInstalledError, match=r"needs TensorRT 10.13.3.9, and none is installed .*fer-triton\[gpu\]"):
+    with pytest.raises(NotInstalledError, match=r"needs TensorRT 10.13.3.9, and none is installed .* -e '.\[gpu\]'"):
         check_plan(write_plan(tmp_path), Machine(None, L4))
 
 
@@ -198,7 +215,9 @@ def test_a_library_that_is_none_has_no_version(tmp_path):
 
 def test_the_library_tells_its_version_where_the_module_is_missing():
     """As in NVIDIA's Triton image."""
-    libraries = pytest.importorskip("tensorrt_rtx_libs", reason="no TensorRT-RTX: pip install 'fer-triton[rtx]'")
+    libraries = pytest.importorskip(
+        "tensorrt_rtx_libs", reason="no TensorRT-RTX: in the checkout, pip install -e '.[rtx]'"
+    )
     tensorrt_rtx = pytest.importorskip("tensorrt_rtx")
     folder = Path(libraries.__file__).parent
     script = (
@@ -217,11 +236,12 @@ def test_the_library_tells_its_version_where_the_module_is_missing():
 
 def test_a_machine_without_the_library_has_no_version(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    monkeypatch.setattr("fer_build.tensorrt_flavours.find_library", lambda name: None)
-    monkeypatch.setattr("fer_build.tensorrt_flavours.ctypes.CDLL", refuse_to_load)
+    monkeypatch.setitem(FLAVOURS, "rtx", replace(RTX, libraries=("missing", "libmissing.so.1")))
     monkeypatch.setattr("fer_build.plan_file.read_gpu", lambda: L4)
     assert read_machine("rtx") == Machine(None, L4)
 
 
-def refuse_to_load(library: str) -> None:
-    raise OSError(f"{library}: cannot open shared object file")
+def test_a_library_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("fer_build.tensorrt_flavours._ASKING_TIMEOUT_S", 0.001)
+    with pytest.raises(NotInstalledError, match="library of TensorRT did not load within 0.001 s: try again"):
+        find_version(FLAVOURS["tensorrt"])

@@ -11,7 +11,8 @@ from small_classifier import draw_crops, write_small_classifier
 import fer_contract as contract
 from fer_build import calibrate as calibrate_command
 from fer_build import quantize as quantize_command
-from fer_build.errors import CalibrationError, ContractError, GateError
+from fer_build.errors import CalibrationError, ContractError, FacesFileError, GateError
+from fer_build.half import to_half
 from fer_build.int8 import METHODS, calibrate, read_calibration
 from fer_build.onnx_file import read_classifier
 from fer_build.quantize import quantize
@@ -31,10 +32,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def crops(folder):
     """Faces that the classifier is sure of, so that both smaller precisions should answer the same."""
-    drawn = draw_crops(600, seed=1)
+    drawn = draw_crops(1200, seed=1)
     probabilities = np.sort(classify(folder / "small.onnx", drawn.faces), axis=1)
     sure = probabilities[:, -1] - probabilities[:, -2] > 0.1
-    assert sure.sum() > 100
+    assert sure.sum() > 500
     answers = classify(folder / "small.onnx", drawn.faces[sure]).argmax(axis=1)
     assert np.bincount(answers).max() < 0.8 * len(answers)  # it does tell them apart
     return type(drawn)(drawn.faces[sure], answers, drawn.source)
@@ -110,6 +111,8 @@ def test_a_smaller_file_fits_the_contract_and_tells_its_origin(folder, tmp_path,
     assert classifier.metadata["fer.made_of"] == read_classifier(folder / "small.onnx").sha256
     gate = json.loads(classifier.metadata["fer.gate"])
     assert set(gate) == set(RUNTIMES)
+    assert "fer.metrics" not in classifier.metadata  # those are the float32 file's
+    assert ("fer.calibration" in classifier.metadata) == (precision == "int8")
     for found in gate.values():
         assert found["images"] == len(crops.labels)
         assert found["accuracy"] >= 0.997  # of labels that are the float32 file's own answers
@@ -152,6 +155,57 @@ def test_a_file_that_loses_too_much_is_not_written(folder, tmp_path, crops):
     assert [path.name for path in tmp_path.iterdir()] == ["cut.json"]
 
 
+def test_the_faces_of_the_calibration_do_not_measure_the_gate(folder, tmp_path):
+    with pytest.raises(FacesFileError, match="can't be measured on the faces of the calibration"):
+        make(folder, tmp_path, "int8", draw_crops(512))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_float32_file_is_not_replaced(folder, tmp_path, crops, precision):
+    whole = write_small_classifier(tmp_path / "small.onnx")
+    ranges = folder / "calibration.json"
+    with pytest.raises(ContractError, match=r"small\.onnx: would replace the float32 file; give another --out"):
+        quantize(whole, precision, tmp_path / "." / "small.onnx", calibration=ranges, crops=crops)
+
+
+def test_scales_and_casts_stay_float32_in_fp16(tmp_path):
+    """A network that enlarges its features and casts them to float32 in between."""
+    whole = write_small_classifier(tmp_path / "small.onnx")
+    model = onnx.load(whole)
+    resize = onnx.helper.make_node("Resize", ["relu1", "", "scales"], ["enlarged"])
+    cast = onnx.helper.make_node("Cast", ["enlarged"], ["relu1_again"], to=TensorProto.FLOAT)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales"))
+    index = [node.output[0] for node in model.graph.node].index("relu1") + 1
+    model.graph.node.insert(index, resize)
+    model.graph.node.insert(index + 1, cast)
+    model.graph.node[index + 2].input[0] = "relu1_again"
+    onnx.save(model, whole)
+    faces = draw_crops(20)
+    out = tmp_path / "half.onnx"
+    onnx.save(to_half(onnx.load(whole)), out)
+    difference = np.abs(classify(out, faces.faces) - classify(whole, faces.faces)).max()
+    assert 0 < difference < 0.01
+
+
+def test_a_graph_that_can_not_be_quantised_is_named(folder, tmp_path, crops):
+    whole = write_small_classifier(tmp_path / "small.onnx")
+    model = onnx.load(whole)
+    kept = [node for node in model.graph.node if node.op_type not in ("Conv", "Gemm")]
+    kept[next(i for i, node in enumerate(kept) if node.op_type == "Relu")].input[0] = "views"
+    kept[[node.op_type for node in kept].index("Relu", 4)].input[0] = "relu1"
+    mean = next(i for i, node in enumerate(kept) if node.op_type == "ReduceMean")
+    kept.insert(mean + 1, onnx.helper.make_node("Expand", ["features", "shape"], ["logits"]))
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 7]), "shape"))
+    onnx.save(model, whole)
+    calibration = json.loads((folder / "calibration.json").read_text())
+    calibration["onnx_sha256"] = read_classifier(whole).sha256
+    (tmp_path / "calibration.json").write_text(json.dumps(calibration))
+    with pytest.raises(ContractError, match=r"small\.onnx: this graph can't be made int8: it has no layer to quantise"):
+        quantize(whole, "int8", tmp_path / "out.onnx", crops=crops)
+
+
 def test_what_is_no_float32_file_is_refused(folder, tmp_path, crops):
     half, _ = make(folder, tmp_path, "fp16", crops)
     with pytest.raises(ContractError, match=r"fp16\.onnx: is fp16 already; give the float32 file"):
@@ -186,6 +240,10 @@ def test_too_few_faces_do_not_calibrate(folder):
         ("not JSON", "not a calibration"),
         ("[]", "not a calibration"),
         ('{"ranges": {"views": 3}}', "not a calibration"),
+        (
+            '{"ranges": {}, "images": 511, "method": "minmax", "onnx_sha256": "", "faces_sha256": "", "source": ""}',
+            "made of 511 faces, fewer than 512",
+        ),
     ],
 )
 def test_what_is_no_calibration_is_named(tmp_path, content, message):
@@ -225,7 +283,11 @@ def test_the_commands_go_through_files(folder, tmp_path, crops, capsys):
     assert f"wrote {tmp_path / 'small_int8.onnx'}: " in capsys.readouterr().out
     assert read_classifier(tmp_path / "small_int8.onnx").precision == "int8"
     assert quantize_command.main([*quantising, "--faces", str(tmp_path / "missing.npz")]) == 1
-    assert quantize_command.main(quantising) == 3  # nobody has measured this one
-    errors = capsys.readouterr().err.splitlines()
-    assert errors[0].endswith("missing.npz: can't be read (No such file or directory)")
-    assert errors[1].startswith("fer_build.quantize: int8 of this file has never passed its gate")
+    assert quantize_command.main(quantising) == 0  # its figures are known now
+    (tmp_path / "small_int8.onnx").unlink()
+    assert quantize_command.main(quantising) == 3
+    calibrating = ["--onnx", str(small), "--faces", str(tmp_path / "training.npz")]
+    assert calibrate_command.main(calibrating) == 0
+    assert f"{tmp_path / 'calibration.json'} is up to date: percentile over 512 faces of" in capsys.readouterr().out
+    assert calibrate_command.main([*calibrating, "--method", "minmax", "--dry-run"]) == 0
+    assert "would write " in capsys.readouterr().out

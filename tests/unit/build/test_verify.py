@@ -39,6 +39,8 @@ def test_a_repository_for_a_cpu_is_as_it_was_assembled(tmp_path, capsys):
         (lambda folder: (folder / "fer" / "config.pbtxt").write_text("name: 'other'"), "fer/config.pbtxt was changed"),
         (lambda folder: (folder / "fer" / "config.pbtxt").unlink(), "fer/config.pbtxt is missing"),
         (lambda folder: (folder / "fer" / "stray").touch(), "fer/stray was added"),
+        (lambda folder: (folder / "stray").mkdir(), "the folder stray was added"),
+        (lambda folder: (folder / "__pycache__").mkdir(), "the folder __pycache__ was added"),
     ],
 )
 def test_what_was_changed_since_is_named(tmp_path, capsys, damage, message):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_training.calibration import fit_temperature, recommend_threshold
 from fer_training.metrics import negative_log_likelihood, risk_coverage_curve

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_data import closed_address, write_fer2013
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.release import RELEASED_ONNX
 from fer_client import ServerUnreachableError

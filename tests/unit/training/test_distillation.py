@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 import torch
 

@@ -5,8 +5,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
-pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'fer-triton[train]'")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install -e '.[train]'")
 
 from PIL import Image  # A part of matplotlib's own needs.
 
@@ -153,5 +153,5 @@ def test_nothing_is_left_in_matplotlibs_global_state(tmp_path):
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr("fer_training.plots.find_spec", lambda name: None)
-    with pytest.raises(MatplotlibMissingError, match=r"pip install 'fer-triton\[train\]'"):
+    with pytest.raises(MatplotlibMissingError, match=r"pip install matplotlib"):
         new_figure(1, 1)

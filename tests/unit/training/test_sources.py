@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fer-triton[train]'")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from PIL import Image
 from small_data import RECIPE_TOML
