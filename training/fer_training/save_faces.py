@@ -4,6 +4,7 @@
 
 The output folder gets `calibration.npz`, a random part of what is trained on, and `validation.npz`, all of PublicTest:
 FACES uint8 (N, 1, 48, 48), LABELS int64 (N,), CLASSES and SOURCE. They hold FER2013's pictures: don't pass them on.
+`--folder` and `--ck48` are for other data.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import numpy as np
 
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST, load_training_data
+from fer_training.sources import add_source_options, check_source_options, describe_source, load_split_source
 from fer_training.train import run_command
 
 CALIBRATION_NAME: Final = "calibration.npz"
@@ -54,23 +56,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.save_faces", description="Write the faces that fer_build works with."
     )
-    parser.add_argument("--fer2013", type=Path, required=True, metavar="DIR", help="folder with fer2013.csv")
+    add_source_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the two files")
     parser.add_argument("--seed", type=int, default=0, help="chooses the faces for calibration (default: %(default)s)")
     arguments = parser.parse_args()
+    check_source_options(parser, arguments)
     return run_command("fer_training.save_faces", lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    data = load_training_data(arguments.fer2013)
+    if arguments.fer2013:
+        data, name, split = load_training_data(arguments.fer2013), "FER2013", PUBLIC_TEST
+    else:
+        data, name, split = load_split_source(arguments), describe_source(arguments), "validation"
     part = choose_faces(data.training, CALIBRATION_FACES, arguments.seed)
-    source = f"FER2013 Training, {len(part)} drawn with seed {arguments.seed}"
-    for name, faces, origin in (
-        (CALIBRATION_NAME, part, source),
-        (VALIDATION_NAME, data.validation, f"FER2013 {PUBLIC_TEST}"),
+    for file, faces, source in (
+        (CALIBRATION_NAME, part, f"{name} training, {len(part)} drawn with seed {arguments.seed}"),
+        (VALIDATION_NAME, data.validation, f"{name} {split}"),
     ):
-        save_faces(faces, origin, arguments.out / name)
-        print(f"wrote {arguments.out / name}: {len(faces)} faces of {origin}")
+        save_faces(faces, source, arguments.out / file)
+        print(f"wrote {arguments.out / file}: {len(faces)} faces of {source}")
 
 
 if __name__ == "__main__":

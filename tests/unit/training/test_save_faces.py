@@ -1,10 +1,18 @@
 """fer_training.save_faces: what the build calibrates and measures on."""
 
+import sys
+
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
+
+from PIL import Image
+from small_data import write_fer2013
+
+from fer_contract import LABELS
 from fer_training.faces import LabelledFaces
-from fer_training.save_faces import choose_faces, save_faces
+from fer_training.save_faces import choose_faces, main, save_faces
 
 
 @pytest.fixture
@@ -39,3 +47,35 @@ def test_a_seed_chooses_the_part_and_keeps_the_order(faces):
     assert positions == sorted(positions)
     assert [faces.labels[i] for i in positions] == part.labels.tolist()
     assert len(choose_faces(faces, 100, 1)) == 20
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["save_faces", *map(str, arguments)])
+    return main()
+
+
+def test_the_command_writes_public_test_and_a_part_of_training(tmp_path, monkeypatch, capsys):
+    write_fer2013(tmp_path)
+    assert run(monkeypatch, "--fer2013", tmp_path, "--out", tmp_path / "faces") == 0
+    with np.load(tmp_path / "faces" / "validation.npz") as arrays:
+        assert arrays["FACES"].shape == (14, 1, 48, 48)
+        assert str(arrays["SOURCE"]) == "FER2013 PublicTest"
+    with np.load(tmp_path / "faces" / "calibration.npz") as arrays:
+        assert len(arrays["FACES"]) > 0
+        assert str(arrays["SOURCE"]).startswith("FER2013 training, ")
+    assert "validation.npz: 14 faces of FER2013 PublicTest" in capsys.readouterr().out
+
+
+def test_class_folders_are_saved_by_their_split(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for label in LABELS:
+        (tmp_path / "own" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "own" / label / f"{label}{number}.png")
+    assert run(monkeypatch, "--folder", tmp_path / "own", "--out", tmp_path / "faces") == 0
+    with np.load(tmp_path / "faces" / "validation.npz") as validation:
+        assert len(validation["FACES"]) == 7
+        assert str(validation["SOURCE"]) == "--folder DIR --split-seed 0 validation"
+    with np.load(tmp_path / "faces" / "calibration.npz") as calibration:
+        assert len(calibration["FACES"]) == 49
