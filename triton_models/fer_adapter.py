@@ -15,6 +15,7 @@ import fer_contract as contract
 import fer_settings
 import fer_tensors
 from fer_images import ImageLimits, ImageRefusedError
+from fer_metrics import ImageCounters, StageClock
 
 
 def image_limits(settings: fer_settings.Settings) -> ImageLimits:
@@ -27,19 +28,28 @@ def use_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def answer(request: Any, tensors_of: Callable[[bytes], Mapping[str, np.ndarray[Any, Any]]]) -> Any:
+def answer(
+    request: Any,
+    tensors_of: Callable[[bytes, StageClock], Mapping[str, np.ndarray[Any, Any]]],
+    counters: ImageCounters,
+) -> Any:
     """Answers one request with the tensors that `tensors_of` makes of its image, or with the error that fits.
 
     An image that is refused gets INVALID_ARGUMENT (HTTP 400) for this request alone. Anything unforeseen gets
-    INTERNAL with nothing of the server's inside in it; the traceback goes to the server's log.
+    INTERNAL with nothing of the server's inside in it; the traceback goes to the server's log. Each is counted.
     """
+    clock = StageClock()
     try:
-        tensors = tensors_of(_image_bytes(request))
+        tensors = tensors_of(_image_bytes(request), clock)
     except ImageRefusedError as error:
+        counters.count_refused(error.reason)
         return _error(f"{contract.IMAGE}: {error}", pb_utils.TritonError.INVALID_ARG)
     except Exception:
+        counters.count_failed()
         pb_utils.Logger.log_error(traceback.format_exc())
         return _error(f"{contract.IMAGE}: the server failed on this image", pb_utils.TritonError.INTERNAL)
+    found = tensors.get(contract.FACE_COUNT)
+    counters.count_answered(clock.durations_us, None if found is None else int(found[0]))
     return fer_tensors.response(tensors)
 
 

@@ -44,9 +44,13 @@ PROBABILITIES: Final = "PROBABILITIES"
 LABELS_PARAMETER: Final = "labels"
 """Comma-separated class names in column order."""
 MODEL_VERSION_PARAMETER: Final = "model_version"
+UNCERTAIN_BELOW_PARAMETER: Final = "uncertain_below"
+"""A face whose highest probability is below this decimal, 0..1, is to be called uncertain. 0 calls none so."""
 
 # Metadata inside a classifier's ONNX file: what training hands over to the build.
 ONNX_LABELS_KEY: Final = "fer.labels"
 """Comma-separated class names in column order."""
 ONNX_VERSION_KEY: Final = "fer.version"
 """Version of the trained network, for people: a short word without spaces."""
+ONNX_UNCERTAIN_BELOW_KEY: Final = "fer.uncertain_below"
+"""The decimal that is published as `uncertain_below`."""

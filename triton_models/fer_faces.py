@@ -4,6 +4,7 @@ Called by the Triton models `fer_preprocess` and `fer_preprocess_cropped`, and b
 server makes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,13 @@ ENOUGH_PX: Final = 1280
 has 48 px to be cropped from. A JPEG of 4000x3000 px decodes at 3/8 of its size."""
 
 
+DECODE: Final = "decode"
+DETECT: Final = "detect"
+ALIGN: Final = "align"
+STAGES: Final = (DECODE, DETECT, ALIGN)
+"""What an image passes, for who measures."""
+
+
 @dataclass(frozen=True)
 class Faces:
     """The faces of one image, largest box first. Coordinates are px of the upright image, origin top left."""
@@ -43,13 +51,16 @@ class Faces:
     """uint8, (N, 1, 48, 48): aligned faces, gray, 0..255."""
 
 
-def find_faces(data: bytes, detector: FaceDetector, limits: ImageLimits) -> Faces:
+def find_faces(
+    data: bytes, detector: FaceDetector, limits: ImageLimits, finish: Callable[[str], None] = lambda _: None
+) -> Faces:
     """Finds and aligns the faces of one encoded image.
 
     Args:
         data: one encoded file: JPEG, PNG, WebP or BMP.
         detector: what finds them.
         limits: what to refuse.
+        finish: called with the name of each of the STAGES when it ends.
 
     Returns:
         At most MAX_FACES faces, the largest. None is a result too: N is 0 then.
@@ -58,13 +69,16 @@ def find_faces(data: bytes, detector: FaceDetector, limits: ImageLimits) -> Face
         fer_images.ImageRefusedError: the bytes can't be used as an image.
     """
     image = decode_image(data, limits, ENOUGH_PX)
+    finish(DECODE)
     found = _largest_first(detector.detect(image.pixels))
+    finish(DETECT)
     crops = np.empty((len(found.boxes), 1, FACE_SIZE_PX, FACE_SIZE_PX), np.uint8)
     for crop, landmarks in zip(crops, found.landmarks, strict=True):
         crop[0] = align_face(image.pixels, landmarks)
     size = np.array([image.width_px, image.height_px], np.int32)
     corners = found.boxes.reshape(-1, 2, 2) * image.scale
     boxes = np.clip(corners, 0, size.astype(np.float32)).reshape(-1, 4)
+    finish(ALIGN)
     return Faces(size, boxes, found.landmarks * image.scale, found.scores, crops)
 
 

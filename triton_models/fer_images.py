@@ -6,6 +6,7 @@ OpenCV decodes PNG, WebP and BMP. Half a file is refused, not filled up with gra
 """
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,12 +40,15 @@ _UPRIGHT: Final = {
 }
 
 
+REFUSALS: Final = ("empty", "too_many_bytes", "not_an_image", "too_many_pixels", "too_many_scans", "corrupt")
+"""The reasons that there are, one word each, for counters."""
+
+
 class ImageRefusedError(ValueError):
     """The bytes can't be used as an image. The message says what was wrong and what is accepted.
 
     Attributes:
-        reason: one word for counters: `empty`, `too_many_bytes`, `not_an_image`, `too_many_pixels`, `too_many_scans` or
-            `corrupt`.
+        reason: one of `REFUSALS`.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -167,7 +171,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _decode_jpeg(data: bytes, header: _Header, enough_px: int) -> npt.NDArray[np.uint8]:
     if header.mode not in ("L", "RGB"):  # CMYK
-        return _decode_with_pillow(data, header)
+        return _decode_with_pillow(data, header, enough_px)
     ratio = min(1.0, enough_px / max(header.width, header.height))
     try:
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
@@ -180,7 +184,7 @@ def _decode_jpeg(data: bytes, header: _Header, enough_px: int) -> npt.NDArray[np
         return pixels
     except ValueError as error:
         if "extraneous bytes" in str(error):  # a warning: some cameras leave some between two markers
-            return _decode_with_pillow(data, header)
+            return _decode_with_pillow(data, header, enough_px)
         raise _corrupt(header) from None
 
 
@@ -194,10 +198,16 @@ def _decode_other(data: bytes, header: _Header) -> npt.NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
-def _decode_with_pillow(data: bytes, header: _Header) -> npt.NDArray[np.uint8]:
-    """The slow and thorough way: CMYK JPEG, and a second opinion on what the fast decoders would not take."""
+def _decode_with_pillow(data: bytes, header: _Header, enough_px: int | None = None) -> npt.NDArray[np.uint8]:
+    """The slow and thorough way: CMYK JPEG, and a second opinion on what the fast decoders would not take.
+
+    A JPEG may come back at 1/2, 1/4 or 1/8 of its size, with a longest side of at least `enough_px`.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS) as image:
+            if enough_px:
+                ratio = min(1.0, enough_px / max(image.size))
+                image.draft(None, (max(1, math.ceil(image.width * ratio)), max(1, math.ceil(image.height * ratio))))
             rgb = np.asarray(image.convert("RGB"))
     except Exception:  # Like the header: corrupt data raises many kinds.
         raise _corrupt(header) from None

@@ -15,10 +15,10 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import fer_contract as contract
 from fer_build.command import EXIT_STATUSES, run_command
@@ -38,6 +38,13 @@ from fer_build.onnx_file import MADE_OF_KEY, ClassifierFile, read_classifier
 from fer_build.release import RELEASED_ONNX, SERVED_ONNX, SERVED_RUNTIME, SOURCES
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES
 
+COUNTED_MODELS: Final = {
+    contract.PREPROCESS_MODEL: "config.pbtxt",
+    contract.PREPROCESS_CROPPED_MODEL: "config.pbtxt",
+    contract.CLASSIFIER_MODEL: "configs/cpu.pbtxt",
+}
+"""Models whose instances are counted when a repository is assembled, and where."""
+
 
 def assemble(
     out: Path,
@@ -47,6 +54,8 @@ def assemble(
     runtime: str = SERVED_RUNTIME,
     threads: int = 1,
     cores: int | None = None,
+    instances: Mapping[str, int] | None = None,
+    queue_delay_us: int | None = None,
     dry_run: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Writes a model repository to `out`, replacing one that is there.
@@ -59,6 +68,8 @@ def assemble(
         runtime: for `cpu`: one of `fer_runtimes.RUNTIMES`.
         threads: for `cpu`: how many cores an instance of the classifier works with.
         cores: what the instance counts are made for; by default the cores this process may use.
+        instances: counts by model, for those of `COUNTED_MODELS` that should have another one.
+        queue_delay_us: for `cpu`: how long the classifier waits for more faces, in microseconds; by default not at all.
         dry_run: whether to do all but write.
 
     Returns:
@@ -73,6 +84,7 @@ def assemble(
         raise RepositoryError(f"a profile is one of {', '.join(PROFILES)}, a runtime one of {', '.join(RUNTIMES)}")
     if min(threads, 1 if cores is None else cores) < 1:
         raise RepositoryError("instances are made for 1 core and 1 thread at least")
+    _check_tuning(instances or {}, queue_delay_us)
     if not (SOURCES / "fer_contract.py").is_file():
         raise RepositoryError("the model sources (triton_models/) are missing: install from a checkout, pip install -e")
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -86,13 +98,19 @@ def assemble(
         made = Path(aside) / "repository"
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copyfile(classifier.path, made / contract.CLASSIFIER_MODEL / "1" / "model.onnx")
-        _write_version(made, classifier.version)
-        instances = _write_instance_counts(made, _usable_cores() if cores is None else cores)
+        _write_description(made, classifier)
+        counts = _count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
+        _write_instance_counts(made, counts)
         if profile == CPU:
             _write_runtime(made, runtime, threads)
+            if queue_delay_us is not None:
+                config = made / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
+                _substitute(
+                    config, r"max_queue_delay_microseconds: \d+", f"max_queue_delay_microseconds: {queue_delay_us}"
+                )
         else:
             (made / contract.CLASSIFIER_MODEL / "1" / "model.py").unlink()
-        manifest = _manifest(made, classifier, profile, runtime, instances)
+        manifest = _manifest(made, classifier, profile, runtime, counts)
         if _is_there(out, manifest):
             return manifest, False
         if not dry_run:
@@ -137,38 +155,57 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _write_version(repository: Path, version: str) -> None:
+def _write_description(repository: Path, classifier: ClassifierFile) -> None:
+    """What a client asks the server for."""
     for model in (contract.FER_MODEL, contract.FER_CROPPED_MODEL):
-        _substitute(repository / model / "config.pbtxt", r'"unassembled"', f'"{version}"')
+        config = repository / model / "config.pbtxt"
+        _write_parameter(config, contract.MODEL_VERSION_PARAMETER, classifier.version)
+        _write_parameter(config, contract.UNCERTAIN_BELOW_PARAMETER, f"{classifier.uncertain_below:g}")
 
 
 def _write_runtime(repository: Path, runtime: str, threads: int) -> None:
     config = repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
-    for name, value in (("runtime", runtime), ("threads", str(threads))):
-        setting = f'(?<=key: "{name}"  value {{ string_value: ")[^"]*'
-        _substitute(config, setting, value)
+    _write_parameter(config, "runtime", runtime)
+    _write_parameter(config, "threads", str(threads))
 
 
-def _write_instance_counts(repository: Path, cores: int) -> dict[str, int]:
+def _write_parameter(config: Path, name: str, value: str) -> None:
+    _substitute(config, rf'(key: "{name}" +value {{ string_value: )"[^"]*"', rf'\g<1>"{value}"')
+
+
+def _count_instances(cores: int) -> dict[str, int]:
     """One busy instance per core.
 
     Detection takes most of a request's time, so it gets an instance per core; the classifier works on batches and is
     given one for every four cores, as is the preprocessing of ready crops. None gets a single one: the queue in front
     of it would stall (see DECISIONS.md).
     """
-    configs = {
-        contract.PREPROCESS_MODEL: ("config.pbtxt", max(2, cores)),
-        contract.PREPROCESS_CROPPED_MODEL: ("config.pbtxt", max(2, cores // 4)),
-        contract.CLASSIFIER_MODEL: ("configs/cpu.pbtxt", max(2, cores // 4)),
+    few = max(2, cores // 4)
+    return {
+        contract.PREPROCESS_MODEL: max(2, cores),
+        contract.PREPROCESS_CROPPED_MODEL: few,
+        contract.CLASSIFIER_MODEL: few,
     }
-    for model, (config, count) in configs.items():
-        _substitute(repository / model / config, r"count: \d+", f"count: {count}")
-    return {model: count for model, (_, count) in configs.items()}
+
+
+def _write_instance_counts(repository: Path, counts: Mapping[str, int]) -> None:
+    for model, config in COUNTED_MODELS.items():
+        _substitute(repository / model / config, r"count: \d+", f"count: {counts[model]}")
+
+
+def _check_tuning(instances: Mapping[str, int], queue_delay_us: int | None) -> None:
+    unknown = instances.keys() - COUNTED_MODELS.keys()
+    if unknown:
+        raise RepositoryError(f"{', '.join(sorted(unknown))}: instances are counted of {', '.join(COUNTED_MODELS)}")
+    if any(count < 2 for count in instances.values()):
+        raise RepositoryError("a model has 2 instances at least: Triton stalls the queue in front of a single one")
+    if queue_delay_us is not None and queue_delay_us < 0:
+        raise RepositoryError(f"a queue delay can't be {queue_delay_us} microseconds")
 
 
 def _substitute(config: Path, pattern: str, replacement: str) -> None:
     """Replaces the one match of `pattern`: the rest of a hand-written file stays as it was written."""
-    text, matches = re.subn(pattern, lambda _: replacement, config.read_text())
+    text, matches = re.subn(pattern, replacement, config.read_text())
     if matches != 1:
         raise RepositoryError(f"{config}: expected {pattern} once, found it {matches} times")
     config.write_text(text)
@@ -213,11 +250,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--threads", type=int, default=1, metavar="N", help="of a CPU's classifier; default: %(default)s"
     )
     parser.add_argument("--cores", type=int, metavar="N", help="size for N cores; default: this machine's")
+    parser.add_argument(
+        "--instances",
+        type=_instance_count,
+        nargs="+",
+        default=[],
+        metavar="MODEL=N",
+        help="another count than the cores suggest; python -m fer_bench.tune proposes some",
+    )
+    parser.add_argument(
+        "--queue-delay-us",
+        type=int,
+        metavar="N",
+        help="microseconds that a CPU's classifier waits for faces; default: 0",
+    )
     parser.add_argument("--dry-run", action="store_true", help="do all but write")
     options = parser.parse_args(arguments)
     if options.profile == GPU and options.runtime:
         parser.error("--runtime is of the CPU profile; a GPU runs a TensorRT plan")
     return run_command("fer_build.assemble", lambda: _run(options))
+
+
+def _instance_count(text: str) -> tuple[str, int]:
+    model, _, count = text.partition("=")
+    return model, int(count)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -228,6 +284,8 @@ def _run(options: argparse.Namespace) -> None:
         runtime=options.runtime or SERVED_RUNTIME,
         threads=options.threads,
         cores=options.cores,
+        instances=dict(options.instances),
+        queue_delay_us=options.queue_delay_us,
         dry_run=options.dry_run,
     )
     done = ("would assemble" if options.dry_run else "assembled") if written else "up to date:"

@@ -16,16 +16,18 @@ EXIT_STATUSES: Final = (
 )
 
 
-def run_command(name: str, work: Callable[[], None]) -> int:
+def run_command(name: str, work: Callable[[], None], *expected: type[Exception]) -> int:
     """Does a command's work. Returns its exit status, and says on standard error what went wrong.
 
     Args:
         name: as the user typed it: `fer_build.quantize`.
         work: the rest.
+        expected: further errors whose message is for people.
     """
+    reported: tuple[type[Exception], ...] = (FerBuildError, OSError, *expected)
     try:
         work()
-    except (FerBuildError, OSError) as error:
+    except reported as error:
         print(f"{name}: {error}", file=sys.stderr)
         return GATE_FAILED if isinstance(error, GateError) else FAILED
     except MemoryError:

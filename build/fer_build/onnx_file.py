@@ -35,6 +35,8 @@ class ClassifierFile:
     labels: tuple[str, ...]
     version: str
     """The trained network's version and the first 8 digits of its file's SHA-256: `NAME+01234567`."""
+    uncertain_below: float
+    """Below this highest probability, 0..1, an answer is to be called uncertain; 0 where training did not say."""
     sha256: str
     precision: str
     """`fp32`, `fp16` or `int8`."""
@@ -69,7 +71,16 @@ def read_classifier(path: Path) -> ClassifierFile:
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     precision = metadata.get(PRECISION_KEY, WHOLE)
     gate = _check_gate(path, precision, metadata.get(GATE_KEY))
-    return ClassifierFile(path, contract.LABELS, f"{name}+{sha256[:8]}", sha256, precision, gate, dict(metadata))
+    return ClassifierFile(
+        path,
+        contract.LABELS,
+        f"{name}+{sha256[:8]}",
+        _read_threshold(path, metadata.get(contract.ONNX_UNCERTAIN_BELOW_KEY, "0")),
+        sha256,
+        precision,
+        gate,
+        dict(metadata),
+    )
 
 
 def read_whole_classifier(path: Path) -> ClassifierFile:
@@ -102,6 +113,18 @@ def _check_gate(path: Path, precision: str, written: str | None) -> dict[str, An
         raise ContractError(f"{path}: metadata {GATE_KEY} is not what fer_build.quantize writes ({error})") from None
     require(precision, found)
     return dict(json.loads(written))
+
+
+def _read_threshold(path: Path, written: str) -> float:
+    try:
+        threshold = float(written)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:
+        raise ContractError(
+            f"{path}: metadata {contract.ONNX_UNCERTAIN_BELOW_KEY} must be a number 0..1, not {written!r}"
+        )
+    return threshold
 
 
 def _check_labels(path: Path, labels: str | None) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_runtimes"}
-OURS = SERVING | {"fer_adapter", "fer_settings", "fer_tensors", "fer_build", "fer_client", "fer_training", "loadtest"}
+OURS = SERVING | {"fer_adapter", "fer_metrics", "fer_settings", "fer_tensors", "fer_bench", "fer_build", "fer_client", "fer_training", "loadtest"}
 
 MAY_IMPORT = {
     "triton_models/fer_contract.py": set(),
@@ -18,11 +18,13 @@ MAY_IMPORT = {
     "triton_models/fer_runtimes.py": {"fer_contract"},
     "triton_models/fer_settings.py": set(),
     "triton_models/fer_tensors.py": set(),
-    "triton_models/fer_adapter.py": {"fer_contract", "fer_images", "fer_settings", "fer_tensors"},
-    "triton_models/*/1/model.py": SERVING | {"fer_adapter", "fer_settings", "fer_tensors"},
+    "triton_models/fer_metrics.py": set(),
+    "triton_models/fer_adapter.py": {"fer_contract", "fer_images", "fer_metrics", "fer_settings", "fer_tensors"},
+    "triton_models/*/1/model.py": SERVING | {"fer_adapter", "fer_metrics", "fer_settings", "fer_tensors"},
     "build/fer_build": SERVING,
     "training/fer_training": SERVING | {"fer_client"},  # to measure a running server
     "client/fer_client": {"fer_contract"},
+    "bench/fer_bench": SERVING | {"fer_build"},
 }
 """A room may always import itself."""
 
@@ -56,7 +58,7 @@ def test_imports_follow_the_direction(room):
 
 def test_every_source_file_is_in_a_room():
     covered = {file for room in MAY_IMPORT for file in files_of(room)}
-    sources = [f for room in ("triton_models", "build", "client", "training") for f in files_of(room)]
+    sources = [f for room in ("triton_models", "build", "client", "training", "bench") for f in files_of(room)]
     assert set(sources) <= covered
 
 
@@ -70,7 +72,7 @@ def test_the_contract_is_standard_library_only():
     assert imports_of(file) <= set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("room", ["build", "client", "training", "triton_models", "tests"])
+@pytest.mark.parametrize("room", ["bench", "build", "client", "training", "triton_models", "tests"])
 def test_rooms_are_folders_not_packages(room):
     """An __init__.py there would shadow packages of these names from PyPI."""
     assert (ROOT / room).is_dir()

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_VERSION_KEY
+from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_UNCERTAIN_BELOW_KEY, ONNX_VERSION_KEY
 from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint, load_checkpoint
 from fer_training.complexity import count_macs, count_parameters
@@ -125,7 +125,7 @@ def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Eval
         "fer.data_sha256": checkpoint.origin.data_sha256,
         "fer.temperature": f"{temperature:.4f}",
         # Where no threshold makes the answers good enough, all of them are uncertain.
-        "fer.uncertain_below": f"{1.0 if threshold is None else threshold:.4f}",
+        ONNX_UNCERTAIN_BELOW_KEY: f"{1.0 if threshold is None else threshold:.4f}",
         "fer.metrics": json.dumps(summary),
     }
 

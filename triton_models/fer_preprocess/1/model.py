@@ -16,6 +16,8 @@ import fer_adapter
 import fer_contract as contract
 import fer_faces
 from fer_detector import LibFaceDetection
+from fer_images import REFUSALS
+from fer_metrics import ImageCounters, StageClock, publish_model_info
 from fer_settings import Settings
 
 _NO_FACE = np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8)
@@ -34,13 +36,19 @@ class TritonPythonModel:
             settings.read("detector_side_px", int), settings.read("detector_min_score", float)
         )
         self._detector.detect(np.zeros((240, 320, 3), np.uint8))
+        self._counters = ImageCounters(contract.PREPROCESS_MODEL, REFUSALS, fer_faces.STAGES, counts_faces=True)
+        self._info = publish_model_info(Path(__file__).resolve().parents[2] / "manifest.json")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order."""
-        return [fer_adapter.answer(request, self._tensors) for request in requests]
+        return [fer_adapter.answer(request, self._tensors, self._counters) for request in requests]
 
-    def _tensors(self, image: bytes) -> Mapping[str, np.ndarray[Any, Any]]:
-        faces = fer_faces.find_faces(image, self._detector, self._limits)
+    def finalize(self) -> None:
+        """Reports what was counted last."""
+        self._counters.close()
+
+    def _tensors(self, image: bytes, clock: StageClock) -> Mapping[str, np.ndarray[Any, Any]]:
+        faces = fer_faces.find_faces(image, self._detector, self._limits, clock.finish)
         count = len(faces.boxes)
         return {
             contract.FACES: faces.crops if count else _NO_FACE,

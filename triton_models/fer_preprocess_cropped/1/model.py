@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # that root, for f
 import fer_adapter
 import fer_contract as contract
 import fer_faces
+from fer_images import REFUSALS
+from fer_metrics import ImageCounters, StageClock
 from fer_settings import Settings
 
 
@@ -23,11 +25,18 @@ class TritonPythonModel:
         """Reads the settings in config.pbtxt."""
         fer_adapter.use_one_thread()
         self._limits = fer_adapter.image_limits(Settings(args))
+        stages = (fer_faces.DECODE,)
+        self._counters = ImageCounters(contract.PREPROCESS_CROPPED_MODEL, REFUSALS, stages, counts_faces=False)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order."""
-        return [fer_adapter.answer(request, self._tensors) for request in requests]
+        return [fer_adapter.answer(request, self._tensors, self._counters) for request in requests]
 
-    def _tensors(self, image: bytes) -> Mapping[str, np.ndarray[Any, Any]]:
+    def finalize(self) -> None:
+        """Reports what was counted last."""
+        self._counters.close()
+
+    def _tensors(self, image: bytes, clock: StageClock) -> Mapping[str, np.ndarray[Any, Any]]:
         crop, image_size = fer_faces.read_face_crop(image, self._limits)
+        clock.finish(fer_faces.DECODE)
         return {contract.FACES: crop, contract.IMAGE_SIZE: image_size}

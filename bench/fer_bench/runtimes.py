@@ -1,41 +1,35 @@
 """Measures in the real server which runtime and precision classify the most faces on this machine's CPU.
 
-    python -m fer_build.compare_runtimes [--rounds N] [--seconds S] [--batches 1 16 64] [--threads 1 2]
+    python -m fer_bench.runtimes [--rounds N] [--seconds S] [--batches 1 16 64] [--threads 1 2]
 
 Every combination is served in turn, several rounds of it, so that a busy moment of the machine does not fall on one
 alone. The last columns are ratios to ONNX Runtime FP32 on one thread within the same round: what decides.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import psutil
-import tritonclient.grpc as triton
 from tqdm import tqdm
-from tritonclient.utils import InferenceServerException
 
 import fer_contract as contract
+from fer_bench.load import LoadError, grpc_faces_request, send_load
+from fer_bench.machine import describe_machine, resident_mb
+from fer_bench.serving import check_answers
 from fer_build.assemble import assemble
 from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.errors import ServerFailedError
 from fer_build.release import RELEASED_ONNX, SMALLER, WHOLE, name_precision
 from fer_build.server import EmbeddedTriton
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES
 
 CONCURRENCY: Final = 4
 """Requests in flight: enough that the next batch is there when one is done."""
-_WARM_UP_S: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,39 +67,16 @@ def measure(candidate: Candidate, batches: Sequence[int], seconds: float) -> Mea
         onnx = name_precision(RELEASED_ONNX, candidate.precision)
         assemble(repository, onnx, runtime=candidate.runtime, threads=candidate.threads)
         with EmbeddedTriton(repository) as server:
-            rates = {batch: _send_for(server.grpc_url, batch, seconds) for batch in batches}
-            return Measurement(rates, _resident_mb())
+            rates = {batch: _send_for(server, batch, seconds) for batch in batches}
+            return Measurement(rates, resident_mb())
 
 
-def _send_for(url: str, batch: int, seconds: float) -> float:
+def _send_for(server: EmbeddedTriton, batch: int, seconds: float) -> float:
     """Faces classified per second by requests of so many faces, `CONCURRENCY` of them in flight."""
-    faces = np.random.default_rng(0).integers(
-        0, 256, (batch, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8
-    )
-    tensor = triton.InferInput(contract.FACES, list(faces.shape), "UINT8")
-    tensor.set_data_from_numpy(faces)
-    started = time.perf_counter() + _WARM_UP_S
-    until = started + seconds
-
-    with triton.InferenceServerClient(url) as client, ThreadPoolExecutor(CONCURRENCY) as pool:
-
-        def send() -> int:
-            answered = 0
-            while (now := time.perf_counter()) < until:
-                client.infer(contract.CLASSIFIER_MODEL, [tensor])
-                answered += now >= started
-            return answered
-
-        senders = [pool.submit(send) for _ in range(CONCURRENCY)]
-        try:
-            return sum(sender.result() for sender in senders) * batch / seconds
-        except InferenceServerException as error:
-            raise ServerFailedError(f"the server refused a request of {batch} faces: {error.message()}") from error
-
-
-def _resident_mb() -> float:
-    processes = psutil.Process(os.getpid()).children(recursive=True)
-    return sum(process.memory_info().rss for process in processes) / 1e6
+    shape = (batch, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX)
+    faces = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with check_answers(server, CONCURRENCY, contract.CLASSIFIER_MODEL):
+        return batch * send_load(grpc_faces_request(server.grpc_url, faces), CONCURRENCY, seconds).per_s
 
 
 def format_table(measured: dict[Candidate, list[Measurement]]) -> str:
@@ -138,7 +109,7 @@ def format_table(measured: dict[Candidate, list[Measurement]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m fer_build.compare_runtimes",
+        prog="python -m fer_bench.runtimes",
         description="Measure in the real server which runtime and precision are the fastest on this CPU.",
         epilog=EXIT_STATUSES,
     )
@@ -151,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"a request has 1 to {contract.MAX_CLASSIFIER_BATCH} faces")
     if min(options.rounds, *options.threads) < 1 or options.seconds <= 0:
         parser.error("--rounds and --threads must be at least 1, --seconds above 0")
-    return run_command("fer_build.compare_runtimes", lambda: _run(options))
+    return run_command("fer_bench.runtimes", lambda: _run(options), LoadError)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -160,14 +131,7 @@ def _run(options: argparse.Namespace) -> None:
     for candidate in tqdm(candidates * options.rounds, unit="server", leave=False, disable=None):
         measured[candidate].append(measure(candidate, options.batches, options.seconds))
     print(format_table(measured))
-    versions = ", ".join(f"{name} {version(name)}" for name in RUNTIMES)
-    print(f"\n{_cpu_name()}, {len(os.sched_getaffinity(0))} cores; {versions}; {options.rounds} rounds")
-
-
-def _cpu_name() -> str:
-    """The CPU's name as Linux tells it."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    print(f"\n{describe_machine()}; {options.rounds} rounds of {options.seconds:g} s")
 
 
 def _list_candidates(threads: Iterable[int]) -> list[Candidate]:

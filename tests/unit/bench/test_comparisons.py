@@ -1,0 +1,96 @@
+"""fer_bench: ratios are taken within a round, and what they lead to."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_bench import ceiling, frameworks, runtimes, tune
+from fer_bench.load import Load
+from fer_bench.pipeline import Pipeline
+from fer_bench.workloads import make_workloads
+
+BUSY = [1.0, 0.5, 1.0]
+"""The machine was half as fast in the second round."""
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return Pipeline()
+
+
+@pytest.mark.parametrize("workload", make_workloads(), ids=lambda one: one.name)
+def test_a_workload_has_the_faces_that_it_says(pipeline, workload):
+    with Image.open(io.BytesIO(workload.image)) as image:
+        assert f"{image.width}x{image.height}" in workload.description
+    answer = pipeline(workload.image)
+    assert len(answer.faces.boxes) == workload.faces
+    assert np.allclose(answer.probabilities.sum(axis=1), 1, atol=1e-3)
+
+
+def test_workloads_are_the_same_every_time():
+    assert make_workloads() == make_workloads()
+
+
+def test_the_ceilings_ratios_are_of_the_same_round():
+    cells = {"http": 90, "grpc": 95}
+    table = ceiling.format_table(
+        {
+            ceiling.Cell("w1", 4, protocol): [
+                ceiling.Measurement(100 * speed, rate * speed, 10 / speed, 20 / speed) for speed in BUSY
+            ]
+            for protocol, rate in cells.items()
+        }
+    )
+    assert table.splitlines()[2] == "| w1 | 4 | 100.0 | 90.0 | 95.0 | 0.90 | 0.95 | 10.0 / 20.0 | 10.0 / 20.0 |"
+    assert table.splitlines()[4] == "4 in flight: mean ratio 0.925, lowest 0.900"
+
+
+def test_frameworks_are_compared_within_a_round():
+    running = {name: frameworks.Running(lambda image: None, 2.0, 500) for name in (frameworks.OURS, "fastapi")}
+    rates = {frameworks.OURS: 120.0, "fastapi": 100.0}
+    measured = {(name, "w1"): [Load(rate * speed, 1, 1, 30) for speed in BUSY] for name, rate in rates.items()}
+    assert frameworks.format_table(measured, running).splitlines()[2:] == [
+        "| fer-serve | 120.0 (30) |  | 500 | 2.0 |",
+        "| fastapi | 100.0 (30) | 1.20 | 500 | 2.0 |",
+    ]
+
+
+def test_runtimes_are_compared_within_a_round_and_the_best_comes_first():
+    faster = runtimes.Candidate("openvino", "int8", 1)
+    table = runtimes.format_table(
+        {
+            runtimes.BASE: [runtimes.Measurement({1: 100 * speed, 16: 900 * speed}, 400) for speed in BUSY],
+            faster: [runtimes.Measurement({1: 200 * speed, 16: 2700 * speed}, 500) for speed in BUSY],
+        }
+    )
+    assert table.splitlines()[2:] == [
+        "| openvino | int8 | 1 | 200 | 2700 | 500 | 2.00 | 3.00 |",
+        "| onnxruntime | fp32 | 1 | 100 | 900 | 400 | 1.00 | 1.00 |",
+    ]
+
+
+BASE = tune.Setting(preprocess=2, classifier=2, delay_us=0)
+
+
+def rounds_of(speeds):
+    return {
+        (setting, level): [tune.Measurement(speed, 10, 1)] for setting, speed in speeds.items() for level in (1, 16)
+    }
+
+
+def test_what_is_clearly_faster_is_proposed():
+    more = tune.Setting(3, 2, 0)
+    later = tune.Setting(2, 2, 500)
+    assert tune.propose(rounds_of({BASE: 100, more: 110, later: 90}), BASE) == more
+
+
+def test_of_two_as_fast_the_smaller_is_proposed():
+    measured = rounds_of({BASE: 100, tune.Setting(4, 2, 0): 101, tune.Setting(2, 3, 0): 101.9})
+    assert tune.propose(measured, BASE) == BASE
+
+
+def test_one_setting_is_varied_at_a_time():
+    settings = tune.list_settings(BASE, {2, 4}, {2, 3}, {0, 500})
+    assert settings == [BASE, tune.Setting(4, 2, 0), tune.Setting(2, 3, 0), tune.Setting(2, 2, 500)]
