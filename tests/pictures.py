@@ -53,7 +53,7 @@ def encode_png_rows(rows: npt.NDArray[np.uint16] | npt.NDArray[np.uint8], color_
 def png_file(width: int, height: int, compressed: bytes, bits: int = 8, color_type: int = 2) -> bytes:
     """A PNG with any header in front of any data: also one that lies."""
     header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
-    chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", compressed) + _chunk(b"IEND", b"")
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", compressed) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
@@ -82,5 +82,5 @@ def intersection_over_union(a: npt.NDArray[np.float32], b: npt.NDArray[np.float3
     return shared / (float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared)
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

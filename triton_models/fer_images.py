@@ -26,6 +26,8 @@ keep a core busy for hours. Real files have about 10. Smaller images may have mo
 _PILLOW_MAX_PIXELS: Final = 178_956_970
 """Above this Pillow refuses a header by itself. Source: twice PIL.Image.MAX_IMAGE_PIXELS."""
 
+_FLIP_BOTH: Final = -1  # cv2.flip: 0 is top-bottom, 1 left-right
+
 # EXIF orientation -> (transpose first, then flip left-right, then flip top-bottom).
 # Source: Exif 2.32, tag 274.
 _UPRIGHT: Final = {
@@ -118,11 +120,17 @@ def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightIma
     header = _read_header(data, limits)
     pixels = _decode_jpeg(data, header, enough_px) if header.format == "JPEG" else _decode_other(data, header)
     transpose, flip_x, flip_y = _UPRIGHT[header.orientation]
-    if transpose:
-        pixels = pixels.transpose(1, 0, 2)
-    pixels = pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
     width, height = (header.height, header.width) if transpose else (header.width, header.height)
-    return UprightImage(np.ascontiguousarray(pixels), width, height)
+    return UprightImage(_turn(pixels, transpose, flip_x, flip_y), width, height)
+
+
+def _turn(pixels: npt.NDArray[np.uint8], transpose: bool, flip_x: bool, flip_y: bool) -> npt.NDArray[np.uint8]:
+    """By OpenCV, which turns 50 megapixels in a quarter of the time that a copy of a turned view takes."""
+    if transpose:
+        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
+    if flip_x or flip_y:
+        pixels = np.asarray(cv2.flip(pixels, _FLIP_BOTH if flip_x and flip_y else int(flip_x)), np.uint8)
+    return np.ascontiguousarray(pixels)
 
 
 def _read_header(data: bytes, limits: ImageLimits) -> _Header:

@@ -82,9 +82,11 @@ def _environment(libraries: list[Path]) -> dict[str, str]:
     """The caller's environment, with what the server and its stubs look up in it set right.
 
     The stub embeds Python, which finds its packages from the first `python3` on PATH: that must be this one's, or a
-    server started by `.venv/bin/fer-serve` would look into the system's site-packages.
+    server started by `.venv/bin/fer-serve` would look into the system's site-packages. AIP_MODE, which Vertex AI sets,
+    would exchange Triton's HTTP and gRPC for a port with Vertex AI's protocol.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    misleading = ("PYTHONHOME", "PYTHONPATH", "AIP_MODE")
+    environment = {name: value for name, value in os.environ.items() if name not in misleading}
     search_path = [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
     library_path = [*map(str, libraries), *filter(None, [environment.get("LD_LIBRARY_PATH")])]
     return environment | {

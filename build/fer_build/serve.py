@@ -1,14 +1,16 @@
-"""The command `fer-serve`: the model on this machine's loopback, kept alive until Ctrl-C.
+"""The command `fer-serve`: the model on this machine, on loopback unless told otherwise, kept alive until Ctrl-C.
 
     fer-serve                                          # 8000 HTTP, 8001 gRPC, 8002 metrics
     fer-serve --free-ports -- fer-client predict a.jpg # while a command runs: see FER_URL, FER_GRPC_URL
 
-Without a command, the server proves itself by real inferences every two seconds, and is restarted when they fail: a
-Triton whose Python stubs have died still reports itself ready.
+Without a command, the server is watched, and restarted when one of its processes has died, when it holds too much
+memory, or when the real inferences fail by which it has to prove itself every two seconds: a Triton whose Python stubs
+have died still reports itself ready.
 """
 
 import argparse
 import contextlib
+import ipaddress
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -23,7 +26,7 @@ from fer_build.assemble import assemble
 from fer_build.errors import FerBuildError
 from fer_build.probe import Problem
 from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
-from fer_build.server import EmbeddedTriton, Ports
+from fer_build.server import LOOPBACK, EmbeddedTriton, Ports
 from fer_runtimes import RUNTIMES
 
 _PROBE_EVERY_S: Final = 2.0
@@ -31,6 +34,12 @@ _PROBE_TIMEOUT_S: Final = 12.0
 """Longer than the 10 s that fer_preprocess lets a request wait: a busy server answers by then that it is busy."""
 _SILENT_PROBES: Final = 3
 """A wrong answer means a broken server. No answer may only mean a busy machine, so that takes more than one."""
+_DEFAULT_MEMORY_MIB: Final = 1024
+_DEFAULT_MEMORY_PER_INSTANCE_MIB: Final = 2048
+"""Twice what the largest accepted images need, decoded by all instances of both preprocessing models at once."""
+_WATCH_EVERY_S: Final = 0.1
+_BROKEN_EXIT_TIMEOUT_S: Final = 2.0
+"""What a broken server may still answer. Until it is gone, a part of the requests fails."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,9 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fer-repository-"))
                 repository = Path(folder) / "repository"
                 assemble(repository, options.onnx, runtime=options.runtime or SERVED_RUNTIME)
-            server = EmbeddedTriton(repository, options.ports, options.log, options.exit_timeout)
+            server = EmbeddedTriton(
+                repository,
+                options.ports,
+                options.log,
+                options.exit_timeout,
+                address=options.address,
+                metrics_address=options.metrics_address,
+            )
             cleanup.callback(server.stop)
-            return _serve(server, options.command)
+            return _serve(server, options)
     except (FerBuildError, OSError) as error:  # OSError: a full disk, say
         print(f"fer-serve: {error}", file=sys.stderr)
         return 1
@@ -55,24 +71,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130 if options.command else 0
 
 
-def supervise(server: EmbeddedTriton) -> NoReturn:
-    """Probes a running server for ever, and restarts it when it is broken.
+def supervise(server: EmbeddedTriton, memory_limit_bytes: int) -> NoReturn:
+    """Watches and probes a running server for ever, and restarts it when it is broken.
 
     Raises:
         FerBuildError: a restart failed.
     """
+    prober = ThreadPoolExecutor(1)  # a busy server answers a probe late; a dead process is to be noticed at once
+    try:
+        while True:
+            _say(f"restarting the server: {_wait_for_a_problem(server, prober, memory_limit_bytes)}")
+            started = time.monotonic()
+            server.restart(_BROKEN_EXIT_TIMEOUT_S)
+            _say(f"ready again after {time.monotonic() - started:.1f} s")
+    finally:
+        prober.shutdown(wait=False, cancel_futures=True)
+
+
+def _wait_for_a_problem(server: EmbeddedTriton, prober: ThreadPoolExecutor, memory_limit_bytes: int) -> Problem:
     silent = 0
     while True:
-        time.sleep(_PROBE_EVERY_S)
-        problem = _probe_each_instance(server)
+        if broken := server.wait_until_broken(_PROBE_EVERY_S, memory_limit_bytes):
+            return broken
+        probe = prober.submit(_probe_each_instance, server)
+        while not probe.done():
+            if broken := server.wait_until_broken(_WATCH_EVERY_S, memory_limit_bytes):
+                return broken
+        problem = probe.result()
         silent = silent + 1 if problem and problem.is_silence else 0
-        if problem is None or 0 < silent < _SILENT_PROBES:
-            continue
-        _say(f"restarting the server: {problem}")
-        started = time.monotonic()
-        server.restart()
-        silent = 0
-        _say(f"ready again after {time.monotonic() - started:.1f} s")
+        if problem and silent in (0, _SILENT_PROBES):
+            return problem
 
 
 def _probe_each_instance(server: EmbeddedTriton) -> Problem | None:
@@ -81,18 +109,25 @@ def _probe_each_instance(server: EmbeddedTriton) -> Problem | None:
     return next(filter(None, probes), None)
 
 
-def _serve(server: EmbeddedTriton, command: list[str]) -> int:
+def _serve(server: EmbeddedTriton, options: argparse.Namespace) -> int:
+    for flag, address in (("--address", options.address), ("--metrics-address", options.metrics_address)):
+        if not ipaddress.IPv4Address(address).is_loopback:
+            _say(
+                f"{flag} {address}: whoever reaches this address can use the server; Triton 2.51 asks for no password, "
+                "encrypts nothing and does not limit a request's body. Let only a gateway or a container's network in"
+            )
     started = time.monotonic()
     server.start()
     _say(f"ready in {time.monotonic() - started:.1f} s")
-    if command:
-        return _run(command, server)
+    if options.command:
+        return _run(options.command, server)
     print(
         f"  HTTP     http://{server.http_url}\n  gRPC     grpc://{server.grpc_url}\n"
         f"  metrics  {server.metrics_url}\n  log      {server.log_file}\nPress Ctrl-C to stop.",
         flush=True,
     )
-    supervise(server)
+    memory_limit_mib = options.memory_limit or _DEFAULT_MEMORY_MIB + server.instances * _DEFAULT_MEMORY_PER_INSTANCE_MIB
+    supervise(server, memory_limit_mib << 20)
 
 
 def _run(command: list[str], server: EmbeddedTriton) -> int:
@@ -121,10 +156,26 @@ def _port(text: str) -> int:
     return port
 
 
+def _mebibytes(text: str) -> int:
+    mebibytes = int(text)
+    if mebibytes < 1:
+        raise argparse.ArgumentTypeError(f"{mebibytes} is not 1 or more")
+    return mebibytes
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no IPv4 address: give one of this machine's, or 0.0.0.0 for all of them"
+        ) from None
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="fer-serve",
-        description="Serve the expression model on 127.0.0.1 with the embedded Triton until Ctrl-C.",
+        description="Serve the expression model with the embedded Triton until Ctrl-C, on 127.0.0.1 by default.",
         epilog="Exit status: 0 stopped, 1 the server could not be started or restarted, else COMMAND's own.",
     )
     models = parser.add_mutually_exclusive_group()
@@ -140,6 +191,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="PORT", help="default: %(default)s")
     parser.add_argument("--free-ports", action="store_true", help="choose three free ports instead")
+    parser.add_argument(
+        "--address",
+        type=_address,
+        default=LOOPBACK,
+        metavar="IPV4",
+        help="serve HTTP and gRPC on this address; default: %(default)s, for this machine only. 0.0.0.0, all "
+        "addresses, is for containers: everybody who reaches it can use the server, without password or encryption",
+    )
+    parser.add_argument(
+        "--metrics-address",
+        type=_address,
+        default=LOOPBACK,
+        metavar="IPV4",
+        help="the same for the metrics; default: %(default)s, whatever --address is",
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the server's log to this file")
     parser.add_argument(
         "--exit-timeout",
@@ -147,6 +213,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=10,
         metavar="S",
         help="seconds that requests in flight get to finish; default: %(default)s",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=_mebibytes,
+        metavar="MIB",
+        help="restart the server when it holds more, shared memory included; default: "
+        f"{_DEFAULT_MEMORY_MIB} + {_DEFAULT_MEMORY_PER_INSTANCE_MIB} for each instance of the largest model",
     )
     parser.add_argument(
         "command",

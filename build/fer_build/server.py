@@ -1,4 +1,4 @@
-"""A real Triton server on this machine's loopback, for as long as a `with` block lasts.
+"""A real Triton server on this machine, on loopback unless told otherwise, for as long as a `with` block lasts.
 
     with EmbeddedTriton(repository) as server:
         ...  # requests to server.http_url or server.grpc_url
@@ -26,17 +26,20 @@ from fer_build import embedded_triton, guard
 from fer_build.errors import LogFileError, PortTakenError, RepositoryError, ServerFailedError
 from fer_build.manifest import CPU, read_manifest
 from fer_build.probe import Problem, probe
+from fer_build.processes import ServerProcesses
 
-HOST: Final = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
+_ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104  # compared with, not bound to
 _RESTRICTED_APIS: Final = "model-repository,shared-memory,trace,logging"
-_STARTS: Final = 3
-"""A start of Triton 2.51 aborts once in a while (boost::interprocess::lock_exception), and a port that was free a
-moment ago can be taken: try again."""
+_STARTS: Final = 5
+"""A start of Triton 2.51 aborts now and then (boost::interprocess::lock_exception; three times in a row on a machine
+with seven times as many busy processes as cores), and a port that was free a moment ago can be taken: try again."""
+_MEMORY_CHECK_EVERY_S: Final = 0.25
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the server listens on 127.0.0.1. A port of 0 is replaced by a free one at the start."""
+    """Where the server listens. A port of 0 is replaced by a free one at the start."""
 
     http: int = 0
     grpc: int = 0
@@ -51,7 +54,14 @@ class EmbeddedTriton:
     """
 
     def __init__(
-        self, repository: Path, ports: Ports = Ports(), log_file: Path | None = None, exit_timeout_s: int = 10
+        self,
+        repository: Path,
+        ports: Ports = Ports(),
+        log_file: Path | None = None,
+        exit_timeout_s: int = 10,
+        *,
+        address: str = LOOPBACK,
+        metrics_address: str = LOOPBACK,
     ) -> None:
         """Prepares a server; `start` or `with` starts it.
 
@@ -61,6 +71,8 @@ class EmbeddedTriton:
             log_file: the server's log is appended to it; by default a temporary file, which goes away when the server
                 is stopped unless a start has failed.
             exit_timeout_s: how long requests in flight may take to finish once the server is told to stop.
+            address: IPv4 address to serve HTTP and gRPC on; 0.0.0.0 is all that the machine has.
+            metrics_address: the same for the metrics.
         """
         self._repository = repository
         self._wanted_ports = ports
@@ -68,7 +80,11 @@ class EmbeddedTriton:
         self._log_is_temporary = log_file is None
         self._log_start = 0
         self._exit_timeout_s = exit_timeout_s
+        self._address = address
+        self._metrics_address = metrics_address
         self._guard: subprocess.Popen[bytes] | None = None
+        self._shm_prefix = ""
+        self._processes: ServerProcesses | None = None
         self.ports = ports
         self.instances = 1
         """The largest number of instances that a model has, once started."""
@@ -76,17 +92,17 @@ class EmbeddedTriton:
     @property
     def http_url(self) -> str:
         """`host:port` for HTTP clients."""
-        return f"{HOST}:{self.ports.http}"
+        return f"{_reachable(self._address)}:{self.ports.http}"
 
     @property
     def grpc_url(self) -> str:
         """`host:port` for gRPC clients."""
-        return f"{HOST}:{self.ports.grpc}"
+        return f"{_reachable(self._address)}:{self.ports.grpc}"
 
     @property
     def metrics_url(self) -> str:
         """Where Prometheus reads."""
-        return f"http://{HOST}:{self.ports.metrics}/metrics"
+        return f"http://{_reachable(self._metrics_address)}:{self.ports.metrics}/metrics"
 
     @property
     def log_file(self) -> Path:
@@ -120,6 +136,7 @@ class EmbeddedTriton:
             self._launch()
             try:
                 self._wait_until_ready(timeout_s)
+                self._processes = ServerProcesses(self._running_guard().pid, self._shm_prefix)
                 return
             except ServerFailedError:
                 worth_another = self._crashed_or_lost_a_port()
@@ -131,9 +148,14 @@ class EmbeddedTriton:
                 self._stop_processes()
                 raise
 
-    def restart(self) -> None:
-        """Stops the server and starts it again on the same ports, with the same log. Raises what `start` raises."""
-        self._stop_processes()
+    def restart(self, exit_timeout_s: float | None = None) -> None:
+        """Stops the server and starts it again on the same ports, with the same log. Raises what `start` raises.
+
+        Args:
+            exit_timeout_s: how long requests in flight may take to finish, where that is not what the server was made
+                with.
+        """
+        self._stop_processes(exit_timeout_s)
         self._wanted_ports = self.ports
         self.start()
 
@@ -147,6 +169,33 @@ class EmbeddedTriton:
     def is_running(self) -> bool:
         """Whether the process is there. A running server can still fail every request: see `probe`."""
         return self._guard is not None and self._guard.poll() is None
+
+    def wait_until_broken(self, timeout_s: float, memory_limit_bytes: int) -> Problem | None:
+        """Watches the processes of a started server without asking it anything.
+
+        Returns:
+            What is wrong, at once: one of them has ended, or together they hold more memory than the limit. None if
+            nothing is within `timeout_s`.
+        """
+        if self._processes is None:
+            raise RuntimeError("a server that was never started has no processes")
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            ended = self._processes.wait_for_an_end(min(max(left_s, 0), _MEMORY_CHECK_EVERY_S))
+            if ended:
+                return Problem(f"{ended} has died")
+            held = self.memory_bytes()
+            if held > memory_limit_bytes:
+                return Problem(f"it holds {held >> 20:,} MiB of memory, more than {memory_limit_bytes >> 20:,}")
+            if left_s <= 0:
+                return None
+
+    def memory_bytes(self) -> int:
+        """What the processes of a started server hold, shared memory included."""
+        if self._processes is None:
+            raise RuntimeError("a server that was never started holds nothing")
+        return self._processes.memory_bytes()
 
     def probe(self, timeout_s: float = 5) -> Problem | None:
         """Sends an image through each ensemble. Returns None if the answers are right, else the problem."""
@@ -166,7 +215,7 @@ class EmbeddedTriton:
         self.stop()
 
     def _launch(self) -> None:
-        self.ports = _choose_ports(self._wanted_ports)
+        self.ports = _choose_ports(self._wanted_ports, self._address, self._metrics_address)
         self._open_log()
         work_dir = Path(tempfile.mkdtemp(prefix="fer-serve-"))  # the guard removes it
         try:
@@ -175,15 +224,36 @@ class EmbeddedTriton:
             shutil.rmtree(work_dir)
             self.stop()  # an empty log
             raise
-        shm_prefix = f"fer_{uuid.uuid4().hex[:12]}_"
-        flags = _flags(self._repository, triton.backends, self.ports, shm_prefix, self._exit_timeout_s)
-        guarded = ["-I", "-S", guard.__file__, work_dir, shm_prefix, self._exit_timeout_s + 1, self.log_file.resolve()]
+        self._shm_prefix = f"fer_{uuid.uuid4().hex[:12]}_"
+        time_to_stop_s = self._exit_timeout_s + 1
+        guarded = [guard.__file__, work_dir, self._shm_prefix, time_to_stop_s, self.ports.http, self.log_file.resolve()]
         self._guard = subprocess.Popen(
-            [sys.executable, *map(str, guarded), str(triton.binary), *flags],
+            [sys.executable, "-I", "-S", *map(str, guarded), str(triton.binary), *self._flags(triton.backends)],
             stdin=subprocess.PIPE,
             env=triton.environment,
             start_new_session=True,  # Ctrl-C in a terminal reaches the launcher only, which stops the server in order
         )
+
+    def _flags(self, backends: Path) -> list[str]:
+        flags = {
+            "model-repository": self._repository.resolve(),
+            "model-config-name": "cpu",  # configs/cpu.pbtxt where there is one
+            "backend-directory": backends,
+            "backend-config": f"python,shm-region-prefix-name={self._shm_prefix}",
+            "exit-timeout-secs": self._exit_timeout_s,
+            "http-address": self._address,
+            "http-port": self.ports.http,
+            "grpc-address": self._address,
+            "grpc-port": self.ports.grpc,
+            "metrics-address": self._metrics_address,
+            "metrics-port": self.ports.metrics,
+            "allow-gpu-metrics": "false",
+            # Nobody is given this key: who can reach the port can't load models, map memory, or write traces and logs.
+            "http-restricted-api": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
+            "grpc-restricted-protocol": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
+        }
+        # Without auto-completion the configuration files say everything. A flag without a value.
+        return ["--disable-auto-complete-config", *(f"--{name}={value}" for name, value in flags.items())]
 
     def _open_log(self) -> None:
         """Makes sure that the log can be written, and notes where in it this start begins."""
@@ -197,13 +267,24 @@ class EmbeddedTriton:
         except OSError as error:
             raise LogFileError(f"the log can't be written to {self._log_file}: {error.strerror}") from None
 
-    def _stop_processes(self) -> None:
+    def _running_guard(self) -> subprocess.Popen[bytes]:
+        if self._guard is None:
+            raise RuntimeError("the server is not started")
+        return self._guard
+
+    def _stop_processes(self, exit_timeout_s: float | None = None) -> None:
+        if self._processes is not None:
+            self._processes.close()
+            self._processes = None
         if self._guard is None:
             return
         if self._guard.stdin:
-            self._guard.stdin.close()  # the guard sees the end of its input
+            with contextlib.suppress(BrokenPipeError):  # the guard has ended
+                if exit_timeout_s is not None:
+                    self._guard.stdin.write(str(exit_timeout_s).encode())
+                self._guard.stdin.close()  # the guard sees the end of its input
         try:
-            self._guard.wait(self._exit_timeout_s + 5)
+            self._guard.wait((self._exit_timeout_s if exit_timeout_s is None else exit_timeout_s) + 5)
         except subprocess.TimeoutExpired:
             self._guard.kill()
             self._guard.wait()
@@ -237,30 +318,13 @@ class EmbeddedTriton:
         return f"The end of its log, {self.log_file}, says:\n" + "\n".join(errors[-8:])
 
 
-def _flags(repository: Path, backends: Path, ports: Ports, shm_prefix: str, exit_timeout_s: int) -> list[str]:
-    flags = {
-        "model-repository": repository.resolve(),
-        "model-config-name": "cpu",  # configs/cpu.pbtxt where there is one
-        "backend-directory": backends,
-        "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
-        "exit-timeout-secs": exit_timeout_s,
-        "http-address": HOST,
-        "http-port": ports.http,
-        "grpc-address": HOST,
-        "grpc-port": ports.grpc,
-        "metrics-address": HOST,
-        "metrics-port": ports.metrics,
-        "allow-gpu-metrics": "false",
-        # Nobody is given this key: who can reach the port can't load models, map memory, or write traces and logs.
-        "http-restricted-api": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
-        "grpc-restricted-protocol": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
-    }
-    # Without auto-completion the configuration files say everything. A flag without a value.
-    return ["--disable-auto-complete-config", *(f"--{name}={value}" for name, value in flags.items())]
+def _reachable(address: str) -> str:
+    """Where this machine reaches what listens on `address`."""
+    return LOOPBACK if address == _ANY_ADDRESS else address
 
 
-def _choose_ports(wanted: Ports) -> Ports:
-    """`wanted` with every 0 replaced by a port that is free now.
+def _choose_ports(wanted: Ports, address: str, metrics_address: str) -> Ports:
+    """`wanted` with every 0 replaced by a port that is free now on its address.
 
     Raises:
         PortTakenError: a port is in use, or wanted twice.
@@ -270,16 +334,20 @@ def _choose_ports(wanted: Ports) -> Ports:
         raise PortTakenError(f"http, grpc and metrics need different ports, not {', '.join(map(str, fixed))}")
     with contextlib.ExitStack() as held:  # held together, so that no two are the same
 
-        def choose(name: str, port: int) -> int:
+        def choose(name: str, port: int, address: str) -> int:
             listener = held.enter_context(socket.socket())
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listener.bind((HOST, port))
+                listener.bind((address, port))
             except OSError as error:
                 raise PortTakenError(
-                    f"port {port} for {name} can't be used on {HOST} ({error.strerror}): choose another with "
+                    f"port {port} for {name} can't be used on {address} ({error.strerror}): choose another with "
                     f"--{name}-port, or any free ones with --free-ports"
                 ) from None
             return int(listener.getsockname()[1])
 
-        return Ports(choose("http", wanted.http), choose("grpc", wanted.grpc), choose("metrics", wanted.metrics))
+        return Ports(
+            choose("http", wanted.http, address),
+            choose("grpc", wanted.grpc, address),
+            choose("metrics", wanted.metrics, metrics_address),
+        )

@@ -1,11 +1,15 @@
 """Pictures that must be answered, by the real server: faces in them or not."""
 
 import io
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import STORED_AS, contact_sheet, encode, encode_png_rows, encode_turned, intersection_over_union
-from PIL import Image
+from PIL import Image, ImageOps
+from raw_requests import ask_http, infer_request
 
 from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
 from fer_contract import (
@@ -21,6 +25,10 @@ from fer_contract import (
 from fer_runtimes import open_classifier
 
 ASTRONAUT_BOX = np.array([179, 62, 267, 173], np.float32)
+ASTRONAUT = "astronaut.png"
+FACES_IN = {ASTRONAUT: 1, "biden.jpg": 1, "obama3.jpg": 1, "sample2.jpg": 3}
+"""Photos and how many faces one sees in them. All but the first are not ours to ship: they are looked for in the folder
+that FER_PHOTOS_DIR names."""
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +132,52 @@ def test_a_crop_is_not_searched_for_faces(infer):
     answer = infer(encode(Image.new("RGB", (300, 200), "navy"), "JPEG"), FER_CROPPED_MODEL)
     assert answer[PROBABILITIES].shape == (1, len(LABELS))
     assert answer[IMAGE_SIZE].tolist() == [300, 200]
+
+
+def resized(photo: Image.Image, factor: float) -> Image.Image:
+    return photo.resize((round(photo.width * factor), round(photo.height * factor)))
+
+
+VARIANTS: dict[str, tuple[float, Callable[[Image.Image], bytes]]] = {
+    **{kind: (1, lambda photo, kind=kind: encode(photo, kind)) for kind in ("JPEG", "PNG", "WEBP", "BMP")},
+    **{
+        f"EXIF orientation {orientation}": (1, lambda photo, o=orientation: encode_turned(photo, o))
+        for orientation in STORED_AS
+    },
+    "half size": (0.5, lambda photo: encode(resized(photo, 0.5))),
+    "double size": (2, lambda photo: encode(resized(photo, 2), "JPEG")),
+}
+"""What is done to the picture, and by which factor its coordinates change."""
+
+
+@pytest.fixture(scope="module", params=FACES_IN)
+def real_photo(request, astronaut) -> tuple[bytes, int]:
+    """The bytes of a photo that a camera has taken, and the number of faces in it."""
+    if request.param == ASTRONAUT:
+        return astronaut, FACES_IN[ASTRONAUT]
+    folder = os.environ.get("FER_PHOTOS_DIR")
+    if not folder or not (Path(folder) / request.param).is_file():
+        pytest.skip(f"FER_PHOTOS_DIR names no folder with {request.param} in it")
+    return (Path(folder) / request.param).read_bytes(), FACES_IN[request.param]
+
+
+def boxes_in(server, data):
+    answer = ask_http(server.http_url, infer_request(data))
+    assert answer.status == 200, answer.message
+    return answer.arrays[BOXES]
+
+
+def test_every_face_in_a_photo_is_found_and_none_is_invented(server, real_photo):
+    data, count = real_photo
+    assert len(boxes_in(server, data)) == count
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_same_photo_has_the_same_faces_in_another_form(server, real_photo, variant):
+    data, count = real_photo
+    factor, change = VARIANTS[variant]
+    photo = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    expected, found = boxes_in(server, data), boxes_in(server, change(photo)) / factor
+    assert len(found) == count
+    for box in expected:
+        assert max(intersection_over_union(box, other) for other in found) > 0.9
