@@ -1,0 +1,146 @@
+"""scripts/prepare.sh: what the server reads is assembled or copied, verified, and a GPU's plan is built once.
+
+assemble and verify are the real ones; where there is no GPU, TensorRT and nvidia-smi are stand-ins that say what they
+were asked to do.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fer_build.assemble import assemble
+from fer_sizing.helm import CHART
+
+SCRIPT = CHART / "scripts" / "prepare.sh"
+
+PYTHON = f"""#!/bin/sh
+case "$*" in
+    "-c import tensorrt; print(tensorrt.__version__)") echo "$TENSORRT" ;;
+    "-m fer_build.plan --repository "*)
+        plan="$4/fer_classifier/1/model.plan"
+        if [ ! -f "$plan.json" ]; then
+            echo build >> "$CALLS"
+            echo "a plan of $TENSORRT" > "$plan"; echo layers > "$plan.layers.json"; echo "$GPU" > "$plan.json"
+        fi ;;
+    "-m fer_build.verify "*)
+        [ "$FER_PROFILE" = cpu ] && exec {sys.executable} "$@"
+        echo verify >> "$CALLS" ;;
+    *) exec {sys.executable} "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def pod(tmp_path):
+    """`pod("name", FER_PROFILE="cpu")` runs the init container of a pod; returns its repository and what was called."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in (("python3", PYTHON), ("nvidia-smi", '#!/bin/sh\necho "$GPU"\n')):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+
+    def start(name, **environment):
+        models, calls = tmp_path / name, tmp_path / f"{name}.calls"
+        models.mkdir(exist_ok=True)
+        settings = {"FER_CORES": "2", "GPU": "NVIDIA L4", "TENSORRT": "10.13.3.9", "HOSTNAME": name}
+        settings |= {"PATH": f"{programs}:{os.environ['PATH']}", "CALLS": str(calls), "FER_MODELS": str(models)}
+        done = subprocess.run(
+            ["sh", SCRIPT], env=os.environ | settings | environment, capture_output=True, text=True, timeout=120
+        )
+        return done, models / "repository", calls.read_text().split() if calls.exists() else []
+
+    return start
+
+
+def test_a_cpu_server_s_repository_is_made_for_its_cores(pod):
+    done, repository, _ = pod("a", FER_PROFILE="cpu", FER_CORES="6")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((repository / "manifest.json").read_text())["instances"]["fer_preprocess"] == 6
+    assert "is as it was assembled" in done.stdout
+
+
+def test_a_container_that_starts_again_finds_it_done(pod):
+    assert pod("a", FER_PROFILE="cpu")[0].returncode == 0
+    done, _, _ = pod("a", FER_PROFILE="cpu")
+    assert done.returncode == 0
+    assert "up to date" in done.stdout
+
+
+def test_models_from_elsewhere_are_copied_and_verified(pod, tmp_path):
+    source = tmp_path / "source"
+    assemble(source, cores=3)
+    for file in source.rglob("*"):
+        file.chmod(0o555 if file.is_dir() else 0o444)
+    done, repository, _ = pod("a", FER_PROFILE="cpu", FER_SOURCE=str(source))
+    assert done.returncode == 0, done.stderr
+    assert (repository / "manifest.json").read_bytes() == (source / "manifest.json").read_bytes()
+    assert pod("a", FER_PROFILE="cpu", FER_SOURCE=str(source))[0].returncode == 0  # and again
+
+
+def test_models_that_were_tampered_with_are_not_served(pod, tmp_path):
+    source = tmp_path / "source"
+    assemble(source)
+    (source / "fer_preprocess" / "config.pbtxt").write_text("")
+    done, _, _ = pod("a", FER_PROFILE="cpu", FER_SOURCE=str(source))
+    assert done.returncode == 1
+    assert "is not as it was assembled: fer_preprocess/config.pbtxt was changed" in done.stderr
+
+
+def test_only_the_first_pod_of_a_kind_builds_the_plan(pod, tmp_path):
+    plans = tmp_path / "plans"
+    plans.mkdir()
+    settings = {"FER_PROFILE": "gpu", "FER_PLAN_CACHE": str(plans)}
+    assert pod("first", **settings)[2] == ["build", "verify"]
+    done, repository, calls = pod("second", **settings)
+    assert done.returncode == 0, done.stderr
+    assert calls == ["verify"]
+    assert (repository / "fer_classifier" / "1" / "model.plan").read_text() == "a plan of 10.13.3.9\n"
+    (folder,) = plans.iterdir()
+    assert folder.name.startswith("NVIDIA-L4_10.13.3.9_")
+    assert sorted(file.name for file in folder.iterdir()) == ["model.plan", "model.plan.json", "model.plan.layers.json"]
+
+
+@pytest.mark.parametrize("other", [{"GPU": "NVIDIA H100 80GB HBM3"}, {"TENSORRT": "11.0.0.1"}], ids=["gpu", "tensorrt"])
+def test_another_gpu_or_tensorrt_has_a_plan_of_its_own(pod, tmp_path, other):
+    plans = tmp_path / "plans"
+    plans.mkdir()
+    settings = {"FER_PROFILE": "gpu", "FER_PLAN_CACHE": str(plans)}
+    pod("first", **settings)
+    assert pod("second", **settings, **other)[2] == ["build", "verify"]
+    assert len(list(plans.iterdir())) == 2
+
+
+def test_another_model_has_a_plan_of_its_own(pod, tmp_path):
+    plans, source = tmp_path / "plans", tmp_path / "source"
+    plans.mkdir()
+    assemble(source, profile="gpu")
+    with (source / "fer_classifier" / "1" / "model.onnx").open("ab") as onnx:
+        onnx.write(b"\0")
+    settings = {"FER_PROFILE": "gpu", "FER_PLAN_CACHE": str(plans)}
+    pod("first", **settings)
+    assert pod("second", **settings, FER_SOURCE=str(source))[2] == ["build", "verify"]
+
+
+def test_without_a_cache_every_pod_builds(pod):
+    for name in ("first", "second"):
+        assert pod(name, FER_PROFILE="gpu")[2] == ["build", "verify"]
+
+
+def test_a_plan_that_can_not_be_built_keeps_the_server_from_starting(pod, tmp_path):
+    if shutil.which("nvidia-smi"):
+        pytest.skip("there is a GPU here")
+    plain = tmp_path / "programs" / "python3"
+    plain.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    done, _, _ = pod("a", FER_PROFILE="gpu")
+    assert done.returncode == 1
+    assert "fer_build.plan:" in done.stderr
+
+
+def test_the_script_is_plain_sh():
+    assert Path(SCRIPT).read_text().startswith("#!/bin/sh\n")
+    subprocess.run(["sh", "-n", SCRIPT], check=True)
