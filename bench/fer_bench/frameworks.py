@@ -30,7 +30,7 @@ import psutil
 from tqdm import tqdm
 
 from fer_bench.load import Load, LoadError, Request, http_request, send_load
-from fer_bench.machine import describe_machine, resident_mb, usable_cores
+from fer_bench.machine import ONE_THREAD, describe_machine, resident_mb, usable_cores
 from fer_bench.serving import serve
 from fer_bench.workloads import Workload, make_workloads
 from fer_build.command import EXIT_STATUSES, run_command
@@ -133,7 +133,7 @@ def run_contender(name: str, sample: bytes) -> Iterator[Running]:
         port = _free_port()
         log = Path(folder) / "log"
         command = [sys.executable, *contender.command(port, Path(folder))]
-        environment = os.environ | {"WORKERS": str(usable_cores()), "BENTOML_DO_NOT_TRACK": "true"}
+        environment = os.environ | ONE_THREAD | {"WORKERS": str(usable_cores()), "BENTOML_DO_NOT_TRACK": "true"}
         others_mb = resident_mb()
         started = time.monotonic()
         with log.open("wb") as output:

@@ -1,11 +1,14 @@
 """The ceiling: the pipeline in a number of processes, without a server between them and the pictures."""
 
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Final
+
+from fer_bench.machine import ONE_THREAD
 
 _READY_TIMEOUT_S: Final = 60.0
 
@@ -29,12 +32,18 @@ def start_workers(count: int) -> Iterator[Workers]:
     """`count` processes, ready and waiting; they end with the `with` block."""
     spawn = multiprocessing.get_context("spawn")
     started = []
-    for _ in range(count):
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=_work, args=(theirs,), daemon=True)
-        process.start()
-        theirs.close()
-        started.append((process, ours))
+    before = dict(os.environ)
+    os.environ.update(ONE_THREAD)  # what a spawned process inherits
+    try:
+        for _ in range(count):
+            ours, theirs = spawn.Pipe()
+            process = spawn.Process(target=_work, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()
+            started.append((process, ours))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     try:
         for _, pipe in started:
             if not pipe.poll(_READY_TIMEOUT_S):
