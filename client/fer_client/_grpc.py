@@ -1,80 +1,46 @@
-"""Triton's gRPC protocol, carried by tritonclient: its client may be shared by threads."""
+"""Carries messages to Triton over one gRPC channel, for clients shared by threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
-import tritonclient.grpc
-from tritonclient.utils import InferenceServerException
+import grpc
+from tritonclient.grpc import service_pb2_grpc
 
-from fer_client._endpoint import Endpoint
-from fer_client._errors import (
-    ContractError,
-    FerClientError,
-    ImageRefusedError,
-    RequestTimeoutError,
-    ServerError,
-    ServerOverloadedError,
-    ServerUnreachableError,
-)
-from fer_client._transport import Transport
-
-_UNAVAILABLE: Final = "StatusCode.UNAVAILABLE"
-_DEADLINE_EXCEEDED: Final = "StatusCode.DEADLINE_EXCEEDED"
-
-_ERRORS: Final[Mapping[str, type[FerClientError]]] = {
-    "StatusCode.INVALID_ARGUMENT": ImageRefusedError,
-    "StatusCode.RESOURCE_EXHAUSTED": ImageRefusedError,  # gRPC's own limit on the size of a message.
-    "StatusCode.NOT_FOUND": ContractError,
-    "StatusCode.UNIMPLEMENTED": ContractError,  # Something else than Triton answers.
-}
+from fer_client._calls import Call
+from fer_client._cancellation import Cancellation
+from fer_client._grpc_codec import GrpcCodec, open_channel
+from fer_client._settings import Settings
 
 
-class GrpcTransport(Transport):
+class GrpcTransport:
     """Reaches a server over one gRPC channel, which connects when it is first used."""
 
-    _triton = tritonclient.grpc
+    def __init__(self, settings: Settings) -> None:
+        """Prepare to talk to the server; nothing is sent yet. Raises ValueError where TLS files are not good."""
+        self._codec = GrpcCodec(settings)
+        self._channel = open_channel(grpc, settings)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
-        """Prepare to talk to the server; nothing is sent yet."""
-        super().__init__(endpoint, timeout_s)
-        self._client = tritonclient.grpc.InferenceServerClient(endpoint.address)
+    def ask(self, call: Call, timeout_s: float, cancellation: Cancellation | None = None) -> Any:
+        """Make a call.
 
-    def _infer(self, model: str, inputs: list[Any], outputs: list[Any]) -> Any:
-        return self._call(self._client.infer, model, inputs, outputs=outputs)
-
-    def model_config(self, model: str) -> Mapping[str, Any]:
-        """See Transport."""
-        answer: Mapping[str, Any] = self._call(self._client.get_model_config, model, as_json=True)
-        config: Mapping[str, Any] = answer.get("config", {})
-        return config
-
-    def is_ready(self, model: str) -> bool:
-        """See Transport."""
-        return bool(self._call(self._client.is_server_ready) and self._call(self._client.is_model_ready, model))
+        Raises:
+            FerClientError: It failed.
+            CancelledError: It was given up.
+        """
+        method, message = self._codec.request(call)
+        make = getattr(self._stub, method)
+        options = {"timeout": timeout_s, "metadata": self._codec.metadata, "compression": self._codec.compression}
+        try:
+            if cancellation is None:
+                return self._codec.result(call, make(message, **options))
+            pending = make.future(message, **options)
+            with cancellation.watching(pending.cancel):
+                return self._codec.result(call, pending.result())
+        except grpc.RpcError as error:
+            raise self._codec.error(call, error, timeout_s) from error
 
     def close(self) -> None:
         """Close the channel; what is still in flight is given up."""
-        self._client.close()
-
-    def _call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        try:
-            return method(*args, client_timeout=self.timeout_s, **options)
-        except InferenceServerException as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: InferenceServerException) -> FerClientError:
-        url, reason = self.endpoint.url, error.message()
-        if error.status() == _DEADLINE_EXCEEDED:
-            return RequestTimeoutError(url, f"{self.timeout_s:g} s")
-        if error.status() == _UNAVAILABLE:
-            return ServerOverloadedError(url, reason) if self._is_live() else ServerUnreachableError(url, reason)
-        return _ERRORS.get(error.status(), ServerError)(url, reason)
-
-    def _is_live(self) -> bool:
-        """Ask for what needs no queue: UNAVAILABLE is said of a full queue and of a server that is not there alike."""
-        try:
-            return bool(self._client.is_server_live(client_timeout=self.timeout_s))
-        except InferenceServerException:
-            return False
+        self._channel.close()

@@ -1,100 +1,53 @@
-"""Triton's HTTP protocol: tritonclient writes and reads the bodies, the standard library's connections carry them.
+"""Carries requests to Triton over sockets that are kept open, for clients shared by threads.
 
 tritonclient's own HTTP client runs on gevent, which ties each client to the thread that made it and leaves two file
 descriptors behind for every thread that ends (tritonclient 2.73, gevent 26.9: 200 after 100 threads). Plain
-connections know no threads: whoever needs one takes an idle one and gives it back.
+sockets know no threads: whoever needs a connection takes an idle one and gives it back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
-import json
 import selectors
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from http import HTTPStatus
+import ssl
+import time
 from typing import Any, Final
 
-import tritonclient.http
+from fer_client._calls import Call
+from fer_client._cancellation import Cancellation
+from fer_client._errors import RequestTimeoutError, ServerUnreachableError
+from fer_client._failures import of_closed_connection, of_connection
+from fer_client._http_codec import HttpAnswer, HttpCodec, HttpRequest
+from fer_client._settings import Settings
 
-from fer_client._endpoint import Endpoint
-from fer_client._errors import (
-    ContractError,
-    FerClientError,
-    ImageRefusedError,
-    RequestTimeoutError,
-    ServerError,
-    ServerOverloadedError,
-    ServerUnreachableError,
-)
-from fer_client._transport import Transport
-
-_HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-"""Where the JSON of a body ends and the tensors begin, in bytes."""
-
-_ERRORS: Final[Mapping[int, type[FerClientError]]] = {
-    HTTPStatus.BAD_REQUEST: ImageRefusedError,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ImageRefusedError,
-    HTTPStatus.NOT_FOUND: ContractError,
-    HTTPStatus.TOO_MANY_REQUESTS: ServerOverloadedError,
-    HTTPStatus.SERVICE_UNAVAILABLE: ServerOverloadedError,
-}
+_CHUNK_BYTES: Final = 65_536
+"""More than any answer has."""
 
 
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    body: bytes
-    header_length: str | None
-    """As the server wrote it: what answers may be anything."""
-
-    @property
-    def error_message(self) -> str:
-        """Triton's sentence, or the status where something else than Triton answered."""
-        try:
-            return str(json.loads(self.body)["error"])
-        except (ValueError, KeyError, TypeError):
-            return f"HTTP status {self.status}"
-
-
-class HttpTransport(Transport):
+class HttpTransport:
     """Reaches a server over HTTP/1.1 with connections that are kept open between requests."""
 
-    _triton = tritonclient.http
-
-    def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
-        """Prepare to talk to the server; nothing is sent yet."""
-        super().__init__(endpoint, timeout_s)
+    def __init__(self, settings: Settings) -> None:
+        """Prepare to talk to the server; nothing is sent yet. Raises ValueError where TLS files are not good."""
+        self._endpoint = settings.endpoint
+        self._codec = HttpCodec(settings)
+        self._tls = None if settings.tls is None else settings.tls.ssl_context()
+        self._server_name = (settings.tls and settings.tls.server_name) or settings.endpoint.host
         # Taken and given back by list.pop and list.append, which are atomic. The last one in is the first one out,
         # so that after a burst the connections not needed any more stay idle at the bottom.
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[socket.socket] = []
         self._closed = False
 
-    def _infer(self, model: str, inputs: list[Any], outputs: list[Any]) -> Any:
-        client = tritonclient.http.InferenceServerClient
-        body, header_length = client.generate_request_body(inputs, outputs=outputs)
-        answer = self._ask("POST", f"/v2/models/{model}/infer", body, {_HEADER_LENGTH: str(header_length)})
-        with self._reading():
-            json_length = None if answer.header_length is None else int(answer.header_length)
-            return client.parse_response_body(answer.body, header_length=json_length)
+    def ask(self, call: Call, timeout_s: float, cancellation: Cancellation | None = None) -> Any:
+        """Make a call.
 
-    def model_config(self, model: str) -> Mapping[str, Any]:
-        """See Transport."""
-        answer = self._ask("GET", f"/v2/models/{model}/config")
-        try:
-            config = json.loads(answer.body)
-        except ValueError:
-            config = None
-        if not isinstance(config, dict):
-            raise ContractError(self.endpoint.url, "its answer is no model configuration, so it is no Triton server")
-        return config
-
-    def is_ready(self, model: str) -> bool:
-        """See Transport."""
-        paths = ("/v2/health/ready", f"/v2/models/{model}/ready")
-        return all(self._exchange("GET", path).status == HTTPStatus.OK for path in paths)
+        Raises:
+            FerClientError: It failed.
+            CancelledError: It was given up.
+        """
+        return self._codec.result(call, self._exchange(self._codec.request(call), timeout_s, cancellation))
 
     def close(self) -> None:
         """Close the idle connections; one in use is closed when its answer has come."""
@@ -103,70 +56,134 @@ class HttpTransport(Transport):
         for connection in idle:
             connection.close()
 
-    def _ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> _Answer:
-        """Exchange one request for a good answer, or raise what the answer says instead."""
-        answer = self._exchange(method, path, body, headers)
-        if answer.status != HTTPStatus.OK:
-            raise _ERRORS.get(answer.status, ServerError)(self.endpoint.url, answer.error_message)
-        return answer
-
-    def _exchange(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> _Answer:
+    def _exchange(self, request: HttpRequest, timeout_s: float, cancellation: Cancellation | None) -> HttpAnswer:
         """Send one request and read its answer, whatever its status."""
-        url = self.endpoint.url
+        url, end = self._endpoint.url, time.monotonic() + timeout_s
         try:
-            with self._connection() as connection:
-                connection.request(method, path, body, dict(headers or {}))
-                response = connection.getresponse()
-                return _Answer(response.status, response.read(), response.getheader(_HEADER_LENGTH))
+            connection = self._take_idle() or self._connect(timeout_s)
+            try:
+                with _abortable(connection, cancellation):
+                    answer, stays_open = _send_and_read(connection, self._message(request), request.method, end)
+            except BaseException:
+                connection.close()
+                raise
         except TimeoutError as error:
-            raise RequestTimeoutError(url, f"{self.timeout_s:g} s") from error
-        except (OSError, http.client.IncompleteRead, UnicodeError) as error:  # UnicodeError: a host such as `a..b`.
+            raise RequestTimeoutError(url, f"{timeout_s:g} s") from error
+        except (http.client.RemoteDisconnected, http.client.IncompleteRead) as error:
+            raise of_closed_connection(url, midway=isinstance(error, http.client.IncompleteRead)) from error
+        except OSError as error:
+            raise of_connection(url, error) from error
+        except UnicodeError as error:  # A host such as `a..b`.
             raise ServerUnreachableError(url, str(error)) from error
         except http.client.HTTPException as error:
             raise ServerUnreachableError(url, "what answers there does not speak HTTP") from error
+        self._give_back(connection, stays_open)
+        return answer
 
-    @contextmanager
-    def _connection(self) -> Iterator[http.client.HTTPConnection]:
-        """A connection for one exchange, kept open for the next one unless something goes wrong."""
-        connection = self._take_idle() or self._connect()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.append(connection)
-        if self._closed:
-            self.close()
+    def _message(self, request: HttpRequest) -> bytes:
+        """A request as it is sent, in one piece: http.client would send head and body apart, which costs both sides.
 
-    def _connect(self) -> http.client.HTTPConnection:
+        Settings have checked what users give for it: no header holds the end of a line.
+        """
+        lines = [f"{request.method} {request.path} HTTP/1.1", f"host: {self._endpoint.address}"]
+        lines += [f"{name}: {value}" for name, value in request.headers.items()]
+        if request.body:
+            lines.append(f"content-length: {len(request.body)}")
+        return "\r\n".join([*lines, "", ""]).encode("ascii") + request.body
+
+    def _connect(self, timeout_s: float) -> socket.socket:
         """A new connection, opened before anything is asked: only then is a timeout known to be no server's slowness.
 
         Raises:
             ServerUnreachableError: Nothing takes the connection in time.
+            TlsError: It cannot be encrypted.
             OSError: It is refused, or the host is unknown.
         """
-        connection = http.client.HTTPConnection(self.endpoint.host, self.endpoint.port, timeout=self.timeout_s)
         try:
-            connection.connect()
+            connection = socket.create_connection((self._endpoint.host, self._endpoint.port), timeout_s)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection if self._tls is None else self._encrypted(connection, self._tls)
         except TimeoutError as error:
-            reason = f"no connection within {self.timeout_s:g} s"
-            raise ServerUnreachableError(self.endpoint.url, reason) from error
-        return connection
+            reason = f"no connection within {timeout_s:g} s"
+            raise ServerUnreachableError(self._endpoint.url, reason) from error
 
-    def _take_idle(self) -> http.client.HTTPConnection | None:
+    def _encrypted(self, connection: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        try:
+            return context.wrap_socket(connection, server_hostname=self._server_name)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                raise of_connection(self._endpoint.url, error, in_handshake=True) from error
+            raise
+
+    def _take_idle(self) -> socket.socket | None:
         """An idle connection that the server has not closed meanwhile, or None."""
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if connection.sock is not None and not _is_readable(connection.sock):
+            if not _is_readable(connection):
                 return connection
             connection.close()
 
+    def _give_back(self, connection: socket.socket, stays_open: bool) -> None:
+        if not stays_open:
+            connection.close()
+            return
+        self._idle.append(connection)
+        if self._closed:
+            self.close()
 
-def _is_readable(sock: socket.socket) -> bool:
+
+def _abortable(connection: socket.socket, cancellation: Cancellation | None) -> contextlib.AbstractContextManager[None]:
+    if cancellation is None:
+        return contextlib.nullcontext()
+
+    def hang_up() -> None:
+        """Wakes whoever waits for this connection, which closing it would not."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # Not TLS's own, which would take the socket apart.
+
+    return cancellation.watching(hang_up)
+
+
+def _send_and_read(connection: socket.socket, message: bytes, method: str, end: float) -> tuple[HttpAnswer, bool]:
+    """The answer to a message, and whether the server keeps the connection open.
+
+    Raises:
+        TimeoutError: It is not complete at the time `end`.
+        HTTPException: It ends early, or is no HTTP.
+        OSError: The connection is lost.
+    """
+    _allow_until(end, connection)
+    connection.sendall(message)
+    with http.client.HTTPResponse(connection, method=method) as response:
+        _allow_until(end, connection)
+        response.begin()
+        parts = []
+        while part := response.read1(_CHUNK_BYTES):
+            parts.append(part)
+            _allow_until(end, connection)
+        body = b"".join(parts)
+        if response.length:
+            raise http.client.IncompleteRead(body, response.length)
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return HttpAnswer(response.status, headers, body), not response.will_close
+
+
+def _allow_until(end: float, connection: socket.socket) -> None:
+    """Let the next wait last until the time `end` at most. Raises TimeoutError where that is over."""
+    left_s = end - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    connection.settimeout(left_s)
+
+
+def _is_readable(connection: socket.socket) -> bool:
     """Whether something waits to be read. Between two exchanges that is the end of the stream: the server closed it."""
+    if isinstance(connection, ssl.SSLSocket) and connection.pending():
+        return True
     with selectors.DefaultSelector() as selector:  # select.select fails on descriptors from 1024 on.
-        selector.register(sock, selectors.EVENT_READ)
+        selector.register(connection, selectors.EVENT_READ)
         return bool(selector.select(timeout=0))

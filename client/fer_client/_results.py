@@ -6,13 +6,16 @@ All coordinates are pixels of the upright image, after the file's EXIF orientati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fer_contract
+from fer_client._served import ServedModel
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -59,25 +62,15 @@ class Landmarks(NamedTuple):
     left_mouth_corner: Point
 
 
-@dataclass(frozen=True)
-class Face:
-    """One face and its apparent expression, as an annotator would label it.
+class _Expression:
+    """What faces and cropped faces have in common: probabilities, and what follows from them."""
 
-    Attributes:
-        box: Where the face is.
-        landmarks: Eyes, nose tip and mouth corners.
-        detection_score: How sure the detector is that this is a face, 0..1.
-        probabilities: Label to calibrated probability, 0..1, in the model's label order; they sum to 1.
-    """
-
-    box: Box
-    landmarks: Landmarks
-    detection_score: float
     probabilities: Mapping[str, float]
+    uncertain: bool
 
     @property
     def emotion(self) -> str:
-        """The label with the highest probability."""
+        """The label with the highest probability: the apparent expression, as an annotator would label it."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
@@ -85,22 +78,67 @@ class Face:
         """The probability of `emotion`, 0..1."""
         return self.probabilities[self.emotion]
 
+    def _summary(self) -> str:
+        return f"{self.emotion} {self.confidence:.1%}" + ", uncertain" * self.uncertain
+
+    def _expression_to_dict(self) -> dict[str, Any]:
+        return {
+            "emotion": self.emotion,
+            "confidence": round(self.confidence, 6),
+            "uncertain": self.uncertain,
+            "probabilities": {label: round(value, 6) for label, value in self.probabilities.items()},
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Face(_Expression):
+    """One face and its apparent expression, as an annotator would label it.
+
+    Attributes:
+        box: Where the face is.
+        landmarks: Eyes, nose tip and mouth corners.
+        detection_score: How sure the detector is that this is a face, 0..1.
+        probabilities: Label to calibrated probability, 0..1, in the model's label order; they sum to 1.
+        uncertain: Whether the highest probability is below the threshold that the server publishes: don't rely on it.
+    """
+
+    box: Box
+    landmarks: Landmarks
+    detection_score: float
+    probabilities: Mapping[str, float]
+    uncertain: bool = False
+
+    def __repr__(self) -> str:
+        box = self.box
+        place = f"{box.x_min:.0f}, {box.y_min:.0f}, {box.width:.0f} x {box.height:.0f} px"
+        return f"Face({self._summary()}, box {place}, score {self.detection_score:.2f})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: pixels rounded to 0.01, scores and probabilities to 0.000001."""
         return {
             "box": {name: round(value, 2) for name, value in self.box._asdict().items()},
             "detection_score": round(self.detection_score, 6),
-            "emotion": self.emotion,
-            "confidence": round(self.confidence, 6),
-            "probabilities": {label: round(value, 6) for label, value in self.probabilities.items()},
+            **self._expression_to_dict(),
             "landmarks": {
                 name: {"x": round(point.x, 2), "y": round(point.y, 2)}
                 for name, point in self.landmarks._asdict().items()
             },
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Face:
+        """Read back what `to_dict` made. Raises as `Prediction.from_dict`."""
+        with _reading("face"):
+            return cls(
+                box=Box(**values["box"]),
+                landmarks=Landmarks(**{name: Point(**point) for name, point in values["landmarks"].items()}),
+                detection_score=float(values["detection_score"]),
+                probabilities=_probabilities_from(values),
+                uncertain=bool(values["uncertain"]),
+            )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """What the server found in one image.
 
@@ -115,6 +153,32 @@ class Prediction:
     faces: tuple[Face, ...]
     model_version: str
 
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """float32, (N, 4): x_min, y_min, x_max, y_max of each face in pixels of the upright image."""
+        return _array([face.box for face in self.faces], 4)
+
+    @property
+    def landmarks(self) -> NDArray[np.float32]:
+        """float32, (N, 5, 2): x, y of each face's landmarks in pixels of the upright image."""
+        return _array([face.landmarks for face in self.faces], len(Landmarks._fields), 2)
+
+    @property
+    def detection_scores(self) -> NDArray[np.float32]:
+        """float32, (N,), 0..1."""
+        return _array([face.detection_score for face in self.faces])
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """float32, (N, number of labels), 0..1, in label order; (0, 0) where there is no face."""
+        rows = [list(face.probabilities.values()) for face in self.faces]
+        return _array(rows, len(rows[0]) if rows else 0)
+
+    def __repr__(self) -> str:
+        count = f"{len(self.faces)} face{'s' * (len(self.faces) != 1)}"
+        faces = ": " * bool(self.faces) + "; ".join(face._summary() for face in self.faces)
+        return f"Prediction({self.image_size.width} x {self.image_size.height} px, {count}{faces})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, rounded as in `Face.to_dict`."""
         return {
@@ -123,14 +187,67 @@ class Prediction:
             "faces": [face.to_dict() for face in self.faces],
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Prediction:
+        """Read back what `to_dict` made; what else is in the mapping is ignored.
 
-def faces_from_tensors(tensors: Mapping[str, NDArray[Any]], labels: tuple[str, ...]) -> tuple[Face, ...]:
-    """Build the faces out of the output tensors of the model `fer`, for N faces.
+        Raises:
+            ValueError: It was made by something else.
+        """
+        with _reading("prediction"):
+            return cls(
+                image_size=ImageSize(**values["image_size"]),
+                faces=tuple(Face.from_dict(face) for face in values["faces"]),
+                model_version=str(values["model_version"]),
+            )
+
+
+@dataclass(frozen=True, repr=False)
+class CroppedPrediction(_Expression):
+    """The apparent expression of an image that is one face, cut out. Nothing was detected in it.
+
+    Attributes:
+        image_size: Size of the upright image.
+        probabilities: Label to calibrated probability, 0..1, in the model's label order; they sum to 1.
+        uncertain: Whether the highest probability is below the threshold that the server publishes: don't rely on it.
+        model_version: As in `Prediction`.
+    """
+
+    image_size: ImageSize
+    probabilities: Mapping[str, float]
+    uncertain: bool
+    model_version: str
+
+    def __repr__(self) -> str:
+        return f"CroppedPrediction({self.image_size.width} x {self.image_size.height} px, {self._summary()})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, rounded as in `Face.to_dict`."""
+        return {
+            "image_size": self.image_size._asdict(),
+            "model_version": self.model_version,
+            **self._expression_to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CroppedPrediction:
+        """Read back what `to_dict` made. Raises as `Prediction.from_dict`."""
+        with _reading("cropped prediction"):
+            return cls(
+                image_size=ImageSize(**values["image_size"]),
+                probabilities=_probabilities_from(values),
+                uncertain=bool(values["uncertain"]),
+                model_version=str(values["model_version"]),
+            )
+
+
+def prediction_from_tensors(tensors: Mapping[str, NDArray[Any]], served: ServedModel) -> Prediction:
+    """Build a prediction out of the output tensors of the model `fer`, for N faces.
 
     Args:
-        tensors: BOXES float32 (N, 4), LANDMARKS float32 (N, 5, 2), DETECTION_SCORES float32 (N,) and
-            PROBABILITIES float32 (N, len(labels)), by name; others are ignored.
-        labels: Names of the columns of PROBABILITIES.
+        tensors: IMAGE_SIZE int32 (2,), BOXES float32 (N, 4), LANDMARKS float32 (N, 5, 2), DETECTION_SCORES float32 (N,)
+            and PROBABILITIES float32 (N, number of labels), by name; others are ignored.
+        served: What the server says about the model.
     """
     rows = zip(
         tensors[fer_contract.BOXES].tolist(),
@@ -139,12 +256,55 @@ def faces_from_tensors(tensors: Mapping[str, NDArray[Any]], labels: tuple[str, .
         tensors[fer_contract.PROBABILITIES].tolist(),
         strict=True,
     )
-    return tuple(
+    faces = tuple(
         Face(
             box=Box(*box),
             landmarks=Landmarks(*(Point(*point) for point in points)),
             detection_score=score,
-            probabilities=dict(zip(labels, row, strict=True)),
+            probabilities=dict(zip(served.labels, row, strict=True)),
+            uncertain=max(row) < served.uncertain_below,
         )
         for box, points, score, row in rows
     )
+    return Prediction(ImageSize(*tensors[fer_contract.IMAGE_SIZE].tolist()), faces, served.version)
+
+
+def cropped_prediction_from_tensors(tensors: Mapping[str, NDArray[Any]], served: ServedModel) -> CroppedPrediction:
+    """Build a prediction out of the output tensors of the model `fer_cropped`.
+
+    Args:
+        tensors: IMAGE_SIZE int32 (2,) and PROBABILITIES float32 (1, number of labels), by name.
+        served: What the server says about the model.
+    """
+    [row] = tensors[fer_contract.PROBABILITIES].tolist()
+    return CroppedPrediction(
+        image_size=ImageSize(*tensors[fer_contract.IMAGE_SIZE].tolist()),
+        probabilities=dict(zip(served.labels, row, strict=True)),
+        uncertain=max(row) < served.uncertain_below,
+        model_version=served.version,
+    )
+
+
+def _array(rows: list[Any], *shape: int) -> NDArray[np.float32]:
+    """An array of one row of the given shape for each face, also where there are none."""
+    import numpy as np  # Not at the top, so that `import fer_client` stays light.
+
+    return np.array(rows, np.float32).reshape(len(rows), *shape)
+
+
+def _probabilities_from(values: Mapping[str, Any]) -> dict[str, float]:
+    probabilities = {str(label): float(value) for label, value in values["probabilities"].items()}
+    if not probabilities:
+        raise ValueError("there are no probabilities")
+    return probabilities
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Where plain values are read back, which may be anything."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"no {what} as to_dict makes it: {error} is missing") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"no {what} as to_dict makes it: {error}") from error

@@ -1,4 +1,4 @@
-"""What a server says about the model it serves, compared with what this client expects of it."""
+"""What a server says about the models it serves, compared with what this client expects of them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,26 @@ _FACES: Final = -1
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What a client learns from the server instead of hard-coding it.
+    """What a client learns from the server instead of hard-coding it, about `fer` or `fer_cropped`.
 
     Attributes:
+        name: `fer` or `fer_cropped`.
         labels: Names of the columns of PROBABILITIES, in their order.
         version: Version of the network.
+        uncertain_below: A face whose highest probability is below it is uncertain; 0, so none, where the server does
+            not say.
     """
 
+    name: str
     labels: tuple[str, ...]
     version: str
+    uncertain_below: float = 0.0
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each output tensor that the client reads, with -1 for the number of faces."""
+        if self.name == fer_contract.FER_CROPPED_MODEL:
+            return {fer_contract.IMAGE_SIZE: (2,), fer_contract.PROBABILITIES: (1, len(self.labels))}
         return {
             fer_contract.IMAGE_SIZE: (2,),
             fer_contract.BOXES: (_FACES, 4),
@@ -41,10 +48,11 @@ class ServedModel:
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], url: str) -> ServedModel:
-        """Read the served configuration of the model `fer`.
+    def from_config(cls, name: str, config: Mapping[str, Any], url: str) -> ServedModel:
+        """Read a served configuration.
 
         Args:
+            name: The model's.
             config: The model configuration as JSON, from either protocol: gRPC's has its integers as strings and
                 leaves out what is zero or empty.
             url: The server's, for the message of an error.
@@ -54,22 +62,26 @@ class ServedModel:
                 depend on the parameters. The message lists each difference.
         """
         try:
-            labels = tuple(label.strip() for label in _parameter(config, fer_contract.LABELS_PARAMETER).split(","))
-            served = cls(labels, _parameter(config, fer_contract.MODEL_VERSION_PARAMETER))
-            differences = served._parameter_differences() or served._tensor_differences(config)
+            labels = tuple(label.strip() for label in parameter(config, fer_contract.LABELS_PARAMETER).split(","))
+            threshold = parameter(config, fer_contract.UNCERTAIN_BELOW_PARAMETER) or "0"
+            served = cls(name, labels, parameter(config, fer_contract.MODEL_VERSION_PARAMETER), _decimal(threshold))
+            differences = served._parameter_differences(threshold) or served._tensor_differences(config)
         except (AttributeError, LookupError, TypeError, ValueError) as error:  # JSON, and no model configuration.
             raise ContractError(url, f"its model configuration cannot be read ({error!r})") from error
         if differences:
-            raise ContractError(url, f"model {fer_contract.FER_MODEL!r} differs: {'; '.join(differences)}")
+            raise ContractError(url, f"model {name!r} differs: {'; '.join(differences)}")
         return served
 
-    def _parameter_differences(self) -> list[str]:
+    def _parameter_differences(self, threshold: str) -> list[str]:
         differences = []
         if "" in self.labels or len(set(self.labels)) < len(self.labels):
             value = ",".join(self.labels)
             differences.append(f"parameter {fer_contract.LABELS_PARAMETER!r} is {value!r}, expected a list like a,b,c")
         if not self.version:
             differences.append(f"parameter {fer_contract.MODEL_VERSION_PARAMETER!r} is missing")
+        if not 0 <= self.uncertain_below <= 1:  # Not a number is neither.
+            name = fer_contract.UNCERTAIN_BELOW_PARAMETER
+            differences.append(f"parameter {name!r} is {threshold!r}, expected a decimal from 0 to 1")
         return differences
 
     def _tensor_differences(self, config: Mapping[str, Any]) -> list[str]:
@@ -84,41 +96,52 @@ class ServedModel:
             data_type = "TYPE_INT32" if name == fer_contract.IMAGE_SIZE else "TYPE_FP32"
             expected = f"{data_type} {list(shape)}"
             if name not in outputs:
-                differences.append(f"output {name} is missing")
+                differences.append(f"output {name} is missing, expected {expected}")
             elif outputs[name] != expected:
                 differences.append(f"output {name} is {outputs[name]}, expected {expected}")
         return differences
 
-    def checked(self, tensors: Mapping[str, NDArray[Any] | None], url: str) -> dict[str, NDArray[Any]]:
+    def checked(self, tensors: Mapping[str, NDArray[Any]], url: str) -> dict[str, NDArray[Any]]:
         """Make sure that the tensors of one answer are all there and belong together.
 
         Args:
-            tensors: Output tensors by name; None for one that the answer lacks.
+            tensors: Output tensors by name.
             url: The server's, for the message of an error.
 
         Returns:
-            The same tensors, with one row per face in all that describe faces.
+            The tensors of `output_shapes`, with one row per face in all that describe faces.
 
         Raises:
-            ContractError: A tensor is missing, or has another shape than the number of boxes asks for.
+            ContractError: A tensor is missing, or has another type, or another shape than the number of boxes asks for.
         """
-        boxes = tensors[fer_contract.BOXES]
+        boxes = tensors.get(fer_contract.BOXES)
         face_count = 0 if boxes is None or boxes.ndim == 0 else boxes.shape[0]
         complete = {}
         for name, shape in self.output_shapes.items():
+            if name not in tensors:
+                raise ContractError(url, f"output {name} is missing from an answer")
             tensor = tensors[name]
             expected = tuple(face_count if size == _FACES else size for size in shape)
-            if tensor is None:
-                raise ContractError(url, f"output {name} is missing from an answer")
             if tensor.shape != expected:
                 raise ContractError(url, f"output {name} has the shape {list(tensor.shape)}, expected {list(expected)}")
+            data_type = "int32" if name == fer_contract.IMAGE_SIZE else "float32"
+            if tensor.dtype != data_type:
+                raise ContractError(url, f"output {name} is of {tensor.dtype}, expected {data_type}")
             complete[name] = tensor
         return complete
 
 
-def _parameter(config: Mapping[str, Any], name: str) -> str:
-    """A parameter of the model configuration, empty where it has none of that name."""
+def parameter(config: Mapping[str, Any], name: str) -> str:
+    """A parameter of a model configuration, empty where it has none of that name. Raises as reading JSON does."""
     return str(config.get("parameters", {}).get(name, {}).get("string_value", ""))
+
+
+def _decimal(text: str) -> float:
+    """Not a number where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _spec(tensor: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`fer-client` as users run it, against the real Triton."""
+"""`fer-client` as users run it, against the real Triton: a picture, and what can be wrong with it or the server."""
 
 import json
 import re
@@ -47,11 +47,12 @@ def test_predict_prints_the_face(fer_client):
 def test_predict_prints_json(fer_client):
     done = fer_client("predict", PHOTO, "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    document = json.loads(done.stdout)
-    assert document["image_size"] == {"width": 512, "height": 512}
-    [face] = document["faces"]
+    [image] = json.loads(done.stdout)["images"]
+    assert image["image_size"] == {"width": 512, "height": 512}
+    [face] = image["faces"]
     assert list(face["probabilities"]) == list(fer_contract.LABELS)
     assert face["confidence"] == max(face["probabilities"].values())
+    assert face["uncertain"] is False
 
 
 def test_predict_says_when_there_is_no_face(fer_client, tmp_path):
@@ -92,11 +93,12 @@ def test_a_bad_file_is_4_and_one_line_that_names_it_and_the_input(url, astronaut
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_an_unreachable_server_is_3_and_one_line_with_its_url(protocol):
+@pytest.mark.parametrize("command", [["predict", PHOTO], ["health"], ["info"], ["bench"]])
+def test_an_unreachable_server_is_3_and_one_line_with_its_url(protocol, command):
     with socket.socket() as holder:  # Bound and not listening: nothing else can answer there meanwhile.
         holder.bind(("127.0.0.1", 0))
         url = f"{protocol}://127.0.0.1:{holder.getsockname()[1]}"
-        done = run_command("predict", PHOTO, "--url", url)
+        done = run_command(*command, "--url", url, "--retries", "0")
     assert (done.returncode, done.stdout) == (3, "")
     assert re.fullmatch(rf"fer-client: no server answers at {url}: start one with `fer-serve`[^\n]*\n", done.stderr)
 
@@ -105,6 +107,21 @@ def test_a_missing_file_is_2_and_named(tmp_path):
     done = run_command("predict", tmp_path / "missing.jpg")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"fer-client: cannot read {tmp_path / 'missing.jpg'}: No such file or directory\n"
+
+
+def test_a_protocol_that_the_port_does_not_speak_is_one_line(server):
+    for url in (f"grpc://{server.http_url}", f"http://{server.grpc_url}"):
+        done = run_command("health", "--url", url, "--retries", "0", "--timeout", "5")
+        assert (done.returncode, done.stdout) in ((1, ""), (3, ""))
+        assert done.stderr.count("\n") == 1
+        assert url in done.stderr
+
+
+def test_tls_where_the_server_has_none_is_3_and_one_line(server):
+    for url in (f"https://{server.http_url}", f"grpcs://{server.grpc_url}"):
+        done = run_command("health", "--url", url, "--retries", "0", "--timeout", "5")
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.count("\n") == 1
 
 
 def test_health_is_good(fer_client):

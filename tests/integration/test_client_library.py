@@ -1,9 +1,11 @@
-"""`FerClient` against the real Triton."""
+"""`FerClient` and `AsyncFerClient` against the real Triton."""
 
+import asyncio
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
+import numpy as np
 import pytest
 from pictures import encode
 from PIL import Image
@@ -11,7 +13,15 @@ from PIL import Image
 import fer_contract
 from fer_build.assemble import assemble
 from fer_build.server import EmbeddedTriton
-from fer_client import FerClient, FerClientError, ImageRefusedError, ServerOverloadedError
+from fer_client import (
+    AsyncFerClient,
+    CroppedPrediction,
+    FerClient,
+    FerClientError,
+    ImageRefusedError,
+    Prediction,
+    ServerOverloadedError,
+)
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -46,6 +56,90 @@ def test_the_face_of_a_photo_comes_back_with_its_apparent_expression(client, ast
 def test_both_protocols_say_the_same(server, astronaut):
     with FerClient(server.http_url, "http") as over_http, FerClient(server.grpc_url, "grpc") as over_grpc:
         assert over_http.predict(astronaut) == over_grpc.predict(astronaut)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
+def test_asyncio_and_compression_say_the_same(client, astronaut, compression):
+    async def predict():
+        async with AsyncFerClient(client.url, compression=compression) as asking:
+            assert await asking.is_ready()
+            return await asking.predict(astronaut)
+
+    with FerClient(client.url, compression=compression) as compressing:
+        assert asyncio.run(predict()) == compressing.predict(astronaut) == client.predict(astronaut)
+
+
+def test_pixels_get_the_answer_of_their_file(client, astronaut):
+    with Image.open(BytesIO(astronaut)) as image:
+        array = np.asarray(image.convert("RGB"))
+        expected = client.predict(astronaut)
+        assert client.predict(image) == expected
+    assert client.predict(array, channels="rgb") == expected
+    assert client.predict(array[:, :, ::-1], channels="bgr") == expected
+    assert client.predict(encode(Image.fromarray(array).convert("L"))) == client.predict(
+        np.asarray(Image.fromarray(array).convert("L"))
+    )
+
+
+def test_what_would_be_too_large_as_bmp_is_accepted_all_the_same(client, astronaut):
+    with Image.open(BytesIO(astronaut)) as image:
+        large = np.asarray(image.convert("RGB").resize((3000, 3000)))
+    [face] = client.predict(large, channels="rgb").faces
+    assert face.emotion == "happy"
+
+
+def test_raw_tensors_are_those_of_the_contract(client, astronaut):
+    tensors = client.infer(astronaut)
+    shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
+    assert shapes == {
+        "IMAGE_SIZE": ("int32", (2,)),
+        "BOXES": ("float32", (1, 4)),
+        "LANDMARKS": ("float32", (1, 5, 2)),
+        "DETECTION_SCORES": ("float32", (1,)),
+        "PROBABILITIES": ("float32", (1, 7)),
+    }
+    prediction = client.predict(astronaut)
+    assert np.array_equal(prediction.boxes, tensors["BOXES"])
+    assert np.array_equal(prediction.probabilities, tensors["PROBABILITIES"])
+
+
+def test_a_face_that_is_cut_out_is_taken_as_it_is(client, astronaut):
+    with Image.open(BytesIO(astronaut)) as image:
+        face = encode(image.convert("L").crop((174, 60, 274, 160)).resize((48, 48)))
+    cropped = client.predict_cropped(face)
+    assert isinstance(cropped, CroppedPrediction)
+    assert cropped.image_size == (48, 48)
+    assert tuple(cropped.probabilities) == client.labels
+    assert cropped.emotion == "happy"
+    assert cropped.uncertain == (cropped.confidence < client.uncertain_below)
+
+
+def test_many_images_come_back_in_order_with_errors_in_their_place(client, astronaut, meadow):
+    images = [astronaut, meadow, b"no image at all"] * 6
+    results = list(client.predict_many(images, concurrency=6))
+    assert [type(result) for result in results] == [Prediction, Prediction, ImageRefusedError] * 6
+    assert [len(result.faces) for result in results if isinstance(result, Prediction)] == [1, 0] * 6
+    assert sorted(index for index, _ in client.predict_as_completed(images, concurrency=6)) == list(range(18))
+
+
+def test_the_server_is_described(client):
+    info = client.describe()
+    assert (info.url, info.name, info.labels) == (client.url, "triton", fer_contract.LABELS)
+    assert info.version[0].isdigit()
+    assert "classification" in info.extensions
+    assert [model.name for model in info.models] == [
+        "fer",
+        "fer_cropped",
+        "fer_preprocess",
+        "fer_preprocess_cropped",
+        "fer_classifier",
+        "fer_postprocess",
+    ]
+    assert all(model.ready and model.versions == ("1",) for model in info.models)
+    assert info.model_version == client.model_version
+    assert info.uncertain_below == client.uncertain_below
+    assert info.max_image_bytes == 20 * 2**20
+    assert info.max_image_pixels == 50_000_000
 
 
 def test_a_picture_without_a_face_is_answered(client, meadow):
@@ -104,11 +198,21 @@ def test_an_overloaded_server_is_told_from_one_that_is_not_there(one_core_server
         except FerClientError as error:
             return type(error)
 
-    with FerClient(address, protocol, timeout_s=60) as client:
+    with FerClient(address, protocol, timeout_s=60, retries=0) as client:
         with ThreadPoolExecutor(100) as threads:
             outcomes = Counter(threads.map(outcome, range(100)))
         assert set(outcomes) == {0, ServerOverloadedError}
         assert len(client.predict(astronaut).faces) == 1
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_retries_ride_out_an_overload(one_core_server, protocol):
+    """Twice as many at a time as may wait there."""
+    address = {"http": one_core_server.http_url, "grpc": one_core_server.grpc_url}[protocol]
+    large = encode(Image.new("RGB", (2000, 1500), (90, 140, 70)))
+    with FerClient(address, protocol, timeout_s=120, retries=100, deadline_s=200) as client:
+        results = list(client.predict_many([large] * 100, concurrency=70))
+    assert [getattr(result, "faces", result) for result in results] == [()] * 100
 
 
 def test_the_server_is_ready_and_healthy(client):

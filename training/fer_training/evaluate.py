@@ -20,8 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from fer_client import ContractError, FerClientError, ServerUnreachableError
-from fer_client._endpoint import parse_endpoint
+from fer_client import ContractError, FerClient, FerClientError, ServerUnreachableError
 from fer_contract import LABELS
 from fer_training.calibration import UncertainThreshold, recommend_threshold
 from fer_training.checkpoint import load_checkpoint
@@ -201,7 +200,8 @@ def server_url(text: str) -> str:
         argparse.ArgumentTypeError: it is none.
     """
     try:
-        return parse_endpoint(text).url
+        with FerClient(text) as client:  # Which asks nothing yet.
+            return client.url
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -2,15 +2,17 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
+from pathlib import PurePath
 
 import pytest
 from pictures import encode, encode_turned
 from PIL import Image, ImageOps, ImageStat
 
-from fer_client import Box, Face, Landmarks, Point
-from fer_client._annotate import FORMATS
-from fer_client._drawing import draw, open_upright
+from fer_client import Box, CroppedPrediction, Face, ImageSize, Landmarks, Point
 from fer_client.cli import main
+from fer_client.command.annotate import FORMATS, AnnotationError, plan_outputs
+from fer_client.command.drawing import draw, open_upright
 
 GRAY = (128, 128, 128)
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -160,7 +162,8 @@ def test_the_extension_chooses_the_format(predict, tmp_path, extension):
 def test_with_json_the_output_stays_one_document(predict, tmp_path):
     code, out, err = predict(tmp_path / "faces.png", tmp_path / "photo.png", "--json")
     assert (code, err) == (0, "")
-    assert [face["emotion"] for face in json.loads(out)["faces"]] == ["happy"]
+    [image] = json.loads(out)["images"]
+    assert [face["emotion"] for face in image["faces"]] == ["happy"]
     assert (tmp_path / "faces.png").is_file()
 
 
@@ -179,15 +182,14 @@ def test_a_picture_that_the_server_sees_in_another_size_is_not_drawn(predict, tm
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("faces.gif", r"expected a name that ends in .png, .jpg, .jpeg, .webp, .bmp"),
-        ("faces", r"expected a name that ends in .png"),
+        ("faces.gif", r"expected a folder, or a name that ends in .png, .jpg, .jpeg, .webp, .bmp"),
         ("missing/faces.png", r"there is no folder"),
         ("photo.png/faces.png", r"there is no folder"),
-        ("folder.png", r"it is a folder"),
+        ("photo.png/faces", r"{folder}/photo.png is a file"),
     ],
 )
 def test_an_output_that_cannot_be_is_2_before_the_server_is_asked(predict, fake_triton, tmp_path, output, message):
-    (tmp_path / "folder.png").mkdir()
+    message = message.replace("{folder}", str(tmp_path))
     code, out, err = predict(tmp_path / output)
     assert (code, out) == (2, "")
     assert err.startswith(f"fer-client: cannot write {tmp_path / output}: {message}")
@@ -229,3 +231,84 @@ def test_without_pillow_the_pip_line_is_printed(predict, fake_triton, tmp_path, 
     assert (code, out) == (2, "")
     assert err == "fer-client: drawing needs Pillow: pip install pillow\n"
     assert not fake_triton.asked
+
+
+def test_a_crop_gets_its_panel_and_nothing_is_drawn_on_it():
+    crop = CroppedPrediction(ImageSize(400, 400), face_at(0, 0, 9).probabilities, uncertain=False, model_version="v1")
+    drawn = draw(Image.new("RGB", (400, 400), GRAY), [crop])
+    assert count_colors(drawn, (0, 0, 400, 400)) == {GRAY: 400 * 400}
+    assert count_colors(drawn, (400, 0, *drawn.size))[HAPPY] > 200
+
+
+def test_an_uncertain_face_is_drawn_with_a_question_mark():
+    photo, face = Image.new("RGB", (600, 500), GRAY), face_at(200, 150, 200)
+    certain, uncertain = (draw(photo, [replace(face, uncertain=value)]) for value in (False, True))
+    caption = (180, 100, 600, 150)
+    assert count_colors(uncertain, caption)[HAPPY] > count_colors(certain, caption)[HAPPY]
+
+
+def test_captions_of_a_crowd_are_no_wider_than_its_faces_need():
+    crowd = [face_at(20 + 110 * column, 60 + 100 * row, 50) for row in range(8) for column in range(8)]
+    drawn = draw(Image.new("RGB", (900, 900), GRAY), crowd[:32])
+    alone = draw(Image.new("RGB", (900, 900), GRAY), crowd[:1])
+    above = (0, 0, 120, 58)
+    assert count_colors(drawn, above)[HAPPY] < 0.6 * count_colors(alone, above)[HAPPY]
+
+
+def planned(*names, to, folder):
+    """Names of the files that `plan_outputs` chooses for pictures, below the folder they are written to."""
+    pictures = [(str(folder / name), PurePath(name)) for name in names]
+    return [path.relative_to(to).as_posix() for path in plan_outputs(pictures, str(to))]
+
+
+def test_in_a_folder_pictures_keep_their_names_and_places(tmp_path):
+    names = ["a.jpg", "sub/a.jpg", "b.WEBP", "c.bmp"]
+    assert planned(*names, to=tmp_path / "drawn", folder=tmp_path) == names
+
+
+@pytest.mark.parametrize(("name", "file"), [("a.jfif", "a.jfif.png"), ("stdin", "stdin.png"), ("a.gif", "a.gif.png")])
+def test_what_is_not_written_in_its_own_format_becomes_png(tmp_path, name, file):
+    assert planned(name, to=tmp_path / "drawn", folder=tmp_path) == [file]
+
+
+def test_a_second_picture_of_a_name_gets_a_number(tmp_path):
+    pictures = [(f"{folder}/a.jpg", PurePath("a.jpg")) for folder in "xyz"] + [("a-2.jpg", PurePath("a-2.jpg"))]
+    files = plan_outputs(pictures, str(tmp_path / "drawn"))
+    assert [file.name for file in files] == ["a.jpg", "a-2.jpg", "a-3.jpg", "a-2-2.jpg"]
+
+
+def test_a_folder_may_have_a_name_like_a_picture_if_it_is_one_or_is_written_as_one(tmp_path):
+    (tmp_path / "made.png").mkdir()
+    assert planned("a.jpg", to=tmp_path / "made.png", folder=tmp_path) == ["a.jpg"]
+    [file] = plan_outputs([("a.jpg", PurePath("a.jpg"))], f"{tmp_path}/new.v2/")
+    assert file == tmp_path / "new.v2" / "a.jpg"
+
+
+def test_several_pictures_do_not_go_into_one_file(tmp_path):
+    pictures = [(name, PurePath(name)) for name in ("a.jpg", "b.jpg")]
+    with pytest.raises(AnnotationError, match="is one file and there are 2 images: name a folder"):
+        plan_outputs(pictures, str(tmp_path / "faces.png"))
+
+
+@pytest.mark.parametrize("output", ["photos", "photos/a.jpg", "link"])
+def test_a_picture_is_never_overwritten_by_its_copy(tmp_path, output):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"photo")
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    with pytest.raises(AnnotationError, match=r"a\.jpg would be overwritten by an annotated copy"):
+        plan_outputs([(str(tmp_path / "photos" / "a.jpg"), PurePath("a.jpg"))], str(tmp_path / output))
+
+
+def test_a_picture_is_never_overwritten_by_another_s_copy(tmp_path):
+    for name in ("a.jpg", "sub/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"photo")
+    pictures = [(str(tmp_path / name), PurePath("a.jpg")) for name in ("sub/a.jpg", "a.jpg")]
+    with pytest.raises(AnnotationError, match=r"a\.jpg would be overwritten by an annotated copy"):
+        plan_outputs(pictures, str(tmp_path))
+
+
+def test_lines_stay_sharp_in_jpeg(predict, tmp_path):
+    predict(tmp_path / "faces.jpg")
+    with Image.open(tmp_path / "faces.jpg") as written:
+        assert sum(abs(a - b) for a, b in zip(written.getpixel((102, 150)), HAPPY, strict=True)) < 30

@@ -1,6 +1,9 @@
+import argparse
+import importlib.metadata
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,7 +11,8 @@ import time
 
 import pytest
 
-from fer_client.cli import main
+from fer_client.cli import build_parser, main
+from fer_client.command.settings import SETTINGS
 
 LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 
@@ -21,9 +25,11 @@ def photo(tmp_path):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(capsys, monkeypatch, tmp_path):
     """Run the command in this process: its exit code, what it printed, and its one line on stderr."""
-    monkeypatch.delenv("FER_URL", raising=False)
+    for name in ("FER_URL", "FER_GRPC_URL", "FER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
     def run_command(*arguments):
         try:
@@ -63,11 +69,13 @@ def test_json_is_one_document(run, fake_triton, url, photo):
     code, out, err = run("predict", photo, "--url", url, "--json")
     assert (code, err) == (0, "")
     document = json.loads(out)
-    assert document["image"] == photo
-    assert document["image_size"] == {"width": 640, "height": 480}
-    assert document["model_version"] == "fake-1"
-    assert document["request_ms"] >= 0
-    assert [face["emotion"] for face in document["faces"]] == ["happy"]
+    [image] = document["images"]
+    assert image["image"] == photo
+    assert image["image_size"] == {"width": 640, "height": 480}
+    assert image["model_version"] == "fake-1"
+    assert image["request_ms"] >= 0
+    assert [face["emotion"] for face in image["faces"]] == ["happy"]
+    assert (document["summary"]["images"], document["summary"]["faces"]) == (1, 1)
 
 
 def test_the_url_comes_from_the_environment_unless_given(run, fake_triton, monkeypatch, closed_address):
@@ -132,7 +140,7 @@ def test_a_timeout_is_1(run, fake_triton, url, photo):
     assert f"no answer from {url} within 0.2 s" in err
 
 
-@pytest.mark.parametrize(("name", "reason"), [("missing.jpg", "No such file"), ("", "Is a directory")])
+@pytest.mark.parametrize(("name", "reason"), [("missing.jpg", "No such file"), ("", "there is no picture in this")])
 def test_an_unreadable_file_is_2_and_named(run, tmp_path, name, reason):
     image = tmp_path / name
     code, out, err = run("predict", image)
@@ -143,12 +151,25 @@ def test_an_unreadable_file_is_2_and_named(run, tmp_path, name, reason):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--url", "https://localhost"], "URL 'https://localhost' has the scheme 'https'"),
+        (["--url", "ftp://localhost"], "URL 'ftp://localhost' has the scheme 'ftp'"),
         (["--url", "grpc://localhost", "--protocol", "http"], "contradicts the protocol 'http'"),
-        (["--timeout", "0"], "timeout of 0 s"),
-        (["--timeout", "soon"], "argument --timeout: invalid float value: 'soon'"),
-        (["--protocol", "ftp"], "argument --protocol: invalid choice: 'ftp'"),
-        (["another.jpg"], "unrecognized arguments: another.jpg"),
+        (["--timeout", "0"], "argument --timeout: '0' is not a number of seconds, more than 0"),
+        (["--timeout", "soon"], "argument --timeout: 'soon' is not a number of seconds"),
+        (["--deadline", "nan"], "argument --deadline: 'nan' is not a number of seconds"),
+        (["--retries", "-1"], "argument --retries: '-1' is not a whole number, 0 to 999"),
+        (["--protocol", "ftp"], "argument --protocol: 'ftp' is none of http, grpc"),
+        (["--concurrency", "0"], "argument --concurrency: '0' is not a whole number from 1 on"),
+        (["--compression", "zip"], "argument --compression: 'zip' is none of gzip, deflate"),
+        (["--ca-cert", "missing.pem"], "argument --ca-cert: cannot read missing.pem: No such file"),
+        (["--url", "http://localhost", "--ca-cert", __file__], "is not encrypted, but TLS is set up for it"),
+        (["--url", "https://localhost", "--ca-cert", __file__], "test_client_cli.py"),
+        (["--header", "no colon"], "argument --header: expected NAME:VALUE"),
+        (["--json", "--csv"], "argument --csv: not allowed with argument --json"),
+        (["--resume", "a.jsonl", "--output", "b.jsonl"], "--resume names the file of results already"),
+        (["--output", "/missing/a.json"], "cannot write /missing/a.json: there is no folder /missing"),
+        (["--output", "."], "cannot write .: it is a folder"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+        (["--time", "3"], "unrecognized arguments: --time"),
     ],
 )
 def test_wrong_usage_is_2_and_named(run, photo, options, message):
@@ -163,12 +184,58 @@ def test_a_command_is_required(run):
     assert "COMMAND" in err
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["health"]])
-def test_help_documents_the_exit_codes(run, command):
-    code, out, _ = run(*command, "--help")
-    assert code == 0
-    for exit_code in (0, 1, 2, 3, 4, 130):
+def commands():
+    """The parsers of all subcommands, by name."""
+    [subparsers] = [action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return subparsers.choices
+
+
+def test_the_commands_are_these():
+    assert list(commands()) == ["predict", "video", "health", "info", "bench", "completion"]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in commands())])
+def test_help_opens_and_documents_exit_codes_and_examples(run, command):
+    code, out, err = run(*command, "--help")
+    assert (code, err) == (0, "")
+    for exit_code in (0, 1, 2, 3, 4, 5, 6, 70, 130, 141):
         assert f"\n  {exit_code:<5}" in out
+    assert "\nexamples:\n  " in out
+    assert max(map(len, out.splitlines())) <= 105
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_and_option_is_documented(name):
+    parser = commands()[name]
+    assert len(parser.description) > 60
+    for action in parser._actions:
+        assert action.help, f"{name} {action.option_strings or action.dest} has no help"
+        assert action.help == argparse.SUPPRESS or len(action.help) > 10
+
+
+def test_help_documents_every_setting_and_where_else_it_can_be_set(run):
+    _, out, _ = run("predict", "--help")
+    for setting in SETTINGS:
+        assert setting.flag in out
+        assert f"[${setting.variable}]" in re.sub(r"\s+", " ", out)
+    _, out, _ = run("--help")
+    for word in ("FER_CONFIG", "FER_GRPC_URL", "FER_TOKEN", "XDG_CONFIG_HOME", "config.toml"):
+        assert word in out
+
+
+@pytest.mark.parametrize("name", sorted(set(commands()) - {"video"}))
+def test_the_examples_in_the_help_are_commands(name):
+    """Each line is parsed, not run."""
+    examples = re.search(r"examples:\n((?:  .*\n)+)", commands()[name].epilog)[1]
+    assert examples.count("fer-client ") >= 2
+    for line in re.findall(r"fer-client (\S+(?: \S+)*)", examples):
+        words = shlex.split(re.split(r" (?:&&|\||>)|\)'?", line)[0])
+        assert build_parser().parse_args(words).run
+
+
+def test_the_version_is_that_of_the_package(run):
+    code, out, _ = run("--version")
+    assert (code, out) == (0, f"fer-client {importlib.metadata.version('fer-triton')}\n")
 
 
 def test_a_file_name_that_is_no_text_is_printed_all_the_same(run, fake_triton, url, tmp_path):

@@ -1,20 +1,45 @@
+import os
 import pickle
 
 import pytest
 
 import fer_client
-from fer_client import FerClientError, ImageRefusedError, ServerError, ServerUnreachableError
-
-ERRORS = FerClientError.__subclasses__()
+from fer_client import FerClientError, ImageRefusedError, ImageUnreadableError, ServerError, ServerUnreachableError
 
 
-@pytest.mark.parametrize("error_class", ERRORS)
+def tree(error_class):
+    """All classes below a class."""
+    return [below for direct in error_class.__subclasses__() for below in (direct, *tree(direct))]
+
+
+ERRORS = tree(FerClientError)
+ABOUT_A_SERVER = [error_class for error_class in ERRORS if error_class is not ImageUnreadableError]
+
+
+@pytest.mark.parametrize("error_class", ABOUT_A_SERVER)
 def test_every_error_names_the_server_and_the_reason_and_can_be_pickled(error_class):
-    error = error_class("http://triton:8000", "it rains")
+    error = error_class("http://triton:8000", "it rains", is_temporary=True)
     assert "http://triton:8000" in str(error)
     assert "it rains" in str(error)
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.url, copy.reason) == (error_class, str(error), error.url, error.reason)
+    assert copy.is_temporary
+
+
+def test_an_unreadable_image_is_named_and_an_os_error_and_can_be_pickled():
+    error = ImageUnreadableError("photo.jpg", "No such file or directory", 2)
+    copy = pickle.loads(pickle.dumps(error))
+    for each in (error, copy):
+        assert isinstance(each, FerClientError)
+        assert isinstance(each, OSError)
+        assert str(each) == "cannot read photo.jpg: No such file or directory"
+        assert (each.image, each.filename, each.errno, each.strerror) == ("photo.jpg", "photo.jpg", 2, each.reason)
+        assert not each.is_temporary
+
+
+def test_a_file_name_that_is_no_text_still_makes_a_line():
+    error = ImageUnreadableError(os.fsdecode(b"caf\xe9.jpg"), "gone")
+    assert str(error) == "cannot read caf\N{REPLACEMENT CHARACTER}.jpg: gone"
 
 
 def test_every_error_is_public_and_drawn_in_the_tree():

@@ -1,3 +1,4 @@
+import errno
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from fer_client import (
     FerClient,
     ImageRefusedError,
     ImageSize,
+    ImageUnreadableError,
     RequestTimeoutError,
     ServerError,
     ServerOverloadedError,
@@ -18,8 +20,8 @@ from fer_client import (
 )
 
 
-def test_bytes_are_sent_as_they_are_and_come_back_as_faces(fake_triton, url):
-    with FerClient(url) as client:
+def test_bytes_are_sent_as_they_are_and_come_back_as_faces(connect, fake_triton, url):
+    with connect(url) as client:
         prediction = client.predict(b"\xff\xd8\x00photo")
     assert fake_triton.images == [b"\xff\xd8\x00photo"]
     assert prediction.image_size == ImageSize(640, 480)
@@ -29,31 +31,34 @@ def test_bytes_are_sent_as_they_are_and_come_back_as_faces(fake_triton, url):
     assert (face.emotion, face.confidence) == ("happy", pytest.approx(0.7))
 
 
-def test_a_file_is_read_from_its_path(fake_triton, url, tmp_path):
+def test_a_file_is_read_from_its_path(connect, fake_triton, url, tmp_path):
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"from a file")
-    with FerClient(url) as client:
+    with connect(url) as client:
         client.predict(photo)
         client.predict(str(photo))
     assert fake_triton.images == [b"from a file"] * 2
 
 
-def test_a_missing_file_is_an_os_error_and_asks_the_server_nothing(fake_triton, url, tmp_path):
-    with FerClient(url) as client, pytest.raises(FileNotFoundError, match=r"photo\.jpg"):
-        client.predict(tmp_path / "photo.jpg")
+def test_a_missing_file_is_an_os_error_and_asks_the_server_nothing(connect, fake_triton, url, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    with connect(url) as client, pytest.raises(ImageUnreadableError, match=f"cannot read {photo}: No such") as caught:
+        client.predict(photo)
+    assert isinstance(caught.value, OSError)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, str(photo))
     assert not fake_triton.asked
 
 
-def test_no_face_is_a_result(fake_triton, url):
+def test_no_face_is_a_result(connect, fake_triton, url):
     fake_triton.faces(0)
-    with FerClient(url) as client:
+    with connect(url) as client:
         assert client.predict(b"landscape").faces == ()
 
 
-def test_faces_keep_the_order_of_the_server(fake_triton, url):
+def test_faces_keep_the_order_of_the_server(connect, fake_triton, url):
     fake_triton.faces(3)
     fake_triton.answer["BOXES"][:, 0] = (30, 20, 10)
-    with FerClient(url) as client:
+    with connect(url) as client:
         assert [face.box.x_min for face in client.predict(b"group").faces] == [30, 20, 10]
 
 
@@ -66,9 +71,9 @@ def test_faces_keep_the_order_of_the_server(fake_triton, url):
         ("failed", ServerError),
     ],
 )
-def test_each_refusal_has_its_error_with_the_words_of_the_server(fake_triton, url, kind, error_class):
+def test_each_refusal_has_its_error_with_the_words_of_the_server(connect, fake_triton, url, kind, error_class):
     fake_triton.refusals["infer"] = (kind, "IMAGE: because of the weather")
-    with FerClient(url) as client:
+    with connect(url) as client:
         with pytest.raises(error_class, match="IMAGE: because of the weather") as caught:
             client.predict(b"photo")
         assert caught.value.url == url
@@ -76,14 +81,14 @@ def test_each_refusal_has_its_error_with_the_words_of_the_server(fake_triton, ur
         assert len(client.predict(b"photo").faces) == 1
 
 
-def test_a_server_without_the_model_is_a_contract_error(fake_triton, url):
+def test_a_server_without_the_model_is_a_contract_error(connect, fake_triton, url):
     fake_triton.refusals["config"] = ("missing", "Request for unknown model: 'fer' is not found")
-    with FerClient(url) as client, pytest.raises(ContractError, match="unknown model: 'fer'"):
+    with connect(url) as client, pytest.raises(ContractError, match="unknown model: 'fer'"):
         client.predict(b"photo")
 
 
-def test_a_slow_answer_is_not_waited_for_and_the_client_stays_usable(fake_triton, url):
-    with FerClient(url, timeout_s=0.5) as client:
+def test_a_slow_answer_is_not_waited_for_and_the_client_stays_usable(connect, fake_triton, url):
+    with connect(url, timeout_s=0.5) as client:
         client.predict(b"photo")
         fake_triton.delay_s = 1.5
         with pytest.raises(RequestTimeoutError, match=r"within 0\.5 s"):
@@ -93,34 +98,34 @@ def test_a_slow_answer_is_not_waited_for_and_the_client_stays_usable(fake_triton
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_closed_port_is_unreachable_and_the_url_is_named(closed_address, protocol):
+def test_a_closed_port_is_unreachable_and_the_url_is_named(connect, closed_address, protocol):
     url = f"{protocol}://{closed_address}"
-    with FerClient(url, timeout_s=5) as client:
+    with connect(url, timeout_s=5) as client:
         assert not client.is_ready()
         with pytest.raises(ServerUnreachableError, match=f"no server answers at {url}"):
             client.predict(b"photo")
 
 
-def test_a_host_that_takes_no_connection_is_unreachable_and_not_slow(silent_address):
+def test_a_host_that_takes_no_connection_is_unreachable_and_not_slow(connect, silent_address):
     url = f"http://{silent_address}"
-    with FerClient(url, timeout_s=0.3) as client:
+    with connect(url, timeout_s=0.3) as client:
         with pytest.raises(ServerUnreachableError, match=rf"at {url}: .*no connection within 0\.3 s"):
             client.predict(b"photo")
         assert not client.is_ready()
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_an_impossible_host_name_is_unreachable(protocol):
-    with FerClient(f"{protocol}://a..b", timeout_s=5) as client, pytest.raises(ServerUnreachableError, match=r"a\.\.b"):
+def test_an_impossible_host_name_is_unreachable(connect, protocol):
+    with connect(f"{protocol}://a..b", timeout_s=5) as client, pytest.raises(ServerUnreachableError, match=r"a\.\.b"):
         client.predict(b"photo")
 
 
-def test_the_other_protocols_port_is_unreachable(fake_triton):
+def test_the_other_protocols_port_is_unreachable(connect, fake_triton):
     http_to_grpc = f"http://127.0.0.1:{fake_triton.grpc_port}"
-    with FerClient(http_to_grpc) as client, pytest.raises(ServerUnreachableError, match="does not speak HTTP"):
+    with connect(http_to_grpc) as client, pytest.raises(ServerUnreachableError, match="does not speak HTTP"):
         client.predict(b"photo")
     grpc_to_http = f"grpc://127.0.0.1:{fake_triton.http_port}"
-    with FerClient(grpc_to_http, timeout_s=5) as client, pytest.raises(ServerUnreachableError, match=grpc_to_http):
+    with connect(grpc_to_http, timeout_s=5) as client, pytest.raises(ServerUnreachableError, match=grpc_to_http):
         client.predict(b"photo")
 
 
@@ -130,15 +135,15 @@ def test_the_other_protocols_port_is_unreachable(fake_triton):
         (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", ContractError, "so it is no Triton server"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", ContractError, "so it is no Triton server"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\n<html>", ContractError, "HTTP status 404"),
-        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", ServerError, "HTTP status 502"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", ServerUnreachableError, "HTTP status 502"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", ServerUnreachableError, "does not speak HTTP"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{", ServerUnreachableError, "599 more expected"),
-        (b"", ServerUnreachableError, "closed connection"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{", ServerUnreachableError, "in the middle of its answer"),
+        (b"", ServerUnreachableError, "closed the connection without an answer"),
     ],
 )
-def test_what_is_no_triton_is_told_apart(fake_triton, raw_answer, error_class, message):
+def test_what_is_no_triton_is_told_apart(connect, fake_triton, raw_answer, error_class, message):
     fake_triton.raw_answer = raw_answer
-    with FerClient(fake_triton.url("http")) as client, pytest.raises(error_class, match=message):
+    with connect(fake_triton.url("http")) as client, pytest.raises(error_class, match=message):
         client.predict(b"photo")
 
 
@@ -174,8 +179,8 @@ def ok(body: bytes, *headers: bytes) -> bytes:
         ),
     ],
 )
-def test_a_garbled_answer_is_a_contract_error(fake_triton, raw_answer):
-    with FerClient(fake_triton.url("http")) as client:
+def test_a_garbled_answer_is_a_contract_error(connect, fake_triton, raw_answer):
+    with connect(fake_triton.url("http")) as client:
         assert client.labels
         fake_triton.raw_answer = raw_answer
         with pytest.raises(ContractError, match="its answer cannot be read|is missing from an answer"):
@@ -188,17 +193,17 @@ def test_a_garbled_answer_is_a_contract_error(fake_triton, raw_answer):
     "config",
     [b'{"parameters": []}', b'{"parameters": {"labels": 5}}', b'{"parameters": {"labels": {"string_value": 5}}}'],
 )
-def test_a_garbled_configuration_is_a_contract_error(fake_triton, config):
+def test_a_garbled_configuration_is_a_contract_error(connect, fake_triton, config):
     fake_triton.raw_answer = ok(config)
-    with FerClient(fake_triton.url("http")) as client, pytest.raises(ContractError):
+    with connect(fake_triton.url("http")) as client, pytest.raises(ContractError):
         client.predict(b"photo")
 
 
 @pytest.mark.parametrize("part", [{"max_batch_size": "eight"}, {"input": 5}, {"output": [{}]}])
-def test_a_configuration_with_a_garbled_part_is_a_contract_error(fake_triton, part):
+def test_a_configuration_with_a_garbled_part_is_a_contract_error(connect, fake_triton, part):
     fake_triton.config.update(part)
     message = "its model configuration cannot be read"
-    with FerClient(fake_triton.url("http")) as client, pytest.raises(ContractError, match=message):
+    with connect(fake_triton.url("http")) as client, pytest.raises(ContractError, match=message):
         client.predict(b"photo")
 
 
@@ -230,8 +235,8 @@ def test_http_connections_are_kept_and_outlive_the_threads_that_opened_them(fake
     assert fake_triton.connections == 1
 
 
-def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced(fake_triton):
-    with FerClient(fake_triton.url("http")) as client:
+def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced(connect, fake_triton):
+    with connect(fake_triton.url("http")) as client:
         client.predict(b"photo")
         fake_triton.hang_up()
         assert len(client.predict(b"photo").faces) == 1
@@ -255,16 +260,16 @@ def test_closing_lets_the_others_finish_and_keeps_no_connection(fake_triton):
     assert connection.fileno() == -1
 
 
-def test_ready_is_what_server_and_model_say(fake_triton, url):
-    with FerClient(url) as client:
+def test_ready_is_what_server_and_model_say(connect, fake_triton, url):
+    with connect(url) as client:
         assert client.is_ready()
         fake_triton.refusals["ready"] = ("failed", "loading")
         assert not client.is_ready()
 
 
-def test_health_sends_a_picture_through_the_model(fake_triton, url):
+def test_health_sends_a_picture_through_the_model(connect, fake_triton, url):
     fake_triton.faces(0)
-    with FerClient(url) as client:
+    with connect(url) as client:
         client.check_health()
         [picture] = fake_triton.images
         assert picture.startswith(b"BM")
@@ -273,13 +278,13 @@ def test_health_sends_a_picture_through_the_model(fake_triton, url):
             client.check_health()
 
 
-def test_a_closed_client_says_so(fake_triton, url):
-    with FerClient(url) as client:
+def test_a_closed_client_says_so(connect, fake_triton, url):
+    with connect(url) as client:
         client.predict(b"photo")
-    client.close()
-    for use in (lambda: client.predict(b"photo"), client.is_ready, lambda: client.labels):
-        with pytest.raises(RuntimeError, match="this FerClient is closed"):
-            use()
+        client.close()
+        for use in (lambda: client.predict(b"photo"), client.is_ready, lambda: client.labels):
+            with pytest.raises(RuntimeError, match="this client is closed"):
+                use()
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])

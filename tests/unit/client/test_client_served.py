@@ -67,7 +67,7 @@ def with_batching(config):
         (without_version, r"differs: parameter 'model_version' is missing;"),
         (with_equal_labels, r"parameter 'labels' is 'happy,happy', expected a list"),
         (with_fewer_labels, r"output PROBABILITIES is TYPE_FP32 \[-1, 7\], expected TYPE_FP32 \[-1, 2\]"),
-        (without_output, r"differs: output BOXES is missing;"),
+        (without_output, r"differs: output BOXES is missing, expected TYPE_FP32 \[-1, 4\];"),
         (with_other_type, r"output IMAGE_SIZE is TYPE_INT64 \[2\], expected TYPE_INT32 \[2\]"),
         (with_other_input, r"inputs are PHOTO TYPE_STRING \[1\], expected IMAGE TYPE_STRING \[1\]"),
         (with_more_inputs, r"inputs are IMAGE TYPE_STRING \[1\], HINT TYPE_FP32 \[1\], expected IMAGE"),

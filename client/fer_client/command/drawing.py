@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ from typing import Final, TypeAlias, cast
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fer_client._results import Box, Face
+from fer_client._results import Box, CroppedPrediction, Face
 
+_Expression: TypeAlias = Face | CroppedPrediction
 _Area: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the enlarged picture."""
 
@@ -32,6 +34,10 @@ _LARGEST_FONT_PX: Final = 48
 """Worth its room."""
 _FONTS_PER_SIDE: Final = 32
 """How many times the text's height goes into the picture's shorter side."""
+_CROWD: Final = 4
+"""More faces than these are a crowd."""
+_CROWDED_FONTS_PER_FACE: Final = 3.5
+"""How many times the captions' height goes into the width of a crowd's typical face."""
 _PANEL_SHARE: Final = 0.6
 """Where the panel would be wider than this share of the picture, its text shrinks."""
 
@@ -96,12 +102,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def draw(photo: Image.Image, faces: Sequence[Face]) -> Image.Image:
+def draw(photo: Image.Image, faces: Sequence[_Expression]) -> Image.Image:
     """Draw faces on a picture.
 
     Args:
         photo: RGB and upright. It is left as it is.
-        faces: With boxes and landmarks in pixels of `photo`.
+        faces: With boxes and landmarks in pixels of `photo`; a crop has neither, and gets its panel alone.
 
     Returns:
         RGB: the picture, enlarged where it is small, with the panel on its right.
@@ -109,12 +115,21 @@ def draw(photo: Image.Image, faces: Sequence[Face]) -> Image.Image:
     scale = max(1.0, min(_SHORTEST_SIDE_PX / min(photo.size), _LONGEST_SIDE_PX / max(photo.size)))
     enlarged = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
     font_px = min(max(min(enlarged.size) // _FONTS_PER_SIDE, _SMALLEST_FONT_PX), _LARGEST_FONT_PX)
-    _draw_on_photo(enlarged, faces, scale, font_px)
+    placed = [face for face in faces if isinstance(face, Face)]
+    _draw_on_photo(enlarged, placed, scale, _caption_px(placed, scale, font_px))
     panel = _Panel.fit(enlarged.size, faces, font_px)
     canvas = Image.new("RGB", (enlarged.width + panel.width, max(enlarged.height, panel.height)), _BACKGROUND)
     canvas.paste(enlarged, (0, 0))
     panel.draw(canvas, enlarged.width)
     return canvas
+
+
+def _caption_px(faces: Sequence[Face], scale: float, font_px: int) -> int:
+    """Height of the captions' text: in a crowd of small faces they would hide each other."""
+    if len(faces) <= _CROWD:
+        return font_px
+    typical_px = statistics.median(face.box.width * scale for face in faces)
+    return max(_SMALLEST_FONT_PX, min(font_px, round(typical_px / _CROWDED_FONTS_PER_FACE)))
 
 
 def _draw_on_photo(photo: Image.Image, faces: Sequence[Face], scale: float, font_px: int) -> None:
@@ -148,7 +163,7 @@ def _place_caption(
     """
     width, height = size
     others = [area for area in taken if area != box]
-    for text in (f"{number} {face.emotion} {face.confidence:.0%}", str(number)):
+    for text in (f"{number} {_summary(face)}", str(number)):
         text_width, text_height = _font(font_px).getlength(text) + 0.8 * font_px, 1.5 * font_px
         left = max(0.0, min(box[0], width - text_width))
         tops = (box[1] - text_height, box[3], box[1], box[3] - text_height)
@@ -164,12 +179,12 @@ def _place_caption(
 class _Panel:
     """The faces' probabilities as cards, in as many columns as the picture's height makes necessary."""
 
-    faces: Sequence[Face]
+    faces: Sequence[_Expression]
     font_px: int
     rows: int
 
     @classmethod
-    def fit(cls, photo_size: tuple[int, int], faces: Sequence[Face], font_px: int) -> _Panel:
+    def fit(cls, photo_size: tuple[int, int], faces: Sequence[_Expression], font_px: int) -> _Panel:
         """The panel with the largest text, at most `font_px`, that leaves most of the width to the picture."""
         width, height = photo_size
         for candidate_px in range(font_px, _SMALLEST_FONT_PX - 1, -1):
@@ -222,15 +237,14 @@ class _Panel:
             corner = (left + column * self.card_width, self.header_height + row * self.card_height)
             self._draw_card(drawing, corner, index + 1, face)
 
-    def _draw_card(self, drawing: ImageDraw.ImageDraw, corner: tuple[int, int], number: int, face: Face) -> None:
+    def _draw_card(self, drawing: ImageDraw.ImageDraw, corner: tuple[int, int], number: int, face: _Expression) -> None:
         """One face: its number and expression, then a bar for each label."""
         em, font = self.font_px, _font(self.font_px)
         left, y = corner[0] + 0.8 * em, corner[1] + 0.7 * self.row_height
         badge_width = font.getlength(str(number)) + 0.8 * em
         drawing.rounded_rectangle((left, y - 0.7 * em, left + badge_width, y + 0.7 * em), 0.3 * em, fill=_color(face))
         drawing.text((left + badge_width / 2, y), str(number), fill=_DARK, font=font, anchor="mm")
-        summary = f"{face.emotion} {face.confidence:.0%}"
-        drawing.text((left + badge_width + 0.5 * em, y), summary, fill=_TEXT, font=font, anchor="lm")
+        drawing.text((left + badge_width + 0.5 * em, y), _summary(face), fill=_TEXT, font=font, anchor="lm")
 
         bar_left = left + self.label_width + 0.6 * em
         bar_width = 5.5 * em
@@ -266,7 +280,12 @@ def _overlap(one: _Area, other: _Area) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _color(face: Face, label: str | None = None) -> str:
+def _summary(face: _Expression) -> str:
+    """The expression in a few words, with a question mark where the server calls it uncertain."""
+    return f"{face.emotion} {face.confidence:.0%}{'?' * face.uncertain}"
+
+
+def _color(face: _Expression, label: str | None = None) -> str:
     """The color of a label, by its column; of the face's most probable one unless told."""
     return _COLORS[list(face.probabilities).index(label or face.emotion) % len(_COLORS)]
 

@@ -1,0 +1,81 @@
+"""How `fer-client` ends: exit codes, and errors as one line on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+from fer_client._errors import (
+    AuthenticationError,
+    FerClientError,
+    ImageRefusedError,
+    ImageUnreadableError,
+    ServerUnreachableError,
+)
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNREACHABLE: Final = 3
+EXIT_REFUSED: Final = 4
+EXIT_PARTIAL: Final = 5
+EXIT_FORBIDDEN: Final = 6
+EXIT_DEFECT: Final = 70
+EXIT_INTERRUPTED: Final = 130
+EXIT_PIPE: Final = 141
+
+EXIT_CODES: Final = f"""\
+exit codes:
+  {EXIT_OK}    answered; a picture without a face is answered too
+  {EXIT_FAILED}    the server failed, is overloaded, took too long, or serves something else
+  {EXIT_USAGE}    wrong usage or settings, or a file that cannot be read or written
+  {EXIT_UNREACHABLE}    no server answers at the URL, or none that TLS trusts
+  {EXIT_REFUSED}    the server does not accept the image
+  {EXIT_PARTIAL}    some images have a result and others have not: standard error says which
+  {EXIT_FORBIDDEN}    the server, or what stands before it, does not accept the token
+  {EXIT_DEFECT}   a defect of fer-client itself
+  {EXIT_INTERRUPTED}  interrupted (Ctrl-C, SIGTERM); what was answered is kept
+  {EXIT_PIPE}  whatever read the output has stopped, as `| head` does
+Where no image has a result, the code is that of the first one.
+"""
+
+_EXIT_CODE_OF: Final[tuple[tuple[type[FerClientError], int], ...]] = (
+    (AuthenticationError, EXIT_FORBIDDEN),
+    (ServerUnreachableError, EXIT_UNREACHABLE),
+    (ImageRefusedError, EXIT_REFUSED),
+    (ImageUnreadableError, EXIT_USAGE),
+)
+"""The first class that fits decides; any other error of the client is EXIT_FAILED."""
+
+
+class CommandError(Exception):
+    """A line for the user, and the exit code that goes with it."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_USAGE) -> None:
+        """Keep the code beside the message."""
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def exit_code_of(error: FerClientError) -> int:
+    """The documented exit code of an error of the client."""
+    return next((code for kind, code in _EXIT_CODE_OF if isinstance(error, kind)), EXIT_FAILED)
+
+
+def say(message: object) -> None:
+    """Print a line to standard error, with the command's name in front."""
+    sys.stderr.write(f"fer-client: {one_line(str(message))}\n")
+    sys.stderr.flush()
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A file's name for people: it need not be text and may hold anything; what is printed is one harmless line."""
+    return one_line(os.fsencode(name).decode(errors="replace"))
+
+
+def one_line(text: str) -> str:
+    """Text without what moves the cursor or starts a line: each such character as Python would write it."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

@@ -1,0 +1,356 @@
+"""`fer-client predict PATH...`: pictures to faces and their apparent expressions."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TextIO
+
+from fer_client._errors import (
+    AuthenticationError,
+    ContractError,
+    FerClientError,
+    ImageRefusedError,
+    ImageUnreadableError,
+    ServerUnreachableError,
+)
+from fer_client._threads import work_in_threads
+from fer_client.command.annotate import AnnotationError, annotate, plan_outputs
+from fer_client.command.ending import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_PARTIAL,
+    EXIT_USAGE,
+    CommandError,
+    exit_code_of,
+    printable,
+    say,
+)
+from fer_client.command.interrupt import terminable
+from fer_client.command.options import Subcommands, add_command, positive_int
+from fer_client.command.output import check_output_file, open_appending, open_output
+from fer_client.command.progress import Progress
+from fer_client.command.records import (
+    CsvWriter,
+    JsonLinesWriter,
+    JsonWriter,
+    ManyTableWriter,
+    OneTableWriter,
+    Outcome,
+    Tally,
+    Writer,
+)
+from fer_client.command.resume import Previous
+from fer_client.command.settings import add_settings, read_connection
+from fer_client.command.sources import Source, Sources, expand, format_left_out, read_stream
+
+if TYPE_CHECKING:
+    from fer_client import CroppedPrediction, FerClient, Prediction
+    from fer_client._cancellation import Cancellation
+
+_DEFAULT_CONCURRENCY: Final = 8
+_FATAL: Final = (AuthenticationError, ContractError, ServerUnreachableError)
+"""The next image would fare no better."""
+_GIVE_UP_AFTER: Final = 20
+"""So many images in a row that the server fails at mean that it will fail at the rest too."""
+
+_DESCRIPTION: Final = """\
+Find the faces in pictures and their apparent expressions, as an annotator would label the
+picture. It is not what a person feels. A picture without a face is answered too: with no face.
+
+Pictures (JPEG, PNG, WebP or BMP) are sent to the server named, and nowhere else. Nothing is
+fetched from the network.
+"""
+
+_EXAMPLES: Final = """\
+  fer-client predict photo.jpg                         a table
+  fer-client predict photo.jpg --annotate faces.png    and the picture with its faces drawn
+  fer-client predict photos --annotate drawn           all pictures in a folder and below it
+  fer-client predict 'photos/**/*.jpg' --json          quoted, so that the shell leaves it alone
+  curl -fsSL URL | fer-client predict -                from standard input
+  fer-client predict photos --csv --output faces.csv   a row for each face
+  fer-client predict photos --resume faces.jsonl       can be interrupted, and goes on
+  fer-client predict crops --cropped --jsonl           pictures that are one face each
+  fer-client predict photos --jsonl | jq -r 'select(.faces == []) | .image'
+"""
+
+
+def add_predict_command(commands: Subcommands) -> None:
+    """Add `predict` to the commands."""
+    parser = add_command(
+        commands,
+        "predict",
+        summary="find faces in pictures and their apparent expressions",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        run=run,
+    )
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="picture, folder (searched through, without hidden files), quoted pattern, or - for standard input",
+    )
+    parser.add_argument("--cropped", action="store_true", help="each picture is one face already: detect nothing")
+    parser.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=positive_int,
+        default=_DEFAULT_CONCURRENCY,
+        help="how many pictures are on their way at once (default: %(default)s)",
+    )
+    _add_output_options(parser)
+    add_settings(parser)
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    output = parser.add_argument_group("output", "in the order of the pictures; default: a table for people")
+    formats = output.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="one JSON document: images, and a summary")
+    formats.add_argument("--jsonl", action="store_true", help="a JSON document on each line, one for each picture")
+    formats.add_argument("--csv", action="store_true", help="a row for each face, and one for a picture without")
+    formats.add_argument(
+        "--resume",
+        metavar="FILE",
+        type=Path,
+        help="as --jsonl --output FILE, but add to what is in FILE, leaving out pictures that have a result there or "
+        "were refused; name the pictures as the first time, from the same folder",
+    )
+    output.add_argument("--output", metavar="FILE", type=Path, help="write to a file instead of standard output")
+    output.add_argument(
+        "--annotate",
+        metavar="DIR",
+        help="also write each picture to this folder, with its faces, expressions and probabilities drawn; for a "
+        "single picture also a file: .png, .jpg, .webp or .bmp",
+    )
+    output.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary, errors only")
+
+
+def run(options: argparse.Namespace) -> int:
+    """What can fail without the server is tried before it is asked. Returns the exit code."""
+    if options.resume and options.output:
+        raise CommandError("--resume names the file of results already: leave --output out")
+    for path in filter(None, (options.output, options.resume)):
+        check_output_file(path)
+    sources = expand(options.paths, Path(options.annotate) if options.annotate else None)
+    annotated = _plan(sources, options.annotate)
+    previous = _read_previous(options.resume, sources)
+    pending = [source for source in sources.images if previous is None or source.name not in previous.settled]
+    if not pending:
+        say(f"nothing to do: {printable(options.resume)} has all {len(sources.images)} images")
+        return EXIT_OK
+    if all(source.problem for source in pending):
+        for source in pending:
+            say(ImageUnreadableError(source.name, source.problem))
+        return EXIT_USAGE
+    connection = read_connection(options)
+    with terminable(), connection.open() as client:
+        labels = client.labels  # Before anything is written: a server that does not answer leaves files as they are.
+        importlib.import_module("numpy")  # Else loading it would count as part of the first request.
+        if previous:
+            previous.check(client.model_version, cropped=options.cropped)
+            previous.tidy()
+        with _stream(options) as stream:
+            writer = _writer(options, stream, sources, client.url)
+            writer.begin(labels)
+            return _Run(options, client, pending, annotated, sources, writer).work()
+
+
+class _Run:
+    """One pass over the pictures."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        client: FerClient,
+        pending: Sequence[Source],
+        annotated: dict[str, Path],
+        sources: Sources,
+        writer: Writer,
+    ) -> None:
+        self._options = options
+        self._client = client
+        self._pending = pending
+        self._annotated = annotated
+        self._left_out = sources.left_out
+        self._is_single = len(sources.images) == 1
+        self._writer = writer
+        self._progress = Progress(len(pending), quiet=options.quiet)
+        self._tally = Tally()
+        self._streamed: dict[str, bytes] = {}
+        self._failures: list[int] = []
+        self._in_a_row = 0
+
+    def work(self) -> int:
+        """Deal with all pictures, or as many as can be; returns the exit code."""
+        start_s = time.perf_counter()
+        stop: CommandError | None = None
+        try:
+            for outcome in self._outcomes():
+                self._record(outcome)
+        except KeyboardInterrupt:
+            stop = CommandError("interrupted" if not self._is_single else "", EXIT_INTERRUPTED)
+        except FerClientError as error:
+            stop = CommandError(str(error), exit_code_of(error))
+        finally:
+            self._progress.clear()
+            self._tally.seconds = time.perf_counter() - start_s
+            self._writer.end(self._tally)
+        self._conclude(stop)
+        if stop:
+            return stop.exit_code
+        if not self._failures:
+            return EXIT_OK
+        return EXIT_PARTIAL if len(self._failures) < self._tally.images else self._failures[0]
+
+    def _outcomes(self) -> Iterator[Outcome]:
+        """What becomes of each picture, in their order.
+
+        Raises:
+            FerClientError: There is no use in going on.
+        """
+        with contextlib.closing(self._answers()) as answers:
+            for source in self._pending:
+                start_s = time.perf_counter()
+                answer = ImageUnreadableError(source.name, source.problem) if source.problem else next(answers)
+                if isinstance(answer, FerClientError):
+                    self._raise_if_hopeless(answer)
+                    yield Outcome(source.name, error=answer)
+                else:
+                    request_ms = 1000 * (time.perf_counter() - start_s) if self._is_single else None
+                    yield Outcome(source.name, answer, request_ms=request_ms)
+
+    def _answers(self) -> Generator[Prediction | CroppedPrediction | FerClientError, None, None]:
+        """What the server makes of the readable pictures, in their order."""
+        concurrency = self._options.concurrency
+        if not self._options.cropped:
+            yield from self._client.predict_many(self._images(), concurrency=concurrency)
+            return
+        for _, answer in work_in_threads(self._images(), self._predict_cropped, concurrency, in_order=True):
+            yield answer
+
+    def _predict_cropped(self, image: str | bytes, _: Cancellation) -> CroppedPrediction | FerClientError:
+        try:
+            return self._client.predict_cropped(image)
+        except FerClientError as error:
+            return error
+
+    def _images(self) -> Iterator[str | bytes]:
+        """The readable pictures: paths, which the client reads when it needs them, and what came through a pipe."""
+        for source in self._pending:
+            if source.problem:
+                continue
+            if source.is_stream:
+                content = read_stream(source)
+                if self._annotated:
+                    self._streamed[source.name] = content
+                yield content
+            else:
+                yield source.name
+
+    def _raise_if_hopeless(self, error: FerClientError) -> None:
+        is_of_the_image = isinstance(error, ImageRefusedError | ImageUnreadableError)
+        self._in_a_row = 0 if is_of_the_image else self._in_a_row + 1
+        if isinstance(error, _FATAL) or self._in_a_row == _GIVE_UP_AFTER:
+            raise error
+
+    def _record(self, outcome: Outcome) -> None:
+        """Write what became of a picture, the drawn one first: a line of results says that all of it is there."""
+        self._progress.clear()
+        problem = None
+        if outcome.prediction is not None:
+            self._in_a_row = 0
+            problem = self._annotate(outcome.name, outcome.prediction)
+        self._writer.write(outcome)
+        self._tally.count(outcome)
+        if outcome.error is not None:
+            say(outcome.error if self._is_plain(outcome.error) else f"{printable(outcome.name)}: {outcome.error}")
+            self._failures.append(exit_code_of(outcome.error))
+        elif problem is not None:
+            say(problem if self._is_single else f"{printable(outcome.name)}: {problem}")
+            self._failures.append(EXIT_USAGE)
+        self._progress.update(self._tally.images, len(self._failures))
+
+    def _is_plain(self, error: FerClientError) -> bool:
+        """Whether an error's line is clear without the picture's name: it has it, or it is not about a picture."""
+        if isinstance(error, ImageUnreadableError):
+            return True
+        return self._is_single and not isinstance(error, ImageRefusedError)
+
+    def _annotate(self, name: str, prediction: Prediction | CroppedPrediction) -> AnnotationError | None:
+        """Draw a picture where that is wanted; returns what kept it from being drawn."""
+        output = self._annotated.get(name)
+        if output is None:
+            return None
+        try:
+            content = self._streamed.pop(name, None)
+            annotate(Path(name).read_bytes() if content is None else content, prediction, output)
+        except AnnotationError as error:
+            return error
+        except OSError as error:
+            return AnnotationError(f"cannot draw on the image: it can no longer be read: {error.strerror}")
+        return None
+
+    def _conclude(self, stop: CommandError | None) -> None:
+        """Say how it went, and how it goes on."""
+        options, tally = self._options, self._tally
+        if stop and str(stop):
+            kept = f"; {tally.images} of {len(self._pending)} images are done" if len(self._pending) > 1 else ""
+            say(f"{stop}{kept}{self._how_to_go_on() if kept else ''}")
+        if options.quiet:
+            return
+        if self._is_single:
+            if self._annotated and not self._failures and isinstance(self._writer, OneTableWriter):
+                self._writer.add(f"annotated picture: {printable(*self._annotated.values())}")
+            return
+        left_out = f"; {format_left_out(self._left_out)}" if self._left_out else ""
+        say(f"{tally}{left_out}")
+        if options.annotate and tally.answered:
+            say(f"annotated pictures: {printable(options.annotate)}")
+
+    def _how_to_go_on(self) -> str:
+        if self._options.resume:
+            return ": the same command goes on"
+        if self._options.jsonl and self._options.output:
+            return f": go on with --resume {printable(self._options.output)}"
+        return ""
+
+
+def _plan(sources: Sources, annotate_to: str | None) -> dict[str, Path]:
+    """Where the annotated picture of each image goes, by the image's name. Empty where none is wanted."""
+    if not annotate_to:
+        return {}
+    pictures = [(source.name, source.relative) for source in sources.images if not source.problem]
+    try:
+        files = plan_outputs(pictures, annotate_to)
+    except AnnotationError as error:
+        raise CommandError(str(error)) from error
+    return {name: file for (name, _), file in zip(pictures, files, strict=True)}
+
+
+def _read_previous(resume: Path | None, sources: Sources) -> Previous | None:
+    """What earlier runs have written to the file of `--resume`."""
+    if resume is None:
+        return None
+    if any(source.is_stream for source in sources.images):
+        raise CommandError("--resume cannot go on with standard input or a pipe: name files or folders")
+    return Previous.read(resume)
+
+
+def _stream(options: argparse.Namespace) -> contextlib.AbstractContextManager[TextIO]:
+    return open_appending(options.resume) if options.resume else open_output(options.output)
+
+
+def _writer(options: argparse.Namespace, stream: TextIO, sources: Sources, url: str) -> Writer:
+    if options.json:
+        return JsonWriter(stream)
+    if options.jsonl or options.resume:
+        return JsonLinesWriter(stream)
+    if options.csv:
+        return CsvWriter(stream)
+    names = [source.name for source in sources.images]
+    return ManyTableWriter(stream, names) if len(names) > 1 else OneTableWriter(stream, url)

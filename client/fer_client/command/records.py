@@ -1,0 +1,268 @@
+"""What became of each image, written as a table, JSON, JSON lines or CSV, one image after the other as they come."""
+
+from __future__ import annotations
+
+import csv
+import json
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from fer_client._errors import (
+    AuthenticationError,
+    ContractError,
+    FerClientError,
+    ImageRefusedError,
+    ImageUnreadableError,
+    RequestTimeoutError,
+    ServerOverloadedError,
+    ServerUnreachableError,
+    TlsError,
+)
+from fer_client.command.ending import printable
+from fer_client.command.table import ManyTable, format_one
+
+if TYPE_CHECKING:
+    from fer_client import CroppedPrediction, Prediction
+
+REFUSED: Final = "refused"
+UNREADABLE: Final = "unreadable"
+FAILED: Final = "failed"
+
+_KINDS: Final[tuple[tuple[type[FerClientError], str], ...]] = (
+    (ImageRefusedError, REFUSED),
+    (ImageUnreadableError, UNREADABLE),
+    (TlsError, "tls"),
+    (ServerUnreachableError, "unreachable"),
+    (AuthenticationError, "forbidden"),
+    (RequestTimeoutError, "timeout"),
+    (ServerOverloadedError, "overloaded"),
+    (ContractError, "contract"),
+)
+"""What programs read; the first class that fits decides."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image: a prediction, or an error.
+
+    Attributes:
+        name: The image's.
+        prediction: What the server found, or None.
+        error: Why there is no prediction, or None.
+        request_ms: How long the request took, in milliseconds, where it went alone.
+    """
+
+    name: str
+    prediction: Prediction | CroppedPrediction | None = None
+    error: FerClientError | None = None
+    request_ms: float | None = None
+
+    @property
+    def error_kind(self) -> str:
+        """One word for programs; empty where there is no error."""
+        if self.error is None:
+            return ""
+        return next((kind for cls, kind in _KINDS if isinstance(self.error, cls)), FAILED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON. A name that is no text keeps its bytes as surrogates, as `os.fsdecode` makes them."""
+        if self.prediction is not None:
+            duration = {} if self.request_ms is None else {"request_ms": round(self.request_ms, 1)}
+            return {"image": self.name, **duration, **self.prediction.to_dict()}
+        return {"image": self.name, "error": {"kind": self.error_kind, "message": str(self.error)}}
+
+
+@dataclass
+class Tally:
+    """How many images became what."""
+
+    images: int = 0
+    faces: int = 0
+    without_face: int = 0
+    refused: int = 0
+    unreadable: int = 0
+    failed: int = 0
+    seconds: float = field(default=0.0)
+
+    @property
+    def answered(self) -> int:
+        """Images with a result; no face is one."""
+        return self.images - self.without_result
+
+    @property
+    def without_result(self) -> int:
+        """Images that have none."""
+        return self.refused + self.unreadable + self.failed
+
+    def count(self, outcome: Outcome) -> None:
+        """Add an image."""
+        self.images += 1
+        if outcome.prediction is not None:
+            faces = getattr(outcome.prediction, "faces", (outcome.prediction,))  # A crop is one face.
+            self.faces += len(faces)
+            self.without_face += not faces
+        elif outcome.error_kind == REFUSED:
+            self.refused += 1
+        elif outcome.error_kind == UNREADABLE:
+            self.unreadable += 1
+        else:
+            self.failed += 1
+
+    @property
+    def images_per_s(self) -> float:
+        """Answered images for each second."""
+        return self.answered / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "images": self.images,
+            "answered": self.answered,
+            "faces": self.faces,
+            "without_face": self.without_face,
+            "refused": self.refused,
+            "unreadable": self.unreadable,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+            "images_per_s": round(self.images_per_s, 2),
+        }
+
+    def __str__(self) -> str:
+        """One line for people."""
+        parts = [
+            f"{self.images} image{'s' * (self.images != 1)}",
+            f"{self.faces} face{'s' * (self.faces != 1)}",
+            *(f"{self.without_face} without a face" for _ in range(self.without_face > 0)),
+            f"{self.refused} refused",
+            *(f"{self.unreadable} unreadable" for _ in range(self.unreadable > 0)),
+            *(f"{self.failed} failed" for _ in range(self.failed > 0)),
+        ]
+        return f"{', '.join(parts)}; {self.seconds:.1f} s, {self.images_per_s:.1f} images/s"
+
+
+class Writer(ABC):
+    """Writes outcomes in one format. What is written so far is always complete up to `end`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to a text stream."""
+        self._stream = stream
+
+    def begin(self, labels: Sequence[str]) -> None:  # noqa: B027 - some formats have no beginning
+        """Write what comes before the first image. `labels` are those of the served model."""
+
+    @abstractmethod
+    def write(self, outcome: Outcome) -> None:
+        """Write what became of one image."""
+
+    def end(self, tally: Tally) -> None:  # noqa: B027 - some formats have no end
+        """Write what comes after the last image, also where the run was cut short."""
+
+    def _line(self, text: str) -> None:
+        """Write a line and hand it to the system at once: whoever reads along sees it, and nothing is lost."""
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+
+class OneTableWriter(Writer):
+    """All there is to say about a single image."""
+
+    def __init__(self, stream: TextIO, url: str) -> None:
+        """Write to a text stream; `url` is the server's."""
+        super().__init__(stream)
+        self._url = url
+
+    def write(self, outcome: Outcome) -> None:
+        """See Writer."""
+        if outcome.prediction is not None:
+            self._line(format_one(outcome.name, outcome.prediction, self._url, outcome.request_ms or 0.0))
+
+    def add(self, line: str) -> None:
+        """Write another line below."""
+        self._line(line)
+
+
+class ManyTableWriter(Writer):
+    """A line for each face. Images without a result are on standard error only."""
+
+    def __init__(self, stream: TextIO, names: Sequence[str]) -> None:
+        """Write to a text stream; `names` are those of all images."""
+        super().__init__(stream)
+        self._table = ManyTable(names)
+
+    def begin(self, labels: Sequence[str]) -> None:  # noqa: ARG002
+        """See Writer."""
+        self._line(self._table.header)
+
+    def write(self, outcome: Outcome) -> None:
+        """See Writer."""
+        if outcome.prediction is not None:
+            self._line("\n".join(self._table.rows(outcome.name, outcome.prediction)))
+
+
+class JsonWriter(Writer):
+    """One document, `{"images": [...], "summary": {...}}`, written as it grows: memory stays flat."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to a text stream."""
+        super().__init__(stream)
+        self._separator = ""
+
+    def begin(self, labels: Sequence[str]) -> None:  # noqa: ARG002
+        """See Writer."""
+        self._stream.write('{\n  "images": [')
+
+    def write(self, outcome: Outcome) -> None:
+        """See Writer."""
+        record = textwrap.indent(json.dumps(outcome.to_dict(), indent=2), "    ")
+        self._stream.write(f"{self._separator}\n{record}")
+        self._separator = ","
+
+    def end(self, tally: Tally) -> None:
+        """See Writer."""
+        summary = textwrap.indent(json.dumps(tally.to_dict(), indent=2), "  ").lstrip()
+        self._line(f'\n  ],\n  "summary": {summary}\n}}')
+
+
+class JsonLinesWriter(Writer):
+    """A document on each line, for one image each."""
+
+    def write(self, outcome: Outcome) -> None:
+        """See Writer."""
+        self._line(json.dumps(outcome.to_dict()))
+
+
+class CsvWriter(Writer):
+    """A row for each face, and one for an image without a face or without a result."""
+
+    _BOX: Final = ("x_min", "y_min", "x_max", "y_max")
+
+    def begin(self, labels: Sequence[str]) -> None:
+        """See Writer."""
+        columns = ["image", "width", "height", "face", *self._BOX, "detection_score", "emotion", "confidence"]
+        columns += ["uncertain", *labels, "model_version", "error"]
+        self._rows = csv.DictWriter(self._stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        self._rows.writeheader()
+
+    def write(self, outcome: Outcome) -> None:
+        """See Writer."""
+        self._rows.writerows(_csv_rows(outcome))
+        self._stream.flush()
+
+
+def _csv_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    image: dict[str, Any] = {"image": outcome.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")}
+    if outcome.prediction is None:
+        yield image | {"error": f"{outcome.error_kind}: {printable(str(outcome.error))}"}
+        return
+    document = outcome.prediction.to_dict()
+    image |= document["image_size"] | {"model_version": document["model_version"]}
+    faces = document.get("faces", [document])  # A crop is one face.
+    for number, face in enumerate(faces, start=1):
+        expression = {key: face[key] for key in ("detection_score", "emotion", "confidence") if key in face}
+        expression["uncertain"] = str(face["uncertain"]).lower()
+        yield image | {"face": number} | face.get("box", {}) | expression | face["probabilities"]
+    if not faces:
+        yield image

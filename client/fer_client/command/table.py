@@ -1,0 +1,111 @@
+"""Results as people read them in a terminal. ASCII only but for names, so that it prints anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from fer_client import Box, CroppedPrediction, Face, Prediction
+from fer_client.command.ending import printable
+
+_GAP: Final = "  "
+_LONGEST_NAME: Final = 44
+"""Columns that names get in a list of many. A longer one pushes its row to the right."""
+
+
+def format_one(name: str, prediction: Prediction | CroppedPrediction, url: str, request_ms: float) -> str:
+    """Lay out one prediction: a line about the request, then a row for each face, largest first.
+
+    Args:
+        name: Name of the image.
+        prediction: What the server found in it.
+        url: The server's URL.
+        request_ms: How long the request took, in milliseconds.
+
+    Returns:
+        Lines without a final newline; about 105 columns wide for FER2013's seven labels.
+    """
+    size, version = prediction.image_size, prediction.model_version
+    request = f"{printable(name)}: {size.width} x {size.height} px, model {version}, {request_ms:.0f} ms at {url}"
+    if isinstance(prediction, CroppedPrediction):
+        rows = [["apparent expression", *prediction.probabilities], [_expression(prediction), *_percents(prediction)]]
+        return f"{request}\n\n{_aligned(rows, {0})}"
+    if not prediction.faces:
+        return f"{request}\n\nno face found"
+    header = ["#", "box (x, y, w x h)", "score", "apparent expression", *prediction.faces[0].probabilities]
+    rows = [
+        [str(number), _box(face.box), f"{face.detection_score:.2f}", _expression(face), *_percents(face)]
+        for number, face in enumerate(prediction.faces, start=1)
+    ]
+    return f"{request}\n\n{_aligned([header, *rows], {1, 3})}"
+
+
+class ManyTable:
+    """One line for each face of many images, written as they come: columns have to fit what is not known yet."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Fit the first column to the names."""
+        longest = max(len(printable(name)) for name in names)
+        self._widths = (min(max(longest, len("image")), _LONGEST_NAME), 4, 24, 5, 26)
+
+    @property
+    def header(self) -> str:
+        """The first line."""
+        return self._row("image", "face", "box (x, y, w x h)", "score", "apparent expression", "next likely")
+
+    def rows(self, name: str, prediction: Prediction | CroppedPrediction) -> list[str]:
+        """The lines of one image; an image without a face has one too."""
+        shown = printable(name)
+        if isinstance(prediction, CroppedPrediction):
+            return [self._row(shown, "-", "-", "-", _expression(prediction), _runner_up(prediction))]
+        if not prediction.faces:
+            return [self._row(shown, "-", "-", "-", "no face found", "")]
+        return [
+            self._row(
+                shown,
+                str(number),
+                _box(face.box),
+                f"{face.detection_score:.2f}",
+                _expression(face),
+                _runner_up(face),
+            )
+            for number, face in enumerate(prediction.faces, start=1)
+        ]
+
+    def _row(self, *cells: str) -> str:
+        padded = [cell.ljust(width) for cell, width in zip(cells, self._widths, strict=False)]
+        return _GAP.join([*padded, *cells[len(padded) :]]).rstrip()
+
+
+def _aligned(rows: Sequence[Sequence[str]], left_aligned: set[int]) -> str:
+    """Rows in columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        _GAP.join(
+            cell.ljust(width) if index in left_aligned else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _expression(face: Face | CroppedPrediction) -> str:
+    return f"{face.emotion} {face.confidence:.1%}{' (uncertain)' if face.uncertain else ''}"
+
+
+def _runner_up(face: Face | CroppedPrediction) -> str:
+    """The second most probable label: where it is close behind, the first one says little."""
+    label, probability = _ranked(face.probabilities)[1]
+    return f"{label} {probability:.1%}"
+
+
+def _ranked(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(probabilities.items(), key=lambda item: item[1], reverse=True)
+
+
+def _percents(face: Face | CroppedPrediction) -> list[str]:
+    return [f"{probability:.1%}" for probability in face.probabilities.values()]
+
+
+def _box(box: Box) -> str:
+    return f"{box.x_min:.0f}, {box.y_min:.0f}, {box.width:.0f} x {box.height:.0f}"

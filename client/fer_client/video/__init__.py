@@ -1,0 +1,32 @@
+"""Faces and their apparent expressions over time, in a video file or from a camera: `fer-client video`.
+
+    command      the command line
+    settings     how it is done, and what is usual
+
+    frames       reads frames and their times, as JPEG
+    scenes       sees where the video is cut
+    analysis     frames go to the server, sightings come out
+    tracking     tells which face is which from frame to frame, with `assignment`
+    smoothing    steadies the probabilities of a track, and its label
+    sightings    what was seen in one frame
+
+    recording    what sightings go into, which is all of these:
+    timeline     JSON Lines, written as it goes
+    annotated    the video with its faces drawn, by `drawing`
+    episodes     how long which expression was seen
+    history      probabilities over time, in bounded memory
+    plot         draws these
+
+    report       the table and the JSON document in the end
+    progress     the bar on standard error
+    palette      a colour for each label
+    clock        times for people
+    opencv       OpenCV, loaded when it is needed
+    errors       what keeps a video from being read or written
+
+What is more than NumPy is the extra `video`: OpenCV reads and writes videos, Pillow draws on frames, matplotlib plots.
+They are loaded when they are used, and whoever lacks one is told so in one line.
+
+A track is a face followed through one scene of one video. Nobody is recognised: who leaves and comes back later is a
+new track, and numbers mean nothing beyond their video.
+"""

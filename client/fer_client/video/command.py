@@ -1,0 +1,338 @@
+"""`fer-client video FILE|CAMERA`: faces and their apparent expressions over time.
+
+Nothing heavy is loaded before the command runs: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fer_client._errors import FerClientError
+from fer_client.command.ending import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_PARTIAL,
+    CommandError,
+    exit_code_of,
+    printable,
+    say,
+)
+from fer_client.command.interrupt import terminable
+from fer_client.command.options import LONGEST_S, Subcommands, add_command, positive_int, seconds
+from fer_client.command.output import check_output_file
+from fer_client.command.settings import add_settings, read_connection
+from fer_client.video.errors import VideoError
+from fer_client.video.settings import (
+    CONCURRENCY,
+    MARGIN,
+    MINIMUM_EPISODE_S,
+    PATIENCE_S,
+    TIME_CONSTANT_S,
+    AnalysisSettings,
+    SmoothingSettings,
+)
+
+if TYPE_CHECKING:
+    from fer_client import FerClient
+    from fer_client.video.frames import VideoSource
+    from fer_client.video.recording import Recording
+
+_DESCRIPTION: Final = """\
+Follow the faces in a video and their apparent expressions, as an annotator would label the
+pictures. It is not what a person feels. Faces are followed from frame to frame by where they
+are; nobody is recognised, and who comes back later is a new track.
+
+Frames are sent to the server named, as JPEG, and nowhere else; over gRPC unless the URL or
+--protocol says otherwise. Needs OpenCV, and for some outputs more:
+  pip install 'opencv-python-headless<5' pillow matplotlib
+
+Ctrl-C ends the analysis; files and table then hold what was seen until then. So they do when
+the server goes away or the video breaks off.
+"""
+
+_EXAMPLES: Final = """\
+  fer-client video clip.mp4                            a table: which expression, from when, for how long
+  fer-client video clip.mp4 --annotate faces.mp4       and the video with its faces drawn
+  fer-client video clip.mp4 --plot clip.png            and the probabilities over time
+  fer-client video long.mp4 --every 5 --timeline long.jsonl
+  fer-client video 0 --seconds 60 --timeline me.jsonl  a minute from the first camera
+  fer-client video clip.mp4 --json | jq '.episodes[] | select(.label == "surprise")'
+"""
+
+
+def add_video_command(commands: Subcommands) -> argparse.ArgumentParser:
+    """Add `video` to the commands.
+
+    Returns:
+        The command's own parser.
+    """
+    parser = add_command(
+        commands,
+        "video",
+        summary="follow faces and their apparent expressions through a video",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        run=connect_and_run,
+    )
+    parser.add_argument(
+        "source", metavar="FILE|CAMERA", help="a video file, or a camera: 0 is the first (./0 is a file)"
+    )
+    parser.add_argument(
+        "--every", metavar="N", type=positive_int, default=1, help="analyse only every Nth frame (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", metavar="S", type=seconds, help="stop after so much of the video (default: at its end)"
+    )
+    parser.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=positive_int,
+        default=CONCURRENCY,
+        help="how many frames are on their way at once (default: %(default)s)",
+    )
+    _add_steadying(parser)
+    output = parser.add_argument_group("output", "besides the table; each may be given")
+    output.add_argument(
+        "--timeline", metavar="FILE", type=Path, help="a JSON document for each frame on a line (.jsonl)"
+    )
+    output.add_argument(
+        "--annotate", metavar="FILE", type=Path, help="the frames analysed with their faces drawn (.mp4)"
+    )
+    output.add_argument("--plot", metavar="FILE", type=Path, help="the probabilities of each track over time (.png)")
+    output.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    output.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary, errors only")
+    add_settings(parser)
+    return parser
+
+
+def connect_and_run(options: argparse.Namespace) -> int:
+    """Run the command with a client of its own. Returns the exit code; raises as `run`."""
+    connection = read_connection(options, preferred="grpc")
+    with terminable(), connection.open() as client:
+        return run(options, client)
+
+
+def run(options: argparse.Namespace, client: FerClient) -> int:
+    """Analyse the video that the options name and write what they ask for.
+
+    Whatever ends the analysis, what was seen until then has been written when this returns or raises.
+
+    Args:
+        options: Parsed by the parser of `add_video_command`.
+        client: Where frames are sent. Nothing is sent before everything that can fail without a server was tried.
+
+    Returns:
+        The exit code; that of Ctrl-C too.
+
+    Raises:
+        CommandError: The video cannot be read, or an output not be written.
+        FerClientError: The server did not answer a single frame.
+    """
+    try:
+        _check(options)
+        from fer_client.video.frames import VideoSource  # Not at the top: NumPy is heavy.
+
+        with VideoSource(options.source) as source:
+            return _Run(options, client, source).work()
+    except VideoError as error:
+        raise CommandError(str(error)) from error
+
+
+class _Run:
+    """One pass through a video."""
+
+    def __init__(self, options: argparse.Namespace, client: FerClient, source: VideoSource) -> None:
+        self._options = options
+        self._client = client
+        self._source = source
+        self._interval_s = options.every / source.frame_rate
+        # Where few frames are analysed, a face has to be missed more than once before it is gone.
+        self._patience_s = max(PATIENCE_S, 2.5 * self._interval_s)
+        self._end_s = math.inf if options.seconds is None else options.seconds
+        self._stop: str | None = None
+        self._exit_code = EXIT_OK
+
+    def work(self) -> int:
+        """Analyse the video, or as much of it as can be; returns the exit code."""
+        from fer_client.video.episodes import EpisodeCollector
+        from fer_client.video.recording import Outputs, Recording
+
+        options = self._options
+        labels = self._client.labels  # Before a file is written: a server that does not answer leaves them as they are.
+        episodes = EpisodeCollector(options.min_episode, self._interval_s, self._patience_s)
+        outputs = Outputs(options.timeline, options.annotate, options.plot)
+        start_s = time.perf_counter()
+        with Recording(self._source, labels, outputs, episodes, options.every) as recording:
+            self._record(recording)
+            elapsed_s = time.perf_counter() - start_s
+        if self._stop is None and recording.first_error is not None:
+            is_partial = recording.frames_failed < recording.frames
+            self._exit_code = EXIT_PARTIAL if is_partial else exit_code_of(recording.first_error)
+        self._conclude(recording, elapsed_s)
+        return self._exit_code
+
+    def _record(self, recording: Recording) -> None:
+        """Fill the recording. Notes why it ended, unless that is the end of the video."""
+        from fer_client.video.analysis import analyse
+        from fer_client.video.progress import VideoProgress
+
+        progress = VideoProgress(*self._expected(), quiet=self._options.quiet)
+        smoothing = SmoothingSettings(self._options.smoothing, self._options.margin)
+        settings = AnalysisSettings(self._interval_s, self._options.concurrency, self._patience_s, smoothing)
+        frames = self._source.frames(self._options.every, self._end_s)
+        try:
+            with closing(analyse(frames, self._client, settings)) as sightings:
+                for frame, sighting in sightings:
+                    recording.add(frame, sighting)
+                    progress.advance(sighting.time_s, recording.frames, recording.frames_failed)
+        except KeyboardInterrupt:
+            self._stop, self._exit_code = "interrupted", EXIT_INTERRUPTED
+        except FerClientError as error:
+            if recording.frames_answered == 0:
+                raise
+            self._stop, self._exit_code = str(error), exit_code_of(error)
+        else:
+            if self._source.problem:
+                self._stop, self._exit_code = self._source.problem, EXIT_PARTIAL
+        finally:
+            progress.clear()
+
+    def _expected(self) -> tuple[int | None, float | None]:
+        """How many frames will be analysed and how many seconds they last, where that is known."""
+        frames = self._source.expected_frames
+        length_s = min(self._end_s, math.inf if frames is None else frames / self._source.frame_rate)
+        return (None, None) if math.isinf(length_s) else (math.ceil(length_s / self._interval_s), length_s)
+
+    def _conclude(self, recording: Recording, elapsed_s: float) -> None:
+        """Print the table or the document, then what went wrong and how it went."""
+        from fer_client.video.report import format_episodes, format_figures, to_json
+
+        options, source = self._options, self._source
+        written = [(kind, path) for kind, path in _files(options) if path.is_file()]
+        if options.json:
+            sys.stdout.write(to_json(recording, self._about(), written) + "\n")
+        else:
+            size, version = source.size, self._client.model_version
+            heading = (
+                f"{printable(source.name)}: {size.width} x {size.height} px, {source.frame_rate:.4g} frames/s, model "
+            )
+            table = format_episodes(recording.episodes.episodes(), options.min_episode)
+            sys.stdout.write(f"{heading}{version} at {self._client.url}\n\n{table}\n")
+        sys.stdout.flush()
+        if self._stop:
+            say(f"{self._stop}; what was seen in {recording.frames_answered} frames until then is kept")
+        elif recording.first_error is not None:
+            say(f"{recording.frames_failed} of {recording.frames} frames have no answer: {recording.first_error}")
+        if not options.quiet:
+            say(format_figures(recording, elapsed_s))
+            for kind, path in written:
+                say(f"{kind}: {printable(path)}")
+
+    def _about(self) -> dict[str, Any]:
+        """What the JSON document begins with."""
+        options, source = self._options, self._source
+        return {
+            "source": source.name,
+            "image_size": source.size._asdict(),
+            "frame_rate": round(source.frame_rate, 4),
+            "model_version": self._client.model_version,
+            "every": options.every,
+            "smoothing_s": options.smoothing,
+            "margin": options.margin,
+            "min_episode_s": options.min_episode,
+            "stopped": self._stop,
+        }
+
+
+def _files(options: argparse.Namespace) -> list[tuple[str, Path]]:
+    """Kind and path of each file that the options ask for."""
+    wanted = (("timeline", options.timeline), ("annotated video", options.annotate), ("plot", options.plot))
+    return [(kind, path) for kind, path in wanted if path]
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Find out before any work what would keep the outputs from being written.
+
+    Raises:
+        CommandError: One of them.
+        VideoError: Something that they need is not installed.
+    """
+    from fer_client.video.annotated import EXTENSION, require_pillow
+    from fer_client.video.opencv import require_opencv, silence_opencv
+    from fer_client.video.plot import require_matplotlib
+
+    extensions = {"annotated video": EXTENSION, "plot": ".png"}
+    files = _files(options)
+    for index, (kind, path) in enumerate(files):
+        if path.suffix.lower() != extensions.get(kind, path.suffix.lower()):
+            raise CommandError(
+                f"cannot write {printable(path)}: the name of a{_n(kind)} {kind} ends in {extensions[kind]}"
+            )
+        check_output_file(path)
+        for other in [Path(options.source), *(earlier for _, earlier in files[:index])]:
+            if path.resolve() == other.resolve():
+                raise CommandError(
+                    f"cannot write {printable(path)}: it would overwrite {printable(other)}; choose another name"
+                )
+    require_opencv()
+    if options.annotate:
+        require_pillow()
+    if options.plot:
+        require_matplotlib()
+    silence_opencv()
+
+
+def _n(noun: str) -> str:
+    return "n" if noun[0] in "aeiou" else ""
+
+
+def _add_steadying(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("steadying")
+    group.add_argument(
+        "--smoothing",
+        metavar="S",
+        type=_seconds_or_none,
+        default=TIME_CONSTANT_S,
+        help="time constant over which probabilities are averaged, 0 for none; labels follow about as much later "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--margin",
+        metavar="P",
+        type=_probability,
+        default=MARGIN,
+        help="by how much of a probability a new label must lead to take over, 0 to 1 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--min-episode",
+        metavar="S",
+        type=_seconds_or_none,
+        default=MINIMUM_EPISODE_S,
+        help="leave out of the table what lasts shorter (default: %(default)s)",
+    )
+
+
+def _seconds_or_none(text: str) -> float:
+    """A time in seconds from 0 on, for argparse."""
+    return _number(text, LONGEST_S, "a number of seconds")
+
+
+def _probability(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    return _number(text, 1.0, "a probability")
+
+
+def _number(text: str, most: float, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what} from 0 to {most:g}")
+    return value
