@@ -18,7 +18,7 @@ def write_small_classifier(path: Path, scale: float = 1.0, **metadata: str) -> P
     Args:
         path: where to.
         scale: of the first convolution's kernel.
-        metadata: keys and values to add, with `_` for `.` in the keys.
+        metadata: keys and values to add, with `_` for `.` in the keys, and `__` for `_`.
     """
     rng = np.random.default_rng(8)
     arrays = {
@@ -53,10 +53,14 @@ def write_small_classifier(path: Path, scale: float = 1.0, **metadata: str) -> P
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     described = {contract.ONNX_LABELS_KEY: ",".join(contract.LABELS), contract.ONNX_VERSION_KEY: "small"}
-    helper.set_model_props(model, described | {key.replace("_", "."): value for key, value in metadata.items()})
+    helper.set_model_props(model, described | {_key(name): value for name, value in metadata.items()})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
+
+
+def _key(name: str) -> str:
+    return "_".join(part.replace("_", ".") for part in name.split("__"))
 
 
 def draw_crops(count: int, seed: int = 0) -> LabelledCrops:

@@ -49,6 +49,14 @@ def test_both_ensembles_tell_the_model_s_version(repository):
         assert f'"{version}"' in (repository / model / "config.pbtxt").read_text()
 
 
+def test_both_ensembles_publish_the_threshold_that_training_recommends(tmp_path):
+    onnx = write_small_classifier(tmp_path / "small.onnx", fer_uncertain__below="0.25")
+    assemble(tmp_path / "repository", onnx)
+    for model in (contract.FER_MODEL, contract.FER_CROPPED_MODEL):
+        config = text_format.Parse((tmp_path / "repository" / model / "config.pbtxt").read_text(), ModelConfig())
+        assert config.parameters[contract.UNCERTAIN_BELOW_PARAMETER].string_value == "0.25"
+
+
 @pytest.mark.parametrize(
     ("cores", "expected"),
     [
@@ -62,10 +70,33 @@ def test_instances_follow_the_cores(tmp_path, cores, expected):
     assert counts(tmp_path / "repository") == expected
 
 
+def test_counts_and_the_queue_delay_can_be_chosen(tmp_path):
+    instances = {contract.PREPROCESS_MODEL: 5, contract.CLASSIFIER_MODEL: 3}
+    manifest, _ = assemble(tmp_path / "repository", cores=2, instances=instances, queue_delay_us=500)
+    assert counts(tmp_path / "repository") == {"preprocess": 5, "cropped": 2, "classifier": 3}
+    assert manifest["instances"] == {"fer_preprocess": 5, "fer_preprocess_cropped": 2, "fer_classifier": 3}
+    config = (tmp_path / "repository" / "fer_classifier" / "configs" / "cpu.pbtxt").read_text()
+    assert "max_queue_delay_microseconds: 500\n" in config
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"instances": {"fer": 2}}, "fer: instances are counted of fer_preprocess, "),
+        ({"instances": {"fer_classifier": 1}}, "2 instances at least"),
+        ({"queue_delay_us": -1}, "a queue delay can't be -1"),
+    ],
+)
+def test_counts_and_delays_that_make_no_sense_are_refused(tmp_path, wrong, complaint):
+    with pytest.raises(RepositoryError, match=complaint):
+        assemble(tmp_path / "repository", **wrong)
+
+
 def test_the_rest_of_a_config_stays_as_it_was_written(repository):
     written = (SOURCES / "fer" / "config.pbtxt").read_text().splitlines()
     assembled = (repository / "fer" / "config.pbtxt").read_text().splitlines()
-    assert sum(a != b for a, b in zip(written, assembled, strict=True)) == 1
+    changed = [a.split('"')[1] for a, b in zip(written, assembled, strict=True) if a != b]
+    assert changed == [contract.MODEL_VERSION_PARAMETER, contract.UNCERTAIN_BELOW_PARAMETER]
 
 
 def test_assembling_again_replaces_the_old_one(tmp_path):

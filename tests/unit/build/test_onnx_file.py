@@ -27,6 +27,7 @@ def write_classifier(path: Path, **change: object) -> Path:
         "softmax": "Softmax",
         "labels": LABELS,
         "version": "tiny",
+        "uncertain_below": None,
     } | change
     weights = np.random.default_rng(0).normal(0, 0.001, (made["side"] ** 2, made["classes"])).astype(np.float32)
     nodes = [
@@ -48,6 +49,7 @@ def write_classifier(path: Path, **change: object) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     metadata = {contract.ONNX_LABELS_KEY: made["labels"], contract.ONNX_VERSION_KEY: made["version"]}
+    metadata[contract.ONNX_UNCERTAIN_BELOW_KEY] = made["uncertain_below"]
     helper.set_model_props(model, {key: value for key, value in metadata.items() if value is not None})
     onnx.save(model, path)
     return path
@@ -82,6 +84,18 @@ def test_the_released_file_fits():
 def test_what_does_not_fit_is_named(tmp_path, change, complaint):
     with pytest.raises(ContractError, match=complaint):
         read_classifier(write_classifier(tmp_path / "tiny.onnx", **change))
+
+
+@pytest.mark.parametrize("written", ["1.5", "-0.1", "nan", "often"])
+def test_a_threshold_that_is_no_probability_is_named(tmp_path, written):
+    path = write_classifier(tmp_path / "tiny.onnx", uncertain_below=written)
+    with pytest.raises(ContractError, match=f"metadata fer.uncertain_below must be a number 0..1, not '{written}'"):
+        read_classifier(path)
+
+
+def test_the_threshold_is_read(tmp_path):
+    assert read_classifier(write_classifier(tmp_path / "tiny.onnx", uncertain_below="0.5")).uncertain_below == 0.5
+    assert read_classifier(write_classifier(tmp_path / "silent.onnx")).uncertain_below == 0
 
 
 def test_a_missing_file_is_named(tmp_path):
