@@ -19,8 +19,6 @@ from fer_contract import CLASSIFIER_MODEL, POSTPROCESS_MODEL, PREPROCESS_CROPPED
 NOTICED_S = 1.5
 """How long readiness may stay what it was, at the pace of a quiet machine: Triton looks at its ports' health once a second.
 Probes alone, every two seconds, would take longer."""
-DOWN_S = 1.0
-"""A start takes longer than this, and the two ports go down within it."""
 BACK_S = 10.0
 
 
@@ -52,8 +50,8 @@ def test_a_stub_killed_under_load_is_replaced(serve, astronaut, model):
 
 
 def outage(load: SteadyLoad, killed: float) -> tuple[float, float]:
-    """When the server was last called ready after `killed`, on any connection, and when it was again after that."""
+    """When the broken server was last called ready after `killed`, on any connection, and when the next one was."""
     looks = sorted((asked, status == 200) for asked, _, status in load.readiness if asked > killed)
-    first_down = next(asked for asked, is_ready in looks if not is_ready)
-    up_again = [asked for asked, is_ready in looks if is_ready and asked > first_down + DOWN_S]
-    return max((asked for asked, is_ready in looks if is_ready and asked < up_again[0]), default=killed), up_again[0]
+    last_down = max(asked for asked, is_ready in looks if not is_ready)
+    ready = [asked for asked, is_ready in looks if is_ready]
+    return max((asked for asked in ready if asked < last_down), default=killed), min(a for a in ready if a > last_down)
