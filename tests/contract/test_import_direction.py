@@ -16,9 +16,9 @@ OURS = SERVING | {
     "fer_bench",
     "fer_build",
     "fer_client",
+    "fer_loadtest",
     "fer_sizing",
     "fer_training",
-    "loadtest",
 }
 
 MAY_IMPORT = {
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "client/fer_client": {"fer_contract"},
     "bench/fer_bench": SERVING | {"fer_build"},
     "docker/sizing/fer_sizing": SERVING | {"fer_build"},
+    "loadtest": {"fer_contract", "fer_client", "fer_loadtest"},
 }
 """A room may always import itself."""
 
@@ -46,7 +47,7 @@ LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib
 VIDEO = {"cv2", "matplotlib"}
 """What its folder `video` may import besides."""
 
-ROOMS = ("bench", "build", "client", "docker/sizing", "training", "triton_models")
+ROOMS = ("bench", "build", "client", "docker/sizing", "loadtest", "training", "triton_models")
 
 
 def files_of(pattern: str) -> list[Path]:

@@ -17,7 +17,7 @@ from steady_load import SteadyLoad
 from fer_contract import CLASSIFIER_MODEL, POSTPROCESS_MODEL, PREPROCESS_CROPPED_MODEL, PREPROCESS_MODEL
 
 NOTICED_S = 1.5
-"""How long readiness may stay what it was, at the pace of a quiet machine: Triton looks at its ports' health once a second.
+"""How long readiness may stay what it was, at the pace of a quiet machine: Triton looks at its health once a second.
 Probes alone, every two seconds, would take longer."""
 BACK_S = 10.0
 
