@@ -1,0 +1,166 @@
+"""Compare two reports: `python -m fer_loadtest.compare before/report.json after/report.json`.
+
+Prints a table of what changed, and marks as regressions what became worse by more than --tolerance-percent. Where both
+reports have an interval for a p99, it is a regression only if the intervals do not overlap either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fer_loadtest.errors import LoadTestError
+from fer_loadtest.report import FORMAT
+
+EXIT_REGRESSION: Final = 3
+
+_FIGURES: Final = (
+    ("images/s", ("images_per_s",), True),
+    ("faces/s", ("faces_per_s",), True),
+    ("p50 ms", ("latency_ms", "p50"), False),
+    ("p95 ms", ("latency_ms", "p95"), False),
+    ("p99 ms", ("latency_ms", "p99"), False),
+    ("errors %", ("error_percent",), False),
+)
+"""Name, where it is, whether more is better."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of two reports.
+
+    Attributes:
+        name: Where it is from and what it is.
+        before: In the first one.
+        after: In the second one.
+        percent: By how much it grew; None from nothing.
+        is_regression: Whether it became worse by more than is tolerated.
+    """
+
+    name: str
+    before: float
+    after: float
+    percent: float | None
+    is_regression: bool
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance_percent: float) -> list[Change]:
+    """All figures that both reports have, of the whole and of levels of the same name and load.
+
+    Args:
+        before: A report's document.
+        after: Another one's.
+        tolerance_percent: What counts as unchanged.
+    """
+    changes = list(_changes("all", before["totals"], after["totals"], tolerance_percent))
+    for part, name in (("capacity", "images_per_s"), ("search", "rate")):
+        old, new = ((document[part] or {}).get(name) for document in (before, after))
+        if old is not None and new is not None:
+            changes.append(_change(f"{part}: images/s", old, new, True, tolerance_percent, may_be_noise=False))
+    if before["options"]["shape"] != "capacity":  # The trials of a search are not the same ones.
+        others = {(level["name"], level["users"], level["rate"]): level for level in after["levels"]}
+        for level in before["levels"]:
+            same = others.get((level["name"], level["users"], level["rate"]))
+            if same is not None and len(before["levels"]) > 1:
+                changes += _changes(level["name"], level, same, tolerance_percent)
+    return changes
+
+
+def _changes(where: str, before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float) -> Iterator[Change]:
+    for name, path, more_is_better in _FIGURES:
+        old, new = _at(before, path), _at(after, path)
+        if old is None or new is None:
+            continue
+        may_be_noise = name == "p99 ms" and _overlap(before["p99_interval_ms"], after["p99_interval_ms"])
+        yield _change(f"{where}: {name}", old, new, more_is_better, tolerance, may_be_noise=may_be_noise)
+
+
+def _change(
+    name: str, before: float, after: float, more_is_better: bool, tolerance: float, *, may_be_noise: bool
+) -> Change:
+    percent = 100 * (after - before) / before if before else None
+    worse = (before - after if more_is_better else after - before) / before * 100 if before else 0.0
+    appeared = not before and after > 0 and not more_is_better
+    return Change(name, before, after, percent, (worse > tolerance or appeared) and not may_be_noise)
+
+
+def _at(document: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    value: Any = document
+    for name in path:
+        value = value[name]
+    return None if value is None else float(value)
+
+
+def _overlap(one: Sequence[float] | None, other: Sequence[float] | None) -> bool:
+    return one is not None and other is not None and one[0] <= other[1] and other[0] <= one[1]
+
+
+def differences_of_setup(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What makes two reports hard to compare: another load, other machines, another model."""
+    named = [
+        (f"option {name}", "options", name) for name in ("shape", "protocols", "levels", "rates", "mix", "pictures")
+    ]
+    named += [("CPU", "machine", "cpu"), ("cores", "machine", "cores")]
+    named += [("model", "server", "model_version"), ("server", "server", "software")]
+    return [
+        f"{what}: {before[part][name]} before, {after[part][name]} after"
+        for what, part, name in named
+        if before[part][name] != after[part][name]
+    ]
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report's document. Raises LoadTestError."""
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadTestError(f"{path} is no report.json that can be read: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else None
+        raise LoadTestError(f"{path} has the format {found!r}, expected {FORMAT}: compare reports of one version")
+    return document
+
+
+def format_changes(changes: Sequence[Change]) -> str:
+    """A Markdown table."""
+    lines = ["| figure | before | after | change | |", "| --- | --- | --- | --- | --- |"]
+    for one in changes:
+        percent = "new" if one.percent is None and one.after else f"{one.percent or 0:+.1f} %"
+        mark = "REGRESSION" if one.is_regression else ""
+        lines.append(f"| {one.name} | {one.before:.4g} | {one.after:.4g} | {percent} | {mark} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_loadtest.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"exit codes: 0 no regression, 1 a report cannot be read, 2 wrong usage, {EXIT_REGRESSION} a regression",
+    )
+    parser.add_argument("before", type=Path, help="report.json, or its folder")
+    parser.add_argument("after", type=Path, help="the same")
+    parser.add_argument("--tolerance-percent", type=float, default=10.0, metavar="P", help="default: %(default)g")
+    options = parser.parse_args(arguments)
+    try:
+        before, after = read_report(options.before), read_report(options.after)
+        changes = compare(before, after, options.tolerance_percent)
+    except LoadTestError as error:
+        print(f"fer_loadtest.compare: {error}", file=sys.stderr)
+        return 1
+    print(f"{before['label']}, {before['started']}  ->  {after['label']}, {after['started']}\n")
+    print(format_changes(changes))
+    for difference in differences_of_setup(before, after):
+        print(f"\nnot the same: {difference}")
+    return EXIT_REGRESSION if any(one.is_regression for one in changes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The course of a load: levels in their order, what is measured of them, and the end."""
+
+import pytest
+
+from fer_loadtest.levels import course_of, stream_rate, users_of
+from fer_loadtest.pictures import ONE_FACE
+
+
+def test_steps_follow_each_other_and_do_not_count_while_they_settle(pretend):
+    run = pretend("--levels", "1,3", "--level-s", "10", "--settle-s", "2").play()
+    assert run.ticks == [1] * 10 + [3] * 10 + [None]
+    assert run.conductor.is_done
+    levels = run.document()["levels"]
+    assert [(level["users"], level["seconds"], level["begin_s"]) for level in levels] == [(1, 8, 0.0), (3, 8, 10.0)]
+    assert [level["images_per_s"] for level in levels] == [50.0, 75.0]
+
+
+def test_a_spike_has_a_before_and_an_after_and_only_these_count(pretend):
+    run = pretend("--shape", "spike", "--rates", "20,300", "--level-s", "10", "--max-error-percent", "0").play()
+    document = run.document()
+    assert [(level["name"], level["counts"]) for level in document["levels"]] == [
+        ("before", True),
+        ("spike", False),
+        ("after", True),
+    ]
+    assert document["levels"][1]["error_percent"] > 30
+    assert document["totals"]["error_percent"] == 0
+    assert all(one["holds"] for one in document["thresholds"])
+    assert document["recovery_s"] <= 2
+
+
+def test_the_search_finds_the_capacity_of_a_pretended_server(pretend):
+    run = pretend("--shape", "capacity", "--objective-p99-ms", "85").play()
+    found = run.document()["search"]
+    # 20 ms x 1.2 / (1 - load) = 85 ms at 72 % of 100/s.
+    assert found["rate"] == pytest.approx(72, rel=0.08)
+    assert found["held"] == found["tried"] == 3
+    assert found["p99_interval_ms"][0] - 0.1 <= found["p99_ms"] <= found["p99_interval_ms"][1] + 0.1
+
+
+def test_a_search_lets_everything_be_answered_between_its_trials(pretend):
+    run = pretend("--shape", "capacity", "--rates", "50", "--level-s", "4")
+    waiting = iter([3, 1, 0] + [0] * 1000)
+    run.conductor.in_flight = lambda: next(waiting)
+    run.play(9)
+    first = run.conductor.spans[0].level.seconds
+    assert run.ticks[: int(first)] == [users_of(run.conductor.spans[0].level, run.options)] * int(first)
+    run.play(20)
+    assert run.ticks[int(first) : int(first) + 2] == [0, 0]
+
+
+def test_an_answer_that_never_comes_does_not_hold_the_end_for_ever(pretend):
+    run = pretend("--levels", "1", "--level-s", "5", "--timeout-s", "3")
+    run.conductor.in_flight = lambda: 1
+    run.play(60)
+    assert run.ticks[-1] is None
+    assert len(run.ticks) < 15
+
+
+def test_a_broken_off_level_ends_when_it_was_broken_off(pretend):
+    document = pretend("--levels", "1,2", "--level-s", "20").play(7).document()
+    assert [level["seconds"] for level in document["levels"]] == [5]
+    assert document["is_complete"] is False
+    assert any("broken off" in finding for finding in document["findings"])
+
+
+@pytest.mark.parametrize("words", ["--rates 1,10,100", "--rates 0.5,1", "--shape arrivals --rates 37.5"])
+def test_streams_of_arrivals_add_up_to_the_rate(options_of, words):
+    options = options_of(*words.split())
+    for level in course_of(options):
+        assert users_of(level, options) * stream_rate(options) == pytest.approx(level.rate, rel=0.01)
+
+
+def test_a_generator_that_cannot_keep_up_is_called_out(pretend):
+    run = pretend("--shape", "arrivals", "--rates", "50", "--level-s", "20")
+    run.play()
+    assert not run.document()["generator"]["is_saturated"]
+    for one in run.recorder.generator.values():
+        one.cpu_s = 0.97
+    document = run.document()
+    assert document["generator"]["is_saturated"]
+    assert "The load generator is saturated" in document["findings"][0]
+
+
+def test_requests_that_are_sent_late_are_called_out(pretend):
+    run = pretend("--shape", "arrivals", "--rates", "50", "--level-s", "20").play()
+    for second in range(20):
+        for _ in range(5):
+            run.recorder.sent(1_000_000.0 + second, "http", ONE_FACE, 80.0)
+    assert run.document()["generator"]["is_saturated"]

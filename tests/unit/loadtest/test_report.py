@@ -1,0 +1,136 @@
+"""The report of a run: JSON, CSV, and a page that needs nothing else."""
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+
+from fer_loadtest.errors import LoadTestError
+from fer_loadtest.knee import find_knee
+from fer_loadtest.page import format_page
+from fer_loadtest.svg import Chart, Line, draw
+
+STEPS = ("--rates", "10,30,50,70,90,130", "--level-s", "12", "--settle-s", "2", "--objective-p99-ms", "60")
+
+
+@pytest.fixture(scope="module")
+def written(pretend, tmp_path_factory):
+    """A report of steps beyond the capacity."""
+    out = tmp_path_factory.mktemp("report")
+    return pretend(*STEPS, "--out", str(out), "--p99-ms", "50", "--label", "a <b> & c").play().write()
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and which elements are left open."""
+
+    VOID = frozenset({"meta", "br", "img", "link"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.references, self.open, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.references += [value for name, value in attributes if name in ("src", "href", "xlink:href", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.references += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_refers_to_nothing_and_is_well_formed(written):
+    text = written.page.read_text()
+    page = Page(text)
+    assert page.references == []
+    assert page.open == []
+    assert not re.search(r"https?://(?!test:8000)|@import|url\(|<script", text)
+    assert written.page.stat().st_size < 200_000
+
+
+def test_words_of_users_and_servers_are_escaped(written):
+    text = written.page.read_text()
+    assert "a &lt;b&gt; &amp; c" in text
+    assert "no &lt;room&gt; &amp; more" in text
+    assert "<b> &" not in text
+
+
+def test_every_chart_is_an_image_by_itself(written):
+    charts = re.findall(r"<svg.*?</svg>", written.page.read_text())
+    assert len(charts) == 5
+    for chart in charts:
+        ElementTree.fromstring(chart)
+
+
+def test_the_page_says_what_an_operator_wants_to_know(written):
+    page = Page(written.page.read_text())
+    for words in ("Latency over throughput", "p99 objective", "knee: ", "overloaded (503)", "broken", "Levels"):
+        assert words in page.text
+
+
+def test_json_holds_all_of_it_and_makes_the_same_page(written):
+    document = json.loads((written.page.parent / "report.json").read_text())
+    assert format_page(document) == written.page.read_text()
+    assert document["totals"]["errors"] == {"overloaded (503)": 44 * 10}
+    assert document["capacity"]["name"] == "50 arrivals/s"
+    assert [one["name"] for one in document["thresholds"] if not one["holds"]] == ["p99-ms"]
+
+
+def test_csv_has_a_row_for_each_level_and_second(written):
+    with (written.page.parent / "levels.csv").open() as file:
+        levels = list(csv.DictReader(file))
+    assert [row["name"] for row in levels] == [f"{rate} arrivals/s" for rate in (10, 30, 50, 70, 90, 130)]
+    assert float(levels[0]["p50_ms"]) == pytest.approx(22, rel=0.1)
+    with (written.page.parent / "seconds.csv").open() as file:
+        seconds = list(csv.DictReader(file))
+    assert len(seconds) == 72
+    assert sum(int(row["sent"]) for row in seconds) == 12 * (10 + 30 + 50 + 70 + 90 + 130)
+
+
+def test_an_empty_run_still_has_a_report(pretend, tmp_path):
+    written = pretend("--out", str(tmp_path / "new" / "folder")).write()
+    assert "nothing was answered" in Page(written.page.read_text()).text
+
+
+def level(name, images_per_s, mean_ms):
+    latency = {"mean": mean_ms, "p99": 3 * mean_ms}
+    return {"name": name, "images_per_s": images_per_s, "faces_per_s": 0.0, "latency_ms": latency}
+
+
+def test_the_knee_is_where_a_closed_load_fills_the_server():
+    """Two servers of 20 ms each: throughput grows up to two users, then only latency does."""
+    users = (1, 2, 4, 8, 16)
+    levels = [level(f"{n} users", min(n, 2) / 0.02, 20.0 * max(1, n / 2)) for n in users]
+    assert find_knee(levels)["name"] == "2 users"
+    assert find_knee(levels)["is_reached"]
+
+
+def test_a_curve_that_still_grows_has_no_knee_yet():
+    levels = [level(f"{n} users", n / 0.02, 20.0) for n in (1, 2, 4)]
+    assert find_knee(levels)["is_reached"] is False
+    assert find_knee(levels[:2]) is None
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+@pytest.mark.parametrize(
+    "points", [[(0, 5.0)], [(0, 0.01), (3, 10_000.0)], [(0, 1.0), (1, None), (2, 1.0)], [(0, 0.0)]]
+)
+def test_charts_of_odd_data_stay_within_their_frame(points, is_log):
+    svg = draw(Chart("x", "y", [Line("a", points, "red", has_dots=True)], is_log=is_log))
+    for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", svg):
+        assert -1 <= float(x) <= 861
+        assert -1 <= float(y) <= 251
+
+
+def test_a_folder_that_cannot_be_written_is_named(pretend):
+    with pytest.raises(LoadTestError, match=r"--out /dev/null/x: no report can be written there \(Not a directory\)"):
+        pretend("--out", "/dev/null/x").write()
