@@ -161,11 +161,13 @@ def test_arrivals_over_both_protocols_and_a_threshold_that_is_broken(start):
 
 
 def test_the_search_for_capacity_prints_it(start, folder):
-    words = ("--rates", "100", "--level-s", "2", "--tolerance-percent", "100", "--confirmations", "1")
-    run = start(*words, "--p99-ms", "1500", "--pictures", folder, "--mix", "none=1", module="fer_loadtest.capacity")
+    # So lenient that it is the queue's limit alone that decides, however busy this machine is.
+    words = ("--p99-ms", "20000", "--max-error-percent", "99", "--tolerance-percent", "100", "--confirmations", "1")
+    load = ("--rates", "40", "--level-s", "2", "--pictures", folder, "--mix", "none=1")
+    run = start(*words, *load, module="fer_loadtest.capacity")
     assert run.wait() == 0, f"{run.printed} {run.complaints}"
     document = run.report()
-    printed = re.search(r"capacity: (\S+) images/s at p99 <= 1500 ms; held in 1 of 1 confirmations", run.printed)
+    printed = re.search(r"capacity: (\S+) images/s at p99 <= 20000 ms; held in 1 of 1 confirmations", run.printed)
     assert float(printed[1]) == pytest.approx(document["search"]["rate"], rel=0.01)
     held = {level["rate"] for level in document["levels"] if level["held"]}
     assert document["search"]["rate"] in held

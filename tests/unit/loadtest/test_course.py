@@ -38,6 +38,24 @@ def test_the_search_finds_the_capacity_of_a_pretended_server(pretend):
     assert found["p99_interval_ms"][0] - 0.1 <= found["p99_ms"] <= found["p99_interval_ms"][1] + 0.1
 
 
+def test_thresholds_of_a_search_judge_what_it_found_and_not_its_failed_trials(pretend):
+    run = pretend("--shape", "capacity", "--objective-p99-ms", "85", "--max-error-percent", "0").play()
+    document = run.document()
+    assert any(level["errors"] for level in document["levels"])
+    assert {one["name"]: one["holds"] for one in document["thresholds"]} == {
+        "capacity": True,
+        "max-error-percent": True,
+        "wrong answers": True,
+    }
+    assert document["totals"]["images_per_s"] == pytest.approx(document["search"]["rate"], rel=0.05)
+
+
+def test_a_search_that_finds_nothing_breaks_its_threshold(pretend):
+    document = pretend("--shape", "capacity", "--objective-p99-ms", "1").play().document()
+    assert [one["name"] for one in document["thresholds"] if not one["holds"]] == ["capacity"]
+    assert document["search"]["rate"] is None
+
+
 def test_a_search_lets_everything_be_answered_between_its_trials(pretend):
     run = pretend("--shape", "capacity", "--rates", "50", "--level-s", "4")
     waiting = iter([3, 1, 0] + [0] * 1000)
