@@ -75,7 +75,7 @@ def write(session: Session, conductor: Conductor, sampler: Sampler, notes: Seque
 def make(session: Session, conductor: Conductor, sampler: Sampler, notes: Sequence[str]) -> dict[str, Any]:
     """Put the document together, of plain values."""
     options, recorder, spans = session.options, session.recorder, conductor.spans
-    counted = [(span.settled_s, span.end_s) for span in spans if span.level.counts and span.end_s > span.settled_s]
+    counted = [(span.settled_s, span.end_s) for span in _counted(conductor) if span.end_s > span.settled_s]
     totals = summarise(recorder, counted)
     begin_s, end_s = (spans[0].begin_s, spans[-1].end_s) if spans else (0.0, 0.0)
     levels = [_level(span, recorder, sampler) for span in spans]
@@ -101,11 +101,18 @@ def make(session: Session, conductor: Conductor, sampler: Sampler, notes: Sequen
         "triton": _triton(sampler),
         "generator": _cost(recorder, begin_s, end_s, totals),
         "machine_cores_mean": _mean([one.cores for one in sampler.machine]),
-        "thresholds": [asdict(one) for one in judge(options.thresholds, totals)],
+        "thresholds": [asdict(one) for one in judge(options.thresholds, totals, conductor.found)],
     }
     document["recovery_s"] = _recovery_s(recorder, spans) if options.shape == "spike" else None
     document["findings"] = [*notes, *findings.of(document, sampler.problem)]
     return document
+
+
+def _counted(conductor: Conductor) -> list[Span]:
+    """The levels that the figures of a run as a whole are of: of a search, those at the rate that it found."""
+    if conductor.found is not None and conductor.found.rate is not None:
+        return [span for span in conductor.spans if span.level.rate == conductor.found.rate]
+    return [span for span in conductor.spans if span.level.counts]
 
 
 def _level(span: Span, recorder: Recorder, sampler: Sampler) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fer_loadtest.histogram import needed
 from fer_loadtest.recorder import WRONG_ANSWER
+from fer_loadtest.search import Found
 
 if TYPE_CHECKING:
     from fer_loadtest.summary import Summary
@@ -48,14 +49,18 @@ class Judgement:
     holds: bool
 
 
-def judge(thresholds: Thresholds, summary: Summary) -> list[Judgement]:
+def judge(thresholds: Thresholds, summary: Summary, found: Found | None = None) -> list[Judgement]:
     """Compare. A threshold that too few answers say anything about is broken; wrong answers always are.
 
     Args:
         thresholds: What was asked.
         summary: Of all that counts.
+        found: The result of a search, where there was one.
     """
     judgements = []
+    if found is not None:
+        measured = "no rate held the objective" if found.rate is None else f"{found.rate:.4g}/s"
+        judgements.append(Judgement("capacity", "a rate that holds the objective", measured, found.rate is not None))
     for percent, limit in ((50, thresholds.p50_ms), (95, thresholds.p95_ms), (99, thresholds.p99_ms)):
         if limit is None:
             continue
