@@ -13,10 +13,10 @@ MODEL_SOURCES := $(shell find triton_models training/release build/fer_build -ty
 SMALLER := fp16 int8
 RTX_CARDS := 8.6 8.9
 
-.PHONY: help demo serve build test lint types clean
+.PHONY: help demo serve loadtest build test lint types clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.serve repository/manifest.json  ## Start the real Triton, send it a photo, show the answer, stop
 	@mkdir -p demo
@@ -25,6 +25,10 @@ demo: $(VENV)/.serve repository/manifest.json  ## Start the real Triton, send it
 
 serve: $(VENV)/.serve repository/manifest.json  ## Serve on 127.0.0.1, ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	$(BIN)/fer-serve --repository repository
+
+loadtest: $(VENV)/.loadtest repository/manifest.json  ## Load the real Triton for a minute, over HTTP and gRPC: reports/loadtest/report.html
+	$(BIN)/fer-serve --repository repository --free-ports -- \
+	    $(BIN)/python -m fer_loadtest --preset ci --out reports/loadtest
 
 build: $(VENV)/.build  ## Make FP16, INT8, TensorRT-RTX plans and both repositories of the shipped float32 file: built/
 	@for precision in $(SMALLER); do \
@@ -52,7 +56,7 @@ types: $(VENV)/.dev  ## Check types
 	$(BIN)/mypy
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) repository demo built
+	rm -rf $(VENV) repository demo built reports
 
 repository/manifest.json: $(VENV)/.serve $(MODEL_SOURCES)
 	$(BIN)/python -m fer_build.assemble --out repository
@@ -63,6 +67,11 @@ $(VENV)/.serve: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (pinned, without torch) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) --editable '.[pictures,serve]'
+	@touch $@
+
+$(VENV)/.loadtest: $(VENV)/.serve
+	@echo "Installing what the load test needs into $(VENV), Locust among it ..."
+	@$(PIP_INSTALL) --editable '.[loadtest]'
 	@touch $@
 
 $(VENV)/.build: $(VENV)/.serve
