@@ -1,6 +1,6 @@
 """Resources of other projects, of which Kubernetes has no schema: that they hang together.
 
-Against their real CRDs they were checked by hand; see docker/README.md.
+docker/kubernetes/check_custom_kinds.py checks their fields; see docker/README.md.
 """
 
 import json
@@ -11,7 +11,8 @@ from rendered_pods import of_kind, one, server_of
 from fer_contract import FER_CROPPED_MODEL, FER_MODEL
 from fer_sizing.helm import CHART
 
-PUBLIC = "public-values.yaml"
+GATEWAY = "gateway-values.yaml"
+INGRESS = "ingress-values.yaml"
 
 
 def test_what_is_scraped_is_what_the_server_opens(rendered):
@@ -42,8 +43,7 @@ def test_the_dashboard_is_the_file_s(rendered):
 
 
 def test_only_inference_metadata_and_health_are_public(rendered):
-    manifests = rendered(PUBLIC)
-    route = one(manifests, "HTTPRoute")["spec"]
+    route = one(rendered(GATEWAY), "HTTPRoute")["spec"]
     matches = [match["path"] for rule in route["rules"] for match in rule["matches"]]
     assert {match["type"] for match in matches} == {"Exact"}
     paths = {match["value"] for match in matches}
@@ -52,18 +52,18 @@ def test_only_inference_metadata_and_health_are_public(rendered):
     assert not any(
         word in path for path in paths for word in ("repository", "trace", "logging", "sharedmemory", "stats")
     )
-    (rule,) = one(manifests, "Ingress")["spec"]["rules"]
+    (rule,) = one(rendered(INGRESS), "Ingress")["spec"]["rules"]
     assert {path["path"] for path in rule["http"]["paths"]} == paths
     assert {path["pathType"] for path in rule["http"]["paths"]} == {"Exact"}
 
 
 def test_a_rule_of_a_route_has_no_more_matches_than_every_gateway_takes(rendered):
-    for route in of_kind(rendered(PUBLIC), "HTTPRoute", "GRPCRoute"):
+    for route in of_kind(rendered(GATEWAY), "HTTPRoute", "GRPCRoute"):
         assert all(1 <= len(rule["matches"]) <= 8 for rule in route["spec"]["rules"])
 
 
 def test_grpc_is_limited_to_the_inference_service(rendered):
-    (rule,) = one(rendered(PUBLIC), "GRPCRoute")["spec"]["rules"]
+    (rule,) = one(rendered(GATEWAY), "GRPCRoute")["spec"]["rules"]
     methods = [match["method"] for match in rule["matches"]]
     assert {method["service"] for method in methods} == {"inference.GRPCInferenceService"}
     assert {method["method"] for method in methods} == {
@@ -78,7 +78,7 @@ def test_grpc_is_limited_to_the_inference_service(rendered):
 
 
 def test_routes_lead_to_the_service(rendered):
-    manifests = rendered(PUBLIC)
+    manifests = rendered(GATEWAY)
     ports = {
         p["port"]: p["name"]
         for p in one([m for m in manifests if m["metadata"]["name"] == "faces"], "Service")["spec"]["ports"]
@@ -90,7 +90,7 @@ def test_routes_lead_to_the_service(rendered):
 
 
 def test_there_is_no_way_in_without_tls(rendered):
-    (tls,) = one(rendered(PUBLIC), "Ingress")["spec"]["tls"]
+    (tls,) = one(rendered(INGRESS), "Ingress")["spec"]["tls"]
     assert tls == {"hosts": ["faces.example.com"], "secretName": "faces-example-com"}
 
 

@@ -166,6 +166,20 @@ def test_strangers_reach_neither_requests_nor_metrics(rendered):
     assert metrics["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 
 
+def test_the_release_s_own_tests_are_let_in_whoever_else_is(rendered):
+    """Otherwise `helm test` fails as soon as somebody says who may call."""
+    manifests = rendered("loadtest-values.yaml")
+    requests, _ = one(manifests, "NetworkPolicy")["spec"]["ingress"]
+    stranger, own = requests["from"]
+    assert stranger == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "albums"}}}
+    (expression,) = own["podSelector"]["matchExpressions"]
+    assert expression["operator"] == "In"
+    callers = [one(manifests, "Pod")["metadata"], one(manifests, "Job")["spec"]["template"]["metadata"]]
+    for labels in (caller["labels"] for caller in callers):
+        assert own["podSelector"]["matchLabels"].items() <= labels.items()
+        assert labels[expression["key"]] in expression["values"]
+
+
 @pytest.mark.parametrize(
     ("values", "source"),
     [

@@ -34,13 +34,21 @@ case "$*" in
 esac
 """
 
+NVIDIA_SMI = """#!/bin/sh
+case "$1" in
+    --list-gpus) echo "GPU 0: $GPU (UUID: GPU-e86cb44c)"
+        [ -z "${SLICE:-}" ] || echo "  MIG $SLICE     Device  0: (UUID: MIG-c7384736)" ;;
+    *) echo "$GPU" ;;
+esac
+"""
+
 
 @pytest.fixture
 def pod(tmp_path):
     """`pod("name", FER_PROFILE="cpu")` runs the init container of a pod; returns its repository and what was called."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name, text in (("python3", PYTHON), ("nvidia-smi", '#!/bin/sh\necho "$GPU"\n')):
+    for name, text in (("python3", PYTHON), ("nvidia-smi", NVIDIA_SMI)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
 
@@ -105,14 +113,19 @@ def test_only_the_first_pod_of_a_kind_builds_the_plan(pod, tmp_path):
     assert sorted(file.name for file in folder.iterdir()) == ["model.plan", "model.plan.json", "model.plan.layers.json"]
 
 
-@pytest.mark.parametrize("other", [{"GPU": "NVIDIA H100 80GB HBM3"}, {"TENSORRT": "11.0.0.1"}], ids=["gpu", "tensorrt"])
-def test_another_gpu_or_tensorrt_has_a_plan_of_its_own(pod, tmp_path, other):
+@pytest.mark.parametrize(
+    "other",
+    [{"GPU": "NVIDIA H100 80GB HBM3"}, {"SLICE": "1g.10gb"}, {"TENSORRT": "11.0.0.1"}],
+    ids=["gpu", "slice", "tensorrt"],
+)
+def test_another_gpu_slice_or_tensorrt_has_a_plan_of_its_own(pod, tmp_path, other):
     plans = tmp_path / "plans"
     plans.mkdir()
     settings = {"FER_PROFILE": "gpu", "FER_PLAN_CACHE": str(plans)}
     pod("first", **settings)
     assert pod("second", **settings, **other)[2] == ["build", "verify"]
     assert len(list(plans.iterdir())) == 2
+    assert other.get("SLICE", "") in "".join(folder.name for folder in plans.iterdir())
 
 
 def test_another_model_has_a_plan_of_its_own(pod, tmp_path):

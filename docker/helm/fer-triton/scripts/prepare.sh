@@ -20,11 +20,13 @@ else
     python3 -m fer_build.assemble --profile "$FER_PROFILE" --cores "$FER_CORES" --out "$repository"
 fi
 
+me=$(uname -n)  # the pod's name: others may write to the cache at the same time
+
 # Copies a plan whole or not at all: its description goes last, and names the hash of the others.
 copy_plan() {
     for file in model.plan model.plan.layers.json model.plan.json; do
-        cp "$1/$file" "$2/.$file.$HOSTNAME"
-        mv "$2/.$file.$HOSTNAME" "$2/$file"
+        cp "$1/$file" "$2/.$file.$me"
+        mv "$2/.$file.$me" "$2/$file"
     done
 }
 
@@ -32,9 +34,11 @@ if [ "$FER_PROFILE" = gpu ]; then
     cached=
     if [ -n "${FER_PLAN_CACHE:-}" ]; then
         gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
+        # A slice of a GPU has the whole one's name, and fewer cores and less memory: `  MIG 1g.10gb     Device  0: (...`
+        slice=$(nvidia-smi --list-gpus | sed -n 's/^ *MIG \([^ ]*\) .*/_\1/p' | head -n 1)
         tensorrt=$(python3 -c 'import tensorrt; print(tensorrt.__version__)')
         onnx=$(sha256sum "$classifier/model.onnx" | cut -c 1-16)
-        cached=$FER_PLAN_CACHE/$(printf '%s_%s_%s' "$gpu" "$tensorrt" "$onnx" | tr -c 'A-Za-z0-9._' -)
+        cached=$FER_PLAN_CACHE/$(printf '%s%s_%s_%s' "$gpu" "$slice" "$tensorrt" "$onnx" | tr -c 'A-Za-z0-9._' -)
         if [ -f "$cached/model.plan.json" ]; then
             copy_plan "$cached" "$classifier"
         fi
