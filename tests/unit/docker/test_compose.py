@@ -1,6 +1,7 @@
 """compose.yaml and the examples beside the chart: what they name exists, and they keep to the chart's rules."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -43,7 +44,7 @@ def test_the_images_of_ours_are_the_chart_s(compose, rendered):
     deployment = one(rendered("cpu-values.yaml"), "Deployment")
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert f":-{image}}}" in compose["services"]["cpu"]["image"]
-    job = one(rendered("public-values.yaml"), "Job")["spec"]["template"]["spec"]
+    job = one(rendered("loadtest-values.yaml"), "Job")["spec"]["template"]["spec"]
     assert f":-{job['containers'][0]['image']}}}" in compose["services"]["loadtest"]["image"]
 
 
@@ -61,6 +62,21 @@ def test_mounted_files_exist(compose):
         assert (DOCKER / file).exists(), file
     named = {volume.split(":")[0] for volume in volumes if not volume.startswith("./")}
     assert named == set(compose["volumes"])
+
+
+@pytest.mark.parametrize(("profile", "server"), [("cpu", "cpu"), ("gpu", "gpu"), ("loadtest", None)])
+def test_docker_compose_takes_it(docker_compose, compose, profile, server):
+    command = [*docker_compose, "--file", DOCKER / "compose.yaml", "--profile", profile, "config", "--format", "json"]
+    settings = {"FER_BIND": "0.0.0.0", "FER_CPUSET": "0-3", "GRAFANA_PASSWORD": "another"}
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # nor does it warn of a variable that is not set
+    services = json.loads(done.stdout)["services"]
+    assert services.keys() == {n for n, s in compose["services"].items() if profile in s.get("profiles", [profile])}
+    assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "another"
+    if server:
+        assert services[server]["cpuset"] == "0-3"
+        assert {port["host_ip"] for port in services[server]["ports"]} == {"0.0.0.0"}
 
 
 def test_either_profile_has_a_server_that_prometheus_finds(compose):
@@ -111,14 +127,14 @@ def test_grafana_finds_its_dashboard_and_its_data(compose):
 
 def test_the_gateway_s_policies_are_for_the_chart_s_routes(rendered):
     routes = {
-        (r["kind"], r["metadata"]["name"]) for r in of_kind(rendered("public-values.yaml"), "HTTPRoute", "GRPCRoute")
+        (r["kind"], r["metadata"]["name"]) for r in of_kind(rendered("gateway-values.yaml"), "HTTPRoute", "GRPCRoute")
     }
     gateway, *policies = documents("gateway-envoy.yaml")
     targets = {policy["kind"]: {(t["kind"], t["name"]) for t in policy["spec"]["targetRefs"]} for policy in policies}
     assert targets["SecurityPolicy"] == routes  # no way in without a token
     assert targets["BackendTrafficPolicy"] <= routes
     (listener,) = gateway["spec"]["listeners"]
-    parent = one(rendered("public-values.yaml"), "HTTPRoute")["spec"]["parentRefs"][0]
+    parent = one(rendered("gateway-values.yaml"), "HTTPRoute")["spec"]["parentRefs"][0]
     assert parent == {
         "name": gateway["metadata"]["name"],
         "namespace": gateway["metadata"]["namespace"],
@@ -128,7 +144,7 @@ def test_the_gateway_s_policies_are_for_the_chart_s_routes(rendered):
 
 
 def test_the_ingress_uses_the_middlewares_of_the_example(rendered):
-    annotation = one(rendered("public-values.yaml"), "Ingress")["metadata"]["annotations"]
+    annotation = one(rendered("ingress-values.yaml"), "Ingress")["metadata"]["annotations"]
     used = annotation["traefik.ingress.kubernetes.io/router.middlewares"].split(",")
     made = {
         f"{m['metadata']['namespace']}-{m['metadata']['name']}@kubernetescrd" for m in documents("ingress-traefik.yaml")
@@ -160,6 +176,8 @@ def test_kserve_s_pods_would_be_accepted_and_keep_to_the_rules():
         assert container["resources"]["requests"] == container["resources"]["limits"]
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
         assert re.search(r":\d[\w.-]*$", container["image"])
+        if container.get("command"):  # the GPU's: with the administrative APIs locked, as in the chart
+            assert "exec sh /usr/local/bin/serve_gpu.sh" in container["args"][0]
     predictor = service["spec"]["predictor"]
     assert predictor["automountServiceAccountToken"] is False
     assert predictor["model"]["runtime"] in {runtime["metadata"]["name"] for runtime in runtimes}
