@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Does not return where a test is run: Locust ends the process."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_loadtest",
+        usage="%(prog)s [options]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=HelpFormatter,

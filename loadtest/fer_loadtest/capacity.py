@@ -23,12 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Does not return where a search is run: Locust ends the process."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_loadtest.capacity",
+        usage="%(prog)s [options]",
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    add_options(parser)
+    add_options(parser, is_search=True)
     words = sys.argv[1:] if arguments is None else list(arguments)
     # The objective of a search is no threshold: trials above it are meant to break it.
     words = ["--objective-p99-ms" + word.removeprefix("--p99-ms") if _is_p99(word) else word for word in words]

@@ -81,7 +81,9 @@ def _fixed(levels: list[Level]) -> Course:
 
 
 def _search(options: Options) -> Course:
-    steps = search_rate(options.rates[0], options.tolerance_percent / 100, options.confirmations)
+    longest_s = max(options.level_s - options.settle_s, _LONGEST_S)
+    smallest = _ENOUGH / longest_s
+    steps = search_rate(options.rates[0], options.tolerance_percent / 100, options.confirmations, smallest)
     held = None
     try:
         while True:
@@ -96,6 +98,8 @@ def _search(options: Options) -> Course:
 _NEEDED: Final = 200
 """Requests in a trial, where the rate is low: p99 means little on fewer."""
 _LONGEST_S: Final = 60.0
+_ENOUGH: Final = 150
+"""Fewer cannot be asked for: p99 takes 100 answers, and arrivals are random."""
 
 
 def stream_rate(options: Options) -> float:

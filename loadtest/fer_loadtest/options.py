@@ -117,8 +117,13 @@ class Options:
         return {**plain, "thresholds": asdict(self.thresholds)}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add our options to a parser of ours or Locust's. What is not given is None, so that presets can fill it."""
+def add_options(parser: argparse.ArgumentParser, *, is_search: bool = False) -> None:
+    """Add our options to a parser of ours or Locust's. What is not given is None, so that presets can fill it.
+
+    Args:
+        parser: Where to.
+        is_search: Whether `--p99-ms` is what capacity is searched for, and no threshold.
+    """
     server = parser.add_argument_group("server")
     server.add_argument("--url", help="the server over HTTP [$FER_URL; default: localhost:8000]")
     server.add_argument("--grpc-url", help="the same over gRPC [$FER_GRPC_URL; default: --url's host, port 8001]")
@@ -141,12 +146,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--mix", type=_mix, metavar="KIND=W[,...]", help=f"weights of {', '.join(MIX_NAMES)}")
     load.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 0)")
     limits = parser.add_argument_group("thresholds: exit status 3 if one is broken")
-    for percentile in (50, 95, 99):
+    for percentile in (50, 95) if is_search else (50, 95, 99):
         limits.add_argument(f"--p{percentile}-ms", type=_positive, metavar="MS", help=f"p{percentile} latency at most")
     limits.add_argument("--max-error-percent", type=_not_negative, metavar="P", help="failed requests at most")
     limits.add_argument("--min-images-per-s", type=_positive, metavar="R", help="images answered at least")
     search = parser.add_argument_group("capacity")
-    search.add_argument("--objective-p99-ms", type=_positive, metavar="MS", help="capacity at this p99 (default: 200)")
+    objective = ["--p99-ms", "--objective-p99-ms"] if is_search else ["--objective-p99-ms"]
+    search.add_argument(
+        *objective, dest="objective_p99_ms", type=_positive, metavar="MS", help="capacity at this p99 (default: 200)"
+    )
     search.add_argument("--tolerance-percent", type=_positive, metavar="P", help="of the search (default: 5)")
     search.add_argument("--confirmations", type=_count, metavar="N", help="of what was found (default: 3)")
     report = parser.add_argument_group("report")
@@ -220,7 +228,8 @@ def _check_load(values: Mapping[str, Any]) -> None:
     if expected is not None and len(load) != expected:
         flag = "--levels" if levels else "--rates"
         what = "two numbers, the usual load and the spike's" if expected == 2 else "one number"
-        raise OptionError(f"{flag} has {len(load)} numbers: --shape {shape} takes {what}")
+        numbers = "1 number" if len(load) == 1 else f"{len(load)} numbers"
+        raise OptionError(f"{flag} has {numbers}: --shape {shape} takes {what}")
     if shape == "spike" and load[0] >= load[1]:
         raise OptionError(f"a spike from {load[0]:g} to {load[1]:g} is none: give the usual load first")
     if values["settle_s"] + 1 > values["level_s"]:
@@ -245,6 +254,11 @@ def _connections(
             connections[protocol] = read_settings(url, protocol, values["timeout_s"], None, 0, tls, None, token, None)
         except ValueError as error:
             raise OptionError(f"{flag}: {error}") from error
+    if tls is not None:
+        try:
+            tls.ssl_context()
+        except ValueError as error:
+            raise OptionError(f"--ca-cert: {error}") from error
     return connections
 
 
@@ -295,7 +309,7 @@ def _mix(text: str) -> dict[str, float]:
     mix = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
-        if name not in MIX_NAMES:
+        if name not in MIX_NAMES or not weight:
             raise argparse.ArgumentTypeError(f"{part!r}: expected KIND=WEIGHT, kinds {', '.join(MIX_NAMES)}")
         mix[MIX_NAMES[name]] = _not_negative(weight)
     return mix

@@ -45,7 +45,13 @@ def _on_init(environment: Environment, **_: Any) -> None:
     for name in ("locust", "locust.stats_logger"):
         logging.getLogger(name).setLevel(logging.ERROR)  # Our own words say it better.
     make_grpc_cooperative()
+    hub = gevent.get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # It prints all others.
+    sys.excepthook = _show_no_traceback_of_ctrl_c
     if isinstance(environment.runner, WorkerRunner):
+        given = _parsed(environment)
+        if not given.processes:
+            progress.say(f"worker of the master at {given.master_host}:{given.master_port}")
         _Worker(environment)
         return
     try:
@@ -53,12 +59,11 @@ def _on_init(environment: Environment, **_: Any) -> None:
         report.prepare_folder(Path(options.out))
         progress.print_start(options)
         lesson = learn(options)
+        session = Session(options, lesson, "this process")
     except LoadTestError as error:
         _refuse(str(error))
     # Locust installs its own handler only after a test that has a shape: until then SIGTERM would lose the report.
-    gevent.signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
-    sys.excepthook = _show_no_traceback_of_ctrl_c
-    session = Session(options, lesson, "this process")
+    gevent.signal_handler(signal.SIGTERM, _interrupt)
     lead = Lead(environment, session)
     environment.user_classes = users.classes_of(options)
     environment.stop_timeout = options.timeout_s + 1
@@ -67,9 +72,15 @@ def _on_init(environment: Environment, **_: Any) -> None:
     _tell_workers(_parsed(environment), options, lesson)
     if isinstance(environment.runner, MasterRunner):
         _listen(environment.events.worker_report, lead.take_over)
-        gevent.spawn(_watch_workers, environment.runner, lead)
+        workers = _Workers(environment.runner, lead)
+        _listen(environment.events.test_stop, workers.look)
+        gevent.spawn(workers.watch)
+        if not _parsed(environment).processes:
+            count = _parsed(environment).expect_workers
+            progress.say(f"waiting for {count} worker{'s' * (count != 1)}")
     else:
         session.open()
+    _listen(environment.events.test_start, lambda **_: progress.print_columns())
     _listen(environment.events.test_start, lambda **_: lead.sampler.start())
     _listen(environment.events.test_stop, lambda **_: session.wait_for_answers())
     _listen(environment.events.test_stop, lambda **_: lead.note_stop())
@@ -125,21 +136,39 @@ class _Worker:
             data["fer_failure"] = self._failure
 
 
-def _watch_workers(runner: MasterRunner, lead: Lead) -> None:
-    """Note when workers are lost."""
-    had: set[str] = set()
-    while True:
-        gevent.sleep(0.5)
-        has = {one.id for one in runner.clients.all if one.state != locust.runners.STATE_MISSING}
-        if runner.state in (locust.runners.STATE_SPAWNING, locust.runners.STATE_RUNNING):
-            for lost in had - has:
-                second = lead.session.clock() - lead.conductor.spans[0].begin_s if lead.conductor.spans else 0.0
-                note = f"worker {lost} was lost in second {second:.0f}; its last second may be missing"
-                lead.events.append(note)
-                progress.say(note)
-            if had and not has:
-                lead.fail("all workers were lost")
-        had = has
+class _Workers:
+    """Those of a master: notes which are lost."""
+
+    def __init__(self, runner: MasterRunner, lead: Lead) -> None:
+        self._runner = runner
+        self._lead = lead
+        self._had: set[str] = set()
+
+    def watch(self) -> NoReturn:
+        """Look twice a second, while the load runs."""
+        while True:
+            gevent.sleep(0.5)
+            if self._runner.state in (locust.runners.STATE_SPAWNING, locust.runners.STATE_RUNNING):
+                self.look()
+
+    def look(self, **_: Any) -> None:
+        """Note what is missing. Locust stops the test itself when all are, and marks none when it stops them."""
+        lead = self._lead
+        has = {one.id for one in self._runner.clients.all if one.state != locust.runners.STATE_MISSING}
+        for lost in sorted(self._had - has):
+            second = lead.session.clock() - lead.conductor.spans[0].begin_s if lead.conductor.spans else 0.0
+            note = f"worker {lost} was lost in second {second:.0f}; its last second may be missing"
+            lead.events.append(note)
+            progress.say(note)
+        if self._had and not has:
+            lead.fail("all workers were lost")
+        self._had = has
+
+
+def _interrupt() -> None:
+    """As Ctrl-C does, also where a shell has started this in the background, which makes Ctrl-C do nothing."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _show_no_traceback_of_ctrl_c(

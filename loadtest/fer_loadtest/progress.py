@@ -34,6 +34,10 @@ def print_start(options: Options) -> None:
         load = f"arrivals/s {', '.join(f'{rate:g}' for rate in options.rates)}"
     urls = " and ".join(url for url in (options.url, options.grpc_url) if url)
     _print(f"{urls}: {options.shape}, {load}, {options.level_s:g} s each")
+
+
+def print_columns() -> None:
+    """What the lines of levels are going to say."""
     _print(f"{'level':<24} {'images/s':>9} {'faces/s':>9} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}  errors")
 
 
@@ -63,7 +67,8 @@ def print_end(written: Written) -> None:
 def describe_found(search: dict[str, Any], objective_ms: float) -> str:
     """What a search has found, in a sentence."""
     if search["rate"] is None:
-        return f"capacity: none; no rate held p99 <= {objective_ms:g} ms"
+        lowest = "" if search["fails_at"] is None else f", not even {search['fails_at']:.4g} images/s"
+        return f"capacity: none; no rate held p99 <= {objective_ms:g} ms{lowest}"
     interval = search.get("p99_interval_ms")
     between = "" if interval is None else f" (95 % interval {interval[0]:g} to {interval[1]:g})"
     above = "" if search["fails_at"] is None else f"; {search['fails_at']:.4g}/s did not hold"

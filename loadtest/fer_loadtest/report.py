@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,7 @@ def prepare_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "report.json").open("a"):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise LoadTestError(f"--out {folder}: no report can be written there ({error.strerror})") from error

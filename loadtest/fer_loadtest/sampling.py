@@ -74,4 +74,5 @@ class Sampler:
             self.server.append(read_metrics(self._urls, self._clock()))
             self.problem = None
         except (OSError, ValueError) as error:
-            self.problem = f"{', '.join(self._urls)} cannot be read ({error}): give --metrics-url"
+            reason = getattr(error, "reason", error)  # What urllib raises hides the reason in angle brackets.
+            self.problem = f"{', '.join(self._urls)} cannot be read ({reason}): give --metrics-url"

@@ -6,7 +6,6 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final
 
-_SMALLEST: Final = 0.1
 _LARGEST: Final = 100_000.0
 _STEPS_BACK: Final = 6
 """How often a rate that does not stand up to being tried again is lowered, before the search gives up."""
@@ -41,7 +40,9 @@ class Found:
         return {"rate": self.rate, "fails_at": self.fails_at, "held": self.held, "tried": self.tried}
 
 
-def search_rate(start: float, tolerance: float, confirmations: int) -> Generator[Trial, bool, Found]:
+def search_rate(
+    start: float, tolerance: float, confirmations: int, smallest: float = 0.1
+) -> Generator[Trial, bool, Found]:
     """Find it. Yields rates to try, is sent whether each held.
 
     One trial is one sample of a noisy thing: what bisection ends with was lucky as often as not. So the rate found is
@@ -52,8 +53,9 @@ def search_rate(start: float, tolerance: float, confirmations: int) -> Generator
         tolerance: How far apart the highest rate that holds and the lowest that does not may stay, relative to the
             former.
         confirmations: How often a rate is tried again.
+        smallest: Rate below which a trial has too few answers to say anything; the search ends there.
     """
-    low, high = yield from _enclose(start)
+    low, high = yield from _enclose(start, smallest)
     while low is not None and high is not None and high - low > tolerance * low:
         rate = (low + high) / 2
         if (yield Trial(rate, "try")):
@@ -72,10 +74,10 @@ def search_rate(start: float, tolerance: float, confirmations: int) -> Generator
     return Found(None, high)
 
 
-def _enclose(start: float) -> Generator[Trial, bool, tuple[float | None, float | None]]:
+def _enclose(start: float, smallest: float) -> Generator[Trial, bool, tuple[float | None, float | None]]:
     """A rate that holds and one that does not, a factor of two apart; None where there is none within reason."""
-    low, high, rate = None, None, start
-    while _SMALLEST <= rate <= _LARGEST and (low is None or high is None):
+    low, high, rate = None, None, max(start, smallest)
+    while smallest <= rate <= _LARGEST and (low is None or high is None):
         if (yield Trial(rate, "try")):
             low, rate = rate, rate * 2
         else:

@@ -65,7 +65,7 @@ def judge(thresholds: Thresholds, summary: Summary, found: Found | None = None) 
         if limit is None:
             continue
         value = summary.latency.percentile_ms(percent)
-        few = f"{len(summary.latency)} answers, which says nothing: {needed(percent)} are needed"
+        few = f"{len(summary.latency)} answers say nothing about it: {needed(percent)} are needed"
         measured = few if value is None else f"{value:.1f} ms"
         judgements.append(
             Judgement(f"p{percent}-ms", f"<= {limit:g} ms", measured, value is not None and value <= limit)
@@ -76,7 +76,7 @@ def judge(thresholds: Thresholds, summary: Summary, found: Found | None = None) 
         limit, rate = thresholds.min_images_per_s, summary.images_per_s
         judgements.append(Judgement("min-images-per-s", f">= {limit:g}/s", f"{rate:.2f}/s", rate >= limit))
     wrong = summary.errors[WRONG_ANSWER]
-    judgements.append(Judgement("wrong answers", "0", f"{wrong}", wrong == 0))
+    judgements.append(Judgement("wrong answers", "<= 0", f"{wrong}", wrong == 0))
     return judgements
 
 

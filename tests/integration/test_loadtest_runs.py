@@ -188,6 +188,30 @@ def test_two_workers_share_the_load_and_one_that_is_lost_is_told(start, folder):
     assert max(second["in_flight"] for second in document["seconds"]) <= 4
 
 
+def test_a_test_whose_workers_are_all_lost_ends_at_once_with_what_it_has(start, folder):
+    run = start("--levels", "4,4", "--level-s", "60", "--processes", "1", "--pictures", folder)
+    run.read_until("level ")  # The load begins.
+    time.sleep(4)
+    [worker] = psutil.Process(run.process.pid).children()
+    worker.kill()
+    began_s = time.monotonic()
+    assert run.wait() == 1
+    assert time.monotonic() - began_s < 50
+    assert "all workers were lost" in run.complaints
+    assert run.report()["levels"][0]["good"] > 0
+
+
+def test_a_test_in_the_background_of_a_script_can_be_terminated(start, folder):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # As shells do; who is started inherits it.
+    try:
+        run = start("--levels", "2,4", "--level-s", "3", "--pictures", folder)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    run.read_until("2 users")
+    run.process.terminate()
+    assert run.wait() == 130
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_test_keeps_what_it_has(start, folder, how):
     run = start("--levels", "2,4", "--level-s", "3", "--pictures", folder)
@@ -221,6 +245,7 @@ def test_no_server_no_pictures_and_wrong_servers_are_one_line_each(start, server
         "unknown model": ["--url", f"http://127.0.0.1:{without_model.server_port}"],
         "--out /dev/null/report: no report can be written there": ["--out", "/dev/null/report"],
         "no picture in it": ["--pictures", str(tmp_path / "empty")],
+        "--mix gives no weight to any of the kinds": ["--mix", "one=0"],
     }
     try:
         started = {expected: start("--levels", "1", *words) for expected, words in runs.items()}
@@ -228,6 +253,7 @@ def test_no_server_no_pictures_and_wrong_servers_are_one_line_each(start, server
             assert run.wait() == 1
             assert expected in run.complaints
             assert run.complaints.count("\n") == 1
+        assert not list((tmp_path / "report").iterdir())  # Nothing that could be taken for a report.
     finally:
         without_model.shutdown()
         without_model.server_close()

@@ -1,10 +1,12 @@
 """What the command line means, where it leaves things open, and what it must not say."""
 
+import argparse
 import json
 
 import pytest
 
 from fer_loadtest.errors import OptionError
+from fer_loadtest.options import add_options, read_options
 from fer_loadtest.pictures import LARGE, ONE_FACE
 
 
@@ -55,7 +57,7 @@ def test_a_mix_is_read_by_names(options_of):
         ("--levels 1,2 --rates 3", "--levels and --rates exclude each other"),
         ("--shape arrivals --levels 3", "--shape arrivals takes --rates"),
         ("--shape arrivals --rates 3,4", "--rates has 2 numbers: --shape arrivals takes one number"),
-        ("--shape spike --levels 3", "--levels has 1 numbers: --shape spike takes two numbers"),
+        ("--shape spike --levels 3", "--levels has 1 number: --shape spike takes two numbers"),
         ("--shape spike --levels 30,3", "a spike from 30 to 3 is none"),
         ("--level-s 3 --settle-s 2.5", "leaves no second to measure"),
         ("--url ftp://host", "--url: URL 'ftp://host' has the scheme 'ftp'"),
@@ -70,7 +72,17 @@ def test_options_that_make_no_sense_are_named(options_of, words, message):
 
 
 @pytest.mark.parametrize(
-    "words", ["--levels 0", "--levels 1,x", "--rates -3", "--mix two=1", "--p99-ms nan", "--shape ramp", "--mix one"]
+    "words",
+    [
+        "--levels 0",
+        "--levels 1,x",
+        "--rates -3",
+        "--mix two=1",
+        "--mix one=1,large",
+        "--p99-ms nan",
+        "--shape ramp",
+        "--mix one",
+    ],
 )
 def test_values_that_make_no_sense_end_with_2(options_of, words, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -83,3 +95,15 @@ def test_the_token_is_sent_and_never_shown(options_of):
     assert options.connections["http"].headers["authorization"] == "Bearer hush"
     assert "hush" not in repr(options)
     assert "hush" not in json.dumps(options.to_dict())
+
+
+def test_a_ca_certificate_that_cannot_be_read_is_named(options_of, tmp_path):
+    with pytest.raises(OptionError, match=r"--ca-cert: .*missing.pem: No such file"):
+        options_of("--url", "https://host", "--ca-cert", str(tmp_path / "missing.pem"))
+
+
+def test_p99_is_the_objective_of_a_search_and_no_threshold():
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_options(parser, is_search=True)
+    options = read_options(parser.parse_args(["--shape", "capacity", "--p99-ms", "90"]), {})
+    assert (options.objective_p99_ms, options.thresholds.p99_ms) == (90.0, None)

@@ -7,9 +7,9 @@ import pytest
 from fer_loadtest.search import search_rate
 
 
-def run_search(holds, start=8.0, tolerance=0.05, confirmations=3):
+def run_search(holds, start=8.0, tolerance=0.05, confirmations=3, **more):
     """The result, and all rates that were tried."""
-    steps, tried, held = search_rate(start, tolerance, confirmations), [], None
+    steps, tried, held = search_rate(start, tolerance, confirmations, **more), [], None
     try:
         while True:
             trial = next(steps) if held is None else steps.send(held)
@@ -45,6 +45,14 @@ def test_a_server_that_holds_nothing_has_no_capacity():
     found, tried = run_search(lambda rate: False)
     assert (found.rate, found.tried) == (None, 0)
     assert min(trial.rate for trial in tried) < 0.3
+
+
+def test_a_search_ends_where_trials_have_too_few_answers():
+    found, tried = run_search(lambda rate: False, start=9.0, smallest=2.5)
+    assert [trial.rate for trial in tried] == [9.0, 4.5]
+    assert (found.rate, found.fails_at) == (None, 4.5)
+    _, tried = run_search(lambda rate: False, start=1.0, smallest=2.5)
+    assert [trial.rate for trial in tried] == [2.5]
 
 
 def test_a_server_without_a_limit_ends_the_search():

@@ -31,7 +31,7 @@ def test_latencies_are_held_against_their_limits(limit_ms, holds):
 def test_a_percentile_of_too_few_answers_is_broken():
     [p99, _] = judge(Thresholds(p99_ms=1000), summary_of(99))
     assert not p99.holds
-    assert p99.measured == "99 answers, which says nothing: 100 are needed"
+    assert p99.measured == "99 answers say nothing about it: 100 are needed"
 
 
 def test_errors_and_throughput():
