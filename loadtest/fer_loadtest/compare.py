@@ -114,6 +114,14 @@ def differences_of_setup(before: Mapping[str, Any], after: Mapping[str, Any]) ->
     ]
 
 
+def doubts_of(report: Mapping[str, Any]) -> list[str]:
+    """Why the figures of a report may not be the server's."""
+    doubts = [] if report["is_complete"] else ["the run was broken off"]
+    if report["generator"]["is_saturated"]:
+        doubts.append("the load generator could not keep up")
+    return doubts
+
+
 def read_report(path: Path) -> dict[str, Any]:
     """A report's document. Raises LoadTestError."""
     path = path / "report.json" if path.is_dir() else path
@@ -157,8 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"{before['label']}, {before['started']}  ->  {after['label']}, {after['started']}\n")
     print(format_changes(changes))
-    for difference in differences_of_setup(before, after):
-        print(f"\nnot the same: {difference}")
+    notes = [f"not the same: {difference}" for difference in differences_of_setup(before, after)]
+    for name, document in (("before", before), ("after", after)):
+        notes += [f"{name}: {doubt}" for doubt in doubts_of(document)]
+    if notes:
+        print("", *notes, sep="\n")
     return EXIT_REGRESSION if any(one.is_regression for one in changes) else 0
 
 

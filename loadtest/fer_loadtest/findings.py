@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import fer_contract as contract
 from fer_loadtest.generator import BUSY_SHARE
 
 _SHARED_PERCENT: Final = 10.0
 _FULL: Final = 0.9
+_MANY_PERCENT: Final = 1.0
+_COUNTED_AT_LEAST: Final = 0.8
 
 
 def of(document: Mapping[str, Any], metrics_problem: str | None) -> list[str]:
@@ -51,7 +54,13 @@ def _of_generator(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_levels(document: Mapping[str, Any]) -> Iterator[str]:
-    knee = document["knee"]
+    totals, knee = document["totals"], document["knee"]
+    if totals["error_percent"] > _MANY_PERCENT:
+        kind = max(totals["errors"], key=totals["errors"].get)
+        yield (
+            f"{totals['error_percent']:.3g} % of the requests failed, most of them as '{kind}': what was turned away "
+            "at once is in no percentile."
+        )
     if knee is not None and not knee["is_reached"]:
         yield f"Throughput still grew at the last level, {knee['name']}: add higher --levels to see the knee."
     if document["options"]["shape"] == "steps" and document["capacity"] is None:
@@ -61,7 +70,9 @@ def _of_levels(document: Mapping[str, Any]) -> Iterator[str]:
         shed = sum(n for level in document["levels"] if level["name"] == "spike" for n in level["errors"].values())
         yield f"{shed} requests failed in the spike itself, which no threshold counts."
         recovery_s = document["recovery_s"]
-        if recovery_s is None:
+        if document["levels"][0]["latency_ms"]["p95"] is None:
+            yield "Too few answers before the spike to say when the server had recovered: raise --level-s."
+        elif recovery_s is None:
             yield "After the spike no second was as good as the usual ones before it."
         else:
             yield f"After the spike, answers were as fast as before it within {recovery_s:g} s."
@@ -77,3 +88,16 @@ def _of_server(document: Mapping[str, Any], metrics_problem: str | None) -> Iter
         yield f"The server's counters could not be read at the end: {metrics_problem}."
     if triton is not None and triton["restarted"]:
         yield "The server was restarted during the run: its counters are those since then."
+    elif triton is not None and not metrics_problem:
+        yield from _of_another_server(triton, document["seconds"])
+
+
+def _of_another_server(triton: Mapping[str, Any], seconds: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    asked = triton["models"].get(contract.FER_MODEL, {"requests": 0, "failures": {}})
+    counted = asked["requests"] + sum(asked["failures"].values()) / 2  # Triton 2.51 counts failures of ensembles twice.
+    answered = sum(second["good"] for second in seconds)
+    if counted < _COUNTED_AT_LEAST * answered:
+        yield (
+            f"The server whose counters were read was asked {counted:.0f} times, where {answered} requests were "
+            "answered: it is another server, or one of several. Give --metrics-url, with all of them."
+        )

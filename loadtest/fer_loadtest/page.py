@@ -17,14 +17,15 @@ _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2430;background:#fff;max-width:1040px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem;border-bottom:1px solid #d8dce3}
 .sub{color:#5a6270;margin:0 0 1rem}.cards{display:flex;flex-wrap:wrap;gap:.7rem;margin:1rem 0}
-.card{border:1px solid #d8dce3;border-radius:6px;padding:.5rem .9rem;min-width:7.5rem}
+.card{border:1px solid #d8dce3;border-radius:6px;padding:.5rem .9rem;min-width:5rem;flex:1}
 .card b{display:block;font-size:1.35rem}.card span{color:#5a6270;font-size:.85rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.88rem;margin:.5rem 0}
+.scroll,figure{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.88rem;margin:.5rem 0}
 th,td{text-align:right;padding:.25rem .55rem;border-bottom:1px solid #e6e9ee;white-space:nowrap}
 .text{white-space:normal;text-align:left}th:first-child,td:first-child{text-align:left}th{color:#5a6270;font-weight:600}
 tr.best td{background:#eef6ee}.ok{color:#1e7a45}.bad{color:#b3261e;font-weight:600}
+.verdict{font-size:1.05rem;margin:.2rem 0}
 .note{border-left:3px solid #d9822b;padding:.3rem .8rem;margin:.4rem 0;background:#fdf6ee}
-figure{margin:.5rem 0}svg{width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:#5a6270}
+figure{margin:.5rem 0}svg{width:100%;min-width:40rem;height:auto}svg text{font:12px system-ui,sans-serif;fill:#5a6270}
 .grid{stroke:#e6e9ee;fill:none}.axis{stroke:#8a8f98;fill:none}.line{fill:none;stroke-width:1.8}
 path.mark{stroke:#5a6270;stroke-dasharray:4 4;fill:none}svg text.mark{fill:#1d2430}
 figcaption{font-size:.85rem;color:#5a6270}figcaption span{margin-right:1.1rem}
@@ -69,7 +70,7 @@ def format_page(document: Mapping[str, Any]) -> str:
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style></head><body>'
         f"{''.join(sections)}</body></html>\n"
     )
 
@@ -92,13 +93,26 @@ def _head(document: Mapping[str, Any]) -> str:
     boxes = "".join(f'<div class="card"><b>{value}</b><span>{escape(name)}</span></div>' for name, value in cards)
     server = document["server"]
     sub = f"{document['started']} · {server['url']} · {server['software']}, model {server['model_version']}"
-    return f'<h1>{escape(document["label"])}</h1><p class="sub">{escape(sub)}</p><div class="cards">{boxes}</div>'
+    title = f'<h1>{escape(document["label"])}</h1><p class="sub">{escape(sub)}</p>'
+    return f'{title}{_verdict(document)}<div class="cards">{boxes}</div>'
+
+
+def _verdict(document: Mapping[str, Any]) -> str:
+    if not document["is_complete"]:
+        return '<p class="verdict bad">The run did not come to its end</p>'
+    broken = [one["name"] for one in document["thresholds"] if not one["holds"]]
+    if broken:
+        return f'<p class="verdict bad">Broken: {escape(", ".join(broken))}</p>'
+    count = len(document["thresholds"])
+    words = f"All {count} thresholds hold" if count > 1 else "No threshold was asked for; no answer was wrong"
+    return f'<p class="verdict ok">{words}</p>'
 
 
 def _notes(document: Mapping[str, Any]) -> str:
     notes = list(document["findings"])
     if document["search"] is not None:
-        notes.insert(0, describe_found(document["search"], document["options"]["objective_p99_ms"]))
+        found = describe_found(document["search"], document["options"]["objective_p99_ms"])
+        notes.insert(0, found.replace("capacity", "Capacity", 1))
     return "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
 
 
@@ -121,7 +135,7 @@ def _curve(document: Mapping[str, Any]) -> str:
     if document["options"]["shape"] not in ("steps", "capacity") or len(levels) < 2:
         return ""
     if document["options"]["shape"] == "capacity":
-        levels = sorted(levels, key=lambda level: level["rate"])
+        levels = sorted(levels, key=lambda level: (level["rate"], level["images_per_s"]))
     points = {
         name: [(level["images_per_s"], level["latency_ms"][name]) for level in levels] for name in ("p99", "p95", "p50")
     }
@@ -131,7 +145,8 @@ def _curve(document: Mapping[str, Any]) -> str:
         marks.append(Mark(knee["images_per_s"], f"knee: {knee['name']}"))
         words = (
             f"<p>The knee is at {escape(knee['name'])}, {_number(knee['images_per_s'])} images/s: the most throughput "
-            "for its latency (Kleinrock's power, throughput over mean latency). Beyond it, load buys waiting.</p>"
+            "for its latency (Kleinrock's power, throughput over mean latency). Beyond it, latency grows by a larger "
+            "factor than throughput.</p>"
         )
     colors = (("p99", _RED), ("p95", _ORANGE), ("p50", _BLUE))
     lines = [Line(name, points[name], color, has_dots=True) for name, color in colors]
@@ -150,7 +165,8 @@ def _levels(document: Mapping[str, Any]) -> str:
         "<p>The green level has the most throughput of those that held the objective.</p>" if best is not None else ""
     )
     table = _table([title for title, _ in _LEVEL_COLUMNS], rows, classes)
-    return _section("Levels", f"{words}{table}<p>{_HOW_COUNTED}</p>")
+    random = _HOW_ARRIVALS_COME if document["options"]["rates"] else ""
+    return _section("Levels", f"{words}{table}<p>{_HOW_COUNTED}{random}</p>")
 
 
 _HOW_COUNTED: Final = (
@@ -158,6 +174,7 @@ _HOW_COUNTED: Final = (
     "answer in time. Images/s are answers as expected; a corrupt file that is refused is one. The interval is a "
     "bootstrap over seconds. Queue: the mean wait for a preprocessing instance."
 )
+_HOW_ARRIVALS_COME: Final = " Arrivals come at random: a short level has some percent more or fewer than was asked for."
 
 
 def _over_time(document: Mapping[str, Any]) -> str:
@@ -193,7 +210,8 @@ def _errors(document: Mapping[str, Any]) -> str:
     ]
     rows = [[escape(one["kind"]), str(one["count"]), escape(one["example"])] for one in errors]
     table = _table(["kind", "count", "first message"], rows, text_column=2)
-    return _section("Errors", draw(Chart("s", "failed per second", lines)) + table)
+    words = "<p>Of the whole run, with the seconds that settle and, in a search, with rates that were too high.</p>"
+    return _section("Errors", words + draw(Chart("s", "failed per second", lines)) + table)
 
 
 def _parts(title: str, parts: Mapping[str, Any]) -> str:
@@ -232,17 +250,33 @@ def _server(document: Mapping[str, Any]) -> str:
         "output ms",
     ]
     counters = [
-        [escape(one["name"]), escape(one["model"]), escape(one["label"]), f"{one['added']:,.0f}"]
+        [escape(one["name"]), escape(one["model"]), escape(one["label"]), _counter(one["name"], one["added"])]
         for one in triton["counters"]
     ]
-    gauges = [[escape(name), _gauge(name, value)] for name, value in triton["gauges"].items() if value is not None]
+    gauges = [
+        [escape(_GAUGES.get(name, name)), _gauge(name, value)]
+        for name, value in triton["gauges"].items()
+        if value is not None
+    ]
     words = (
         f"<p>From its own counters, over {triton['seconds']:g} s around the load; milliseconds are "
-        "means per request. The ensemble <code>fer</code> has no queue of its own, and Triton 2.51 counts what fails "
-        "in it twice.</p>"
+        "means per request. What others asked for meanwhile is in them, health probes among it. The ensemble "
+        "<code>fer</code> has no queue of its own, and Triton 2.51 counts what fails in it twice.</p>"
     )
     ours = _table(["our counters", "model", "", "added"], counters) if counters else ""
     return _section("What the server says", words + _table(header, rows) + ours + _table(["gauge", "mean"], gauges))
+
+
+_GAUGES: Final = {
+    "nv_cpu_utilization": "CPU in use, of the server's whole machine",
+    "nv_cpu_memory_used_bytes": "memory in use, of the server's whole machine",
+    "nv_gpu_utilization": "GPU in use",
+    "nv_gpu_memory_used_bytes": "GPU memory in use",
+}
+
+
+def _counter(name: str, added: float) -> str:
+    return f"{added / 1e6:.2f} s" if name.endswith("_us_total") else f"{added:,.0f}"
 
 
 def _gauge(name: str, value: float) -> str:

@@ -137,7 +137,7 @@ def _mark(mark: Mark, to_x: Callable[[float], float], to_y: Callable[[float], fl
         y = to_y(mark.at)
         return (
             f'<path class="mark" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
-            f'<text class="mark" x="{_WIDTH - _RIGHT - 4}" y="{y - 5:.1f}" text-anchor="end">{name}</text>'
+            f'<text class="mark" x="{_LEFT + 4}" y="{y - 5:.1f}">{name}</text>'
         )
     x = to_x(mark.at)
     anchor, shift = ("start", 4) if x < _WIDTH * 0.88 else ("end", -4)

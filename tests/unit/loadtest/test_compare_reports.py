@@ -69,6 +69,16 @@ def test_another_setup_is_said(reports):
     assert differences == ["option rates: [20.0, 40.0, 60.0] before, [1] after", "model: test-1 before, test-2 after"]
 
 
+def test_reports_that_are_to_be_doubted_are_said(reports, capsys):
+    before, after = reports("a"), reports("b")
+    document = document_of(after)
+    document["is_complete"], document["generator"]["is_saturated"] = False, True
+    (after / "report.json").write_text(json.dumps(document))
+    assert main([str(before), str(after)]) == 0
+    last = capsys.readouterr().out.splitlines()[-3:]
+    assert last == ["", "after: the run was broken off", "after: the load generator could not keep up"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -11,6 +11,7 @@ import pytest
 from fer_loadtest.errors import LoadTestError
 from fer_loadtest.knee import find_knee
 from fer_loadtest.page import format_page
+from fer_loadtest.report import prepare_folder
 from fer_loadtest.svg import Chart, Line, draw
 
 STEPS = ("--rates", "10,30,50,70,90,130", "--level-s", "12", "--settle-s", "2", "--objective-p99-ms", "60")
@@ -129,6 +130,26 @@ def test_charts_of_odd_data_stay_within_their_frame(points, is_log):
     for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", svg):
         assert -1 <= float(x) <= 861
         assert -1 <= float(y) <= 251
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds", "verdict"),
+    [
+        (("--p50-ms", "90"), 100, "All 2 thresholds hold"),
+        ((), 100, "No threshold was asked for; no answer was wrong"),
+        (("--p50-ms", "1", "--min-images-per-s", "900"), 100, "Broken: p50-ms, min-images-per-s"),
+        (("--p50-ms", "90"), 5, "The run did not come to its end"),
+    ],
+)
+def test_the_page_begins_with_the_verdict(pretend, tmp_path, words, seconds, verdict):
+    run = pretend("--levels", "2", "--level-s", "8", *words, "--out", str(tmp_path)).play(seconds)
+    text = Page(run.write().page.read_text()).text
+    assert verdict in text[: text.index("images/s")]
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_is(tmp_path):
+    prepare_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(pretend):
