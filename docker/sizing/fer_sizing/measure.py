@@ -1,12 +1,13 @@
 """Measures what an image costs a CPU server: seconds of one core, by process of the real embedded Triton.
 
-    python -m fer_sizing.measure [--picture FILE] [--seconds 20] [--out capacity.toml]
+    python -m fer_sizing.measure [--picture FILE] [--seconds 60] [--out capacity.toml]
 
 CPU time is counted, not images per second, so a busy machine and the requests' own cost disturb little: what remains is
-that a core that shares caches and its twin with other work does less in a second.
+that a core that shares caches and its twin with other work does less in a second. So measure on a quiet machine.
 """
 
 import argparse
+import io
 import platform
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Final
 import numpy as np
 import psutil
 import tritonclient.grpc
+from PIL import Image, ImageOps
 
 import fer_contract as contract
 from fer_build.assemble import assemble
@@ -34,6 +36,23 @@ _IN_FLIGHT: Final = 4
 
 _WARM_UP_REQUESTS: Final = 20
 
+_PHOTO: Final = Path(__file__).resolve().parents[3] / "examples" / "astronaut.png"
+_PHOTO_SIZE_PX: Final = (640, 480)
+_PHOTO_QUALITY: Final = 90
+
+
+def make_picture() -> tuple[str, bytes]:
+    """What is measured with if nothing else is given: the shipped photo as a small JPEG with one face, and its name.
+
+    Raises:
+        OSError: the photo is not there.
+    """
+    file = io.BytesIO()
+    with Image.open(_PHOTO) as photo:
+        ImageOps.fit(photo.convert("RGB"), _PHOTO_SIZE_PX).save(file, "JPEG", quality=_PHOTO_QUALITY)
+    width, height = _PHOTO_SIZE_PX
+    return f"examples/{_PHOTO.name} as JPEG of {width} x {height} px, quality {_PHOTO_QUALITY}", file.getvalue()
+
 
 @dataclass
 class _Tally:
@@ -45,19 +64,19 @@ class _Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def measure(picture: Path, seconds: float) -> Capacity:
+def measure(name: str, content: bytes, seconds: float) -> Capacity:
     """Sends a picture to a server of its own, over and over, and divides its processes' CPU time by the answers.
 
     Args:
-        picture: an image file.
+        name: of the picture.
+        content: an encoded image file.
         seconds: for how long.
 
     Raises:
         SizingError: requests failed, or hardly any was answered.
         FerBuildError: the server could not be started.
-        OSError: the picture can't be read.
     """
-    content = picture.read_bytes()
+    load = psutil.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="fer-sizing-") as folder:
         repository = Path(folder) / "repository"
         manifest, _ = assemble(repository)
@@ -72,7 +91,7 @@ def measure(picture: Path, seconds: float) -> Capacity:
             f"{tally.failures[0] if tally.failures else 'nothing'}; give a good picture and more --seconds"
         )
     if not tally.faces:
-        raise SizingError(f"{picture} has no face: the classifier's part would be measured on the dummy row")
+        raise SizingError(f"{name} has no face: the classifier's part would be measured on the dummy row")
     preprocess, classifier = (spent.pop(model) for model in (contract.PREPROCESS_MODEL, contract.CLASSIFIER_MODEL))
     return Capacity(
         preprocess_s=preprocess / tally.images,
@@ -80,8 +99,8 @@ def measure(picture: Path, seconds: float) -> Capacity:
         rest_s=sum(spent.values()) / tally.images,
         image_bytes=len(content),
         faces_per_image=tally.faces / tally.images,
-        picture=f"{picture.name}, {len(content)} bytes, {tally.faces / tally.images:.2g} faces",
-        source=_describe(tally.images, seconds, str(manifest["model_version"]), str(manifest["runtime"])),
+        picture=name,
+        source=_describe(tally.images, seconds, load, f"{manifest['model_version']} by {manifest['runtime']}"),
     )
 
 
@@ -131,12 +150,12 @@ def _cpu_seconds(server: EmbeddedTriton) -> dict[str, float]:
     return totals
 
 
-def _describe(images: int, seconds: float, model: str, runtime: str) -> str:
+def _describe(images: int, seconds: float, load: float, model: str) -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     return (
-        f"python -m fer_sizing.measure --seconds {seconds:g}: {images} images, {model} by {runtime}, on {cpu}, "
-        f"{psutil.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f}; nvidia-pytriton {version('nvidia-pytriton')}, "
+        f"python -m fer_sizing.measure --seconds {seconds:g}: {images} images, {model}, on {cpu}, "
+        f"{psutil.cpu_count()} cores, load before {load:.1f}; nvidia-pytriton {version('nvidia-pytriton')}, "
         f"openvino {version('openvino')}, {time.strftime('%Y-%m-%d')}"
     )
 
@@ -160,12 +179,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_sizing.measure", description="Measure what an image costs a CPU server."
     )
-    parser.add_argument("--picture", type=Path, required=True, metavar="FILE", help="what your users send")
-    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="default: %(default)g")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="what your users send; default: the shipped photo")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="default: %(default)g")
     parser.add_argument("--out", type=Path, default=MEASURED, metavar="FILE", help="default: the one beside the code")
     options = parser.parse_args(arguments)
     try:
-        capacity = measure(options.picture, options.seconds)
+        given = options.picture
+        name, content = (given.name, given.read_bytes()) if given else make_picture()
+        capacity = measure(name, content, options.seconds)
         options.out.write_text(format_capacity(capacity), encoding="utf-8")
     except (SizingError, FerBuildError, OSError) as error:
         print(f"fer_sizing.measure: {error}", file=sys.stderr)

@@ -24,8 +24,13 @@ SLOW_NODES: Final = Assumptions(start_s=(180.0, 300.0))
 
 ROLLOUT_S: Final = 1200
 ROLLOUT_AT_S: Final = 120
+ROLLOUT_REPLICAS: Final = 8
 ROLLOUT_LOAD: Final = 0.6
 """Of the servers' capacity, while they are replaced."""
+
+
+PEAK_SERVERS: Final = 4
+"""At 14:00 of the simulated day, so that scaling has something to do whatever a core can."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,12 @@ def target_utilization(manifests: Manifests) -> float:
     """The part of its instances that the chart wants to be busy, 0..1."""
     service = read_pod(manifests)
     return read_scaling(manifests).targets[UTILIZATION_METRIC] / max(2, service.cores)
+
+
+def choose_peak(manifests: Manifests, capacity: Capacity) -> float:
+    """Images per second that make PEAK_SERVERS servers as busy as the chart wants them, in two figures."""
+    rate = PEAK_SERVERS * read_pod(manifests).cores * capacity.images_per_core_s * target_utilization(manifests)
+    return float(f"{rate:.1e}")
 
 
 def count_replicas(rate_per_s: float, cores: int, capacity: Capacity, utilization: float) -> int:
@@ -123,8 +134,8 @@ def run_all(
     ]
     hasty = replace(service, pod=replace(service.pod, pre_stop_s=0))
     rollouts = [
-        run_rollout(f"the chart's pause of {service.pod.pre_stop_s} s", service, 8, seed),
-        run_rollout("without a pause", hasty, 8, seed),
+        run_rollout(f"the chart's pause of {service.pod.pre_stop_s} s", service, ROLLOUT_REPLICAS, seed),
+        run_rollout("without a pause", hasty, ROLLOUT_REPLICAS, seed),
     ]
     return [run_day(name, one, day, replicas, seed, seconds) for name, one, replicas in days], rollouts
 

@@ -1,6 +1,7 @@
 """Simulates a day and a rollout with the chart's own thresholds, and draws them.
 
-    python -m fer_sizing.simulate --out docker/sizing        # simulation.json and simulation.png; some minutes
+    python -m fer_sizing.simulate --publish       # docker/sizing/simulation.json and .png, and SIZING.md's figures
+    python -m fer_sizing.simulate --capacity capacity.toml --peak 300 --out results
 
 helm renders the chart; thresholds, limits, pauses and the latency objective are read from the result. The capacity of a
 server is measured (`fer_sizing.measure`). What is left is assumed: `fer_sizing.cluster.Assumptions`,
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from fer_sizing.arrivals import Day
 from fer_sizing.capacity import MEASURED, read_capacity
@@ -21,7 +23,10 @@ from fer_sizing.cluster import Assumptions
 from fer_sizing.errors import SizingError
 from fer_sizing.helm import find_helm, render
 from fer_sizing.rendered import read_pod, read_scaling
-from fer_sizing.scenarios import HPA_VALUES, describe_chart, run_all, target_utilization
+from fer_sizing.scenarios import HPA_VALUES, PEAK_SERVERS, choose_peak, describe_chart, run_all, target_utilization
+from fer_sizing.table import SIMULATION, read_simulation, update_page
+
+PAGE: Final = SIMULATION.parents[1] / "SIZING.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,12 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m fer_sizing.simulate",
         description="Simulate a day and a rollout with the chart's own thresholds.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path(), metavar="DIR", help="for simulation.json and simulation.png"
-    )
+    out = parser.add_mutually_exclusive_group()
+    out.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for simulation.json and simulation.png")
+    out.add_argument("--publish", action="store_true", help="replace this repository's, and the figures in SIZING.md")
     parser.add_argument("--capacity", type=Path, default=MEASURED, metavar="FILE", help="default: the measured one")
     parser.add_argument(
-        "--peak", type=float, default=120.0, metavar="N", help="images/s at 14:00; default: %(default)g"
+        "--peak", type=float, metavar="N", help=f"images/s at 14:00; default: what fills {PEAK_SERVERS} servers"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)d")
     parser.add_argument("--hours", type=float, default=24.0, metavar="H", help="of the day; default: %(default)g")
@@ -51,10 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from fer_sizing.plot import plot  # matplotlib takes a second to import
 
-    capacity, day = read_capacity(options.capacity), Day(options.peak)
+    capacity, out = read_capacity(options.capacity), SIMULATION.parent if options.publish else options.out
     with tempfile.TemporaryDirectory(prefix="fer-sizing-") as folder:
         helm = find_helm(Path(folder))
         chart = render(helm, [HPA_VALUES])
+        day = Day(options.peak or choose_peak(chart, capacity))
         days, rollouts = run_all(helm, capacity, day, options.seed, round(3600 * options.hours))
     cores = read_pod(chart).cores
     document = {
@@ -70,10 +76,11 @@ def _run(options: argparse.Namespace) -> None:
         "days": [outcome.summary() for outcome in days],
         "rollouts": [outcome.summary() for outcome in rollouts],
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "simulation.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    per_pod = cores * capacity.images_per_core_s
-    plot(days, rollouts, per_pod, 3600 * day.spike_at_h, options.out / "simulation.png")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / SIMULATION.name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    plot(days, rollouts, cores * capacity.images_per_core_s, day, out / "simulation.png")
+    if options.publish:
+        update_page(PAGE, read_simulation(out / SIMULATION.name))
     for outcome in (*days, *rollouts):
         lost = outcome.shed + outcome.refused
         print(

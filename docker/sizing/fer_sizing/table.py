@@ -1,15 +1,16 @@
-"""The tables of SIZING.md: what a simulated day came to, and how many servers a rate needs.
+"""The figures of SIZING.md: what an image costs, how many servers a rate needs, what a simulated day came to.
 
-    python -m fer_sizing.table            # of docker/sizing/simulation.json
+    python -m fer_sizing.table                          # of docker/sizing/simulation.json, printed
+    python -m fer_sizing.table --page docker/SIZING.md  # or written into the page, between its comments
 
-A test compares the page with what this prints.
+A test compares the page with this.
 """
 
 import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,17 +44,49 @@ def read_simulation(file: Path = SIMULATION) -> dict[str, Any]:
         raise SizingError(f"{file} is no simulation ({error}): python -m fer_sizing.simulate --out DIR") from None
 
 
+def format_costs(simulation: dict[str, Any]) -> str:
+    """What an image costs, in Markdown."""
+    capacity = Capacity(**simulation["capacity"])
+    parts = (capacity.preprocess_s, capacity.classifier_s, capacity.rest_s)
+    costs = " | ".join(f"{1000 * seconds:.1f} ms" for seconds in parts)
+    return "\n".join(
+        (
+            "| decode, detect, align | classify | Triton and the rest | together |",
+            "|---|---|---|---|",
+            f"| {costs} | **{capacity.images_per_core_s:.1f} images/s a core** |",
+            "",
+            f"{capacity.picture}: {capacity.image_bytes:,} bytes, faces in it: {capacity.faces_per_image:.2g}.",
+            f"`{capacity.source}`.",
+            "",
+            f"**{capacity.preprocess_s / sum(parts):.0%} of the work is preprocessing, detection most of it, "
+            "and it runs on the CPU with every profile.**",
+        )
+    )
+
+
+def format_day(simulation: dict[str, Any]) -> str:
+    """What load is simulated, in Markdown."""
+    day = simulation["day"]
+    return (
+        f"Every image is simulated ({simulation['days'][0]['images']:,} of them, seed {simulation['seed']}): "
+        f"{day['peak_per_s']:g} images/s at 14:00, {day['peak_per_s'] * day['night_share']:.0f} at 2:00, and at "
+        f"{day['spike_at_h']:.0f}:00 {day['spike_factor']:g} times as many for {day['spike_s'] / 60:.0f} minutes, "
+        f"within {day['spike_rise_s']:.0f} s. Servers have {simulation['cores']} cores."
+    )
+
+
 def format_days(simulation: dict[str, Any]) -> str:
     """The days, in Markdown."""
     rows = [
-        "| scaled by | images | not answered | later than the objective | pod hours | most pods |",
+        "| scaled by | images not answered | later than the objective | pod hours | of the first row's | most pods |",
         "|---|---|---|---|---|---|",
     ]
+    first = simulation["days"][0]["pod_hours"]
     for day in simulation["days"]:
         lost = day["shed"] + day["refused"]
         rows.append(
-            f"| {day['name']} | {day['images']:,} | {lost:,} ({day['lost_share']:.2%}) | {day['late']:,} "
-            f"({day['late_share']:.2%}) | {day['pod_hours']:.0f} | {day['most_pods']} |"
+            f"| {day['name']} | {lost:,} ({day['lost_share']:.2%}) | {day['late']:,} ({day['late_share']:.2%}) "
+            f"| {day['pod_hours']:.0f} | {day['pod_hours'] / first:.1f} times | {day['most_pods']} |"
         )
     return "\n".join(rows)
 
@@ -99,19 +132,52 @@ def count_gpus(images_per_s: float, faces_per_image: float, faces_per_gpu_s: flo
     return math.ceil(images_per_s * faces_per_image / (faces_per_gpu_s * utilization)) + 1
 
 
+BLOCKS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
+    "costs": format_costs,
+    "sizes": format_sizes,
+    "day": format_day,
+    "days": format_days,
+    "rollouts": format_rollouts,
+}
+"""What stands between `<!-- NAME -->` and `<!-- /NAME -->` in SIZING.md."""
+
+
+def fill_page(text: str, simulation: dict[str, Any]) -> str:
+    """The page with its figures replaced.
+
+    Raises:
+        SizingError: it lacks the comments between which a figure has its place.
+    """
+    for name, write in BLOCKS.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise SizingError(f"expected one {begin} and one {end} in the page")
+        text = f"{text.partition(begin)[0]}{begin}\n{write(simulation)}\n{end}{text.partition(end)[2]}"
+    return text
+
+
+def update_page(page: Path, simulation: dict[str, Any]) -> None:
+    """Writes the figures into the page."""
+    page.write_text(fill_page(page.read_text(encoding="utf-8"), simulation), encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m fer_sizing.table", description="Print the tables of SIZING.md.")
+    parser = argparse.ArgumentParser(prog="python -m fer_sizing.table", description="The figures of SIZING.md.")
     parser.add_argument(
         "simulation", type=Path, nargs="?", default=SIMULATION, help="default: the one in the repository"
     )
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write them into this page instead of printing them")
     options = parser.parse_args(arguments)
     try:
         simulation = read_simulation(options.simulation)
-    except SizingError as error:
+        if options.page:
+            update_page(options.page, simulation)
+        else:
+            print("\n\n".join(write(simulation) for write in BLOCKS.values()))
+    except (SizingError, OSError) as error:
         print(f"fer_sizing.table: {error}", file=sys.stderr)
         return 1
-    print(format_sizes(simulation), format_days(simulation), format_rollouts(simulation), sep="\n\n")
     return 0
 
 
