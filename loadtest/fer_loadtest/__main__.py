@@ -93,6 +93,13 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace, words: Seque
         parser.error(str(error))
     quiet = ["--headless", "--only-summary", "--skip-log-setup"] if not is_worker else ["--skip-log-setup"]
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *quiet, *words]
+    if is_worker:
+        master = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        master.add_argument("--master-host", default="127.0.0.1")
+        master.add_argument("--master-port", default="5557")
+        where, _ = master.parse_known_args(words)
+        # Locust says nothing while it looks for a master that is not there.
+        sys.stderr.write(f"fer_loadtest: a worker of the master at {where.master_host}:{where.master_port}\n")
     sys.stdout.flush()
     return os.execv(sys.executable, command)  # noqa: S606 - so that signals reach Locust itself
 

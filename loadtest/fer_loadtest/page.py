@@ -104,8 +104,9 @@ def _verdict(document: Mapping[str, Any]) -> str:
     if broken:
         return f'<p class="verdict bad">Broken: {escape(", ".join(broken))}</p>'
     count = len(document["thresholds"])
-    words = f"All {count} thresholds hold" if count > 1 else "No threshold was asked for; no answer was wrong"
-    return f'<p class="verdict ok">{words}</p>'
+    if count == 1:
+        return '<p class="verdict">No threshold was asked for; no answer was wrong</p>'
+    return f'<p class="verdict ok">All {count} thresholds hold</p>'
 
 
 def _notes(document: Mapping[str, Any]) -> str:

@@ -49,9 +49,6 @@ def _on_init(environment: Environment, **_: Any) -> None:
     hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # It prints all others.
     sys.excepthook = _show_no_traceback_of_ctrl_c
     if isinstance(environment.runner, WorkerRunner):
-        given = _parsed(environment)
-        if not given.processes:
-            progress.say(f"worker of the master at {given.master_host}:{given.master_port}")
         _Worker(environment)
         return
     try:
