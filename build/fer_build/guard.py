@@ -44,6 +44,8 @@ _ALL_ANSWERED = b"All models are stopped, unloading models"
 clients are told that they don't exist; nothing is lost if it is killed instead."""
 _LAST_ANSWERS_S = 0.2
 """For what is answered but not yet sent."""
+_LONGEST_TICK_MS = 10
+"""The kernel tells when something was last sent or received in ticks of its clock, of 1 to 10 ms."""
 _UPLOAD_PAUSE_MS = 200
 """A client that has sent a part of a request and then nothing for so long is not waited for any longer."""
 
@@ -136,7 +138,9 @@ def _stop_receiving(pidfd: int, descriptor: int) -> None:
     with socket.socket(fileno=ours) as connection:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_LAST_SENT_AND_RECEIVED.size)
         sent_ms, received_ms = _TCP_INFO_LAST_SENT_AND_RECEIVED.unpack(info)
-        is_idle = sent_ms < received_ms
+        # An answer in the same tick as its request looks like a request in the same tick as the last answer. The rest of
+        # the latter, if not all of it is there, would have followed by the next tick.
+        is_idle = sent_ms < received_ms or sent_ms == received_ms > _LONGEST_TICK_MS
         if is_idle or received_ms > _UPLOAD_PAUSE_MS:
             connection.shutdown(socket.SHUT_RD)
 

@@ -25,7 +25,8 @@ class ServerProcesses:
         self._shm_prefix = shm_prefix
         self._names: dict[int, str] = {}
         self._pids: list[int] = []
-        for pid in _descendants(guard_pid):
+        guard, *others = _descendants(guard_pid)
+        for pid in (*others, guard):  # the guard last: it ends because the server has
             try:
                 self._names[os.pidfd_open(pid)] = _name(pid)
             except OSError:  # gone already: the probes find out what is missing

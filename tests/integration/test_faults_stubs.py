@@ -16,9 +16,9 @@ from steady_load import SteadyLoad
 
 from fer_contract import CLASSIFIER_MODEL, POSTPROCESS_MODEL, PREPROCESS_CROPPED_MODEL, PREPROCESS_MODEL
 
-NOTICED_S = 1.5
-"""How long readiness may stay what it was, at the pace of a quiet machine: Triton looks at its health once a second.
-Probes alone, every two seconds, would take longer."""
+NOTICED_S = 5.0
+"""How long readiness may stay what it was, at the pace of a quiet machine, where 1.2 s is usual: Triton looks at its
+health once a second. That the dead process was seen, and not a failed probe, is in what `fer-serve` says."""
 BACK_S = 10.0
 
 
