@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
@@ -21,11 +20,6 @@ from fer_metrics import ImageCounters, StageClock
 def image_limits(settings: fer_settings.Settings) -> ImageLimits:
     """What an image may weigh and measure."""
     return ImageLimits(settings.read("max_image_bytes", int), settings.read("max_image_pixels", int))
-
-
-def use_one_thread() -> None:
-    """For OpenCV: a machine is filled by model instances, each of which keeps one core busy."""
-    cv2.setNumThreads(1)
 
 
 def answer(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the detector's OpenMP when it is loaded
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +17,7 @@ from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
 from fer_detector import LibFaceDetection
 from fer_faces import Faces, find_faces
 from fer_images import ImageLimits
+from fer_process import set_up_process
 from fer_runtimes import open_classifier
 
 
@@ -45,7 +45,7 @@ class Pipeline:
 
     def __init__(self, onnx: Path = SERVED_ONNX, runtime: str = SERVED_RUNTIME) -> None:
         """Loads the detector and the classifier, and runs each once."""
-        cv2.setNumThreads(1)
+        set_up_process()
         self.limits = ImageLimits()
         self.detector = LibFaceDetection()
         self.detector.detect(np.zeros((240, 320, 3), np.uint8))

@@ -174,15 +174,15 @@ def _write_parameter(config: Path, name: str, value: str) -> None:
 
 
 def _count_instances(cores: int) -> dict[str, int]:
-    """One busy instance per core.
+    """Every core busy.
 
-    Detection takes most of a request's time, so it gets an instance per core; the classifier works on batches and is
-    given one for every four cores, as is the preprocessing of ready crops. None gets a single one: the queue in front
-    of it would stall (see DECISIONS.md).
+    Detection takes most of a request's time, so it gets an instance per core, and one that works while another waits to
+    be handed the next image; the classifier works on batches and is given one for every four cores, as is the
+    preprocessing of ready crops. None gets a single one: the queue in front of it would stall (see DECISIONS.md).
     """
     few = max(2, cores // 4)
     return {
-        contract.PREPROCESS_MODEL: max(2, cores),
+        contract.PREPROCESS_MODEL: cores + 1,
         contract.PREPROCESS_CROPPED_MODEL: few,
         contract.CLASSIFIER_MODEL: few,
     }

@@ -138,8 +138,8 @@ def _stop_receiving(pidfd: int, descriptor: int) -> None:
     with socket.socket(fileno=ours) as connection:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_LAST_SENT_AND_RECEIVED.size)
         sent_ms, received_ms = _TCP_INFO_LAST_SENT_AND_RECEIVED.unpack(info)
-        # An answer in the same tick as its request looks like a request in the same tick as the last answer. The rest of
-        # the latter, if not all of it is there, would have followed by the next tick.
+        # An answer in the same tick as its request looks like a request in the same tick as the last answer. The rest
+        # of the latter, if not all of it is there, would have followed by the next tick.
         is_idle = sent_ms < received_ms or sent_ms == received_ms > _LONGEST_TICK_MS
         if is_idle or received_ms > _UPLOAD_PAUSE_MS:
             connection.shutdown(socket.SHUT_RD)

@@ -3,6 +3,7 @@
 Called by `fer_build.server` and, through it, by the supervisor in `fer_build.serve`.
 """
 
+import os
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -13,9 +14,10 @@ from tritonclient.utils import InferenceServerException
 
 import fer_contract as contract
 
-_IMAGE: Final = struct.pack("<2sIHHI IiiHHIIiiII 4s", b"BM", 58, 0, 0, 54, 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0, bytes(4))
-"""A BMP of one black pixel. Without a face, its dummy row still goes through every model of the ensemble.
-Source of the layout: BITMAPFILEHEADER and BITMAPINFOHEADER."""
+_HEADER: Final = struct.pack("<2sIHHI IiiHHIIiiII", b"BM", 58, 0, 0, 54, 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0)
+"""Of a BMP of one pixel, whose colour follows: a random one, lest the answer come from a response cache. Without a
+face, its dummy row still goes through every model of the ensemble. Source of the layout: BITMAPFILEHEADER and
+BITMAPINFOHEADER."""
 
 _EXPECTED_ROWS: Final = {contract.FER_MODEL: 0, contract.FER_CROPPED_MODEL: 1}
 """Rows of PROBABILITIES: there is no face in that image, and as a crop it is taken for one."""
@@ -57,7 +59,7 @@ def probe(http_url: str, timeout_s: float) -> Problem | None:
 
 def _probe_model(http_url: str, timeout_s: float, model: str, expected_rows: int) -> Problem | None:
     image = tritonclient.http.InferInput(contract.IMAGE, [1], "BYTES")
-    image.set_data_from_numpy(np.array([_IMAGE], np.object_))
+    image.set_data_from_numpy(np.array([_HEADER + os.urandom(4)], np.object_))
     try:
         client = tritonclient.http.InferenceServerClient(
             http_url, connection_timeout=timeout_s, network_timeout=timeout_s
@@ -70,5 +72,5 @@ def _probe_model(http_url: str, timeout_s: float, model: str, expected_rows: int
     except Exception as error:  # gevent, geventhttpclient and sockets each bring their own kinds.
         return Problem(f"it does not answer ({error})", is_silence=True)
     if probabilities is None or probabilities.shape != (expected_rows, len(contract.LABELS)):
-        return Problem(f"{model} gave a wrong answer to a black pixel")
+        return Problem(f"{model} gave a wrong answer to one pixel")
     return None

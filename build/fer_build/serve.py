@@ -1,7 +1,7 @@
 """The command `fer-serve`: the model on this machine, on loopback unless told otherwise, kept alive until Ctrl-C.
 
     fer-serve                                          # 8000 HTTP, 8001 gRPC, 8002 metrics
-    fer-serve --free-ports -- fer-client predict a.jpg # while a command runs: see FER_URL, FER_GRPC_URL
+    fer-serve --free-ports -- fer-client predict a.jpg # while a command runs: see FER_URL
 
 Without a command, the server is watched, and restarted when one of its processes has died, when it holds too much
 memory, or when the real inferences fail by which it has to prove itself every two seconds: a Triton whose Python stubs
@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.exit_timeout,
                 address=options.address,
                 metrics_address=options.metrics_address,
+                response_cache_bytes=options.response_cache << 20,
             )
             cleanup.callback(server.stop)
             return _serve(server, options)
@@ -133,7 +134,11 @@ def _serve(server: EmbeddedTriton, options: argparse.Namespace) -> int:
 def _run(command: list[str], server: EmbeddedTriton) -> int:
     try:
         # Not supervised: a command wants to see what happens, not a server that comes back.
-        urls = {"FER_URL": f"http://{server.http_url}", "FER_GRPC_URL": f"grpc://{server.grpc_url}"}
+        urls = {
+            "FER_URL": f"http://{server.http_url}",
+            "FER_GRPC_URL": f"grpc://{server.grpc_url}",
+            "FER_METRICS_URL": server.metrics_url,
+        }
         code = subprocess.call(command, env=os.environ | urls)
     except OSError as error:
         _say(f"can't run {command[0]}: {error.strerror}")
@@ -222,10 +227,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         f"{_DEFAULT_MEMORY_MIB} + {_DEFAULT_MEMORY_PER_INSTANCE_MIB} for each instance of the largest model",
     )
     parser.add_argument(
+        "--response-cache",
+        type=_mebibytes,
+        default=0,
+        metavar="MIB",
+        help="memory for answers to images that are sent again, byte for byte; default: none are kept",
+    )
+    parser.add_argument(
         "command",
         nargs="*",
         metavar="COMMAND",
-        help="run this while serving, with FER_URL and FER_GRPC_URL set, then stop",
+        help="run this while serving, with FER_URL, FER_GRPC_URL and FER_METRICS_URL set, then stop",
     )
     options = parser.parse_args(arguments)
     if options.repository and options.runtime:

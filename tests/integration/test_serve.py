@@ -75,11 +75,11 @@ def test_a_memory_limit_that_is_none_is_refused(capsys, limit):
 
 
 def test_a_command_finds_the_server_and_its_status_is_passed_on(repository, no_leftovers):
-    script = "import os, sys; print(os.environ['FER_URL']); sys.exit(5)"
+    script = "import os, sys; print(os.environ['FER_URL'], os.environ['FER_METRICS_URL']); sys.exit(5)"
     command = [*SERVE, "--repository", str(repository), "--free-ports", "--", sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 5
-    assert re.fullmatch(r"http://127.0.0.1:\d+\n", done.stdout)
+    assert re.fullmatch(r"http://127.0.0.1:\d+ http://127.0.0.1:\d+/metrics\n", done.stdout)
 
 
 def test_a_command_that_does_not_exist_is_named(repository):

@@ -42,8 +42,8 @@ class Service:
 
     @property
     def instances(self) -> int:
-        """Of fer_preprocess; more than cores only where there is one core, where they share it."""
-        return max(2, self.pod.cores)
+        """Of fer_preprocess: one more than cores, which they share."""
+        return self.pod.cores + 1
 
 
 @dataclass
@@ -158,7 +158,8 @@ class Cluster:
             series.refused[second] = images
             return
         variation = np.log1p(self._service.assumptions.work_variation**2)
-        slowdown = self._service.instances / self._service.pod.cores  # 2 instances on one core take twice as long
+        # As when all are busy: 2 instances on one core take twice as long.
+        slowdown = self._service.instances / self._service.pod.cores
         mean = np.log(self._service.work_s * slowdown) - variation / 2
         times = second + np.sort(self._rng.random(images))
         works = self._rng.lognormal(mean, np.sqrt(variation), images)

@@ -61,8 +61,8 @@ def test_both_ensembles_publish_the_threshold_that_training_recommends(tmp_path)
     ("cores", "expected"),
     [
         (1, {"preprocess": 2, "cropped": 2, "classifier": 2}),
-        (2, {"preprocess": 2, "cropped": 2, "classifier": 2}),
-        (16, {"preprocess": 16, "cropped": 4, "classifier": 4}),
+        (2, {"preprocess": 3, "cropped": 2, "classifier": 2}),
+        (16, {"preprocess": 17, "cropped": 4, "classifier": 4}),
     ],
 )
 def test_instances_follow_the_cores(tmp_path, cores, expected):
@@ -224,7 +224,7 @@ def test_less_than_one_core_is_refused(tmp_path):
 
 def test_the_manifest_tells_the_instances(tmp_path):
     assert assemble(tmp_path / "repository", cores=6)[0]["instances"] == {
-        "fer_preprocess": 6,
+        "fer_preprocess": 7,
         "fer_preprocess_cropped": 2,
         "fer_classifier": 2,
     }

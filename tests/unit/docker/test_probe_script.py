@@ -114,6 +114,6 @@ def test_it_judges_as_the_supervisor_does(repository):
     exec(SCRIPT.read_text(), namespace)
     assert namespace["BUSY"] == build_probe._OVERLOADED
     assert namespace["MODELS"] == build_probe._EXPECTED_ROWS
-    assert namespace["IMAGE"].encode("latin-1") == build_probe._IMAGE
+    assert namespace["HEADER"].encode("latin-1") == build_probe._HEADER
     instances = json.loads((repository / "manifest.json").read_text())["instances"]
     assert namespace["count_instances"](os.fspath(repository / "manifest.json")) == max(instances.values())

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the detector's OpenMP w
 import fer_adapter
 import fer_contract as contract
 import fer_faces
+import fer_process
 from fer_detector import LibFaceDetection
 from fer_images import REFUSALS
 from fer_metrics import ImageCounters, StageClock, publish_model_info
@@ -25,12 +26,12 @@ _NO_FACE = np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uin
 
 
 class TritonPythonModel:
-    """One instance per core; each answers one request at a time."""
+    """One instance per core and one more; each answers one request at a time."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the settings in config.pbtxt, loads the detector and runs it once, so that no request pays for it."""
         settings = Settings(args)
-        fer_adapter.use_one_thread()
+        fer_process.set_up_process()
         self._limits = fer_adapter.image_limits(settings)
         self._detector = LibFaceDetection(
             settings.read("detector_side_px", int), settings.read("detector_min_score", float)

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # that root, for f
 import fer_adapter
 import fer_contract as contract
 import fer_faces
+import fer_process
 from fer_images import REFUSALS
 from fer_metrics import ImageCounters, StageClock
 from fer_settings import Settings
@@ -23,7 +24,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the settings in config.pbtxt."""
-        fer_adapter.use_one_thread()
+        fer_process.set_up_process()
         self._limits = fer_adapter.image_limits(Settings(args))
         stages = (fer_faces.DECODE,)
         self._counters = ImageCounters(contract.PREPROCESS_CROPPED_MODEL, REFUSALS, stages, counts_faces=False)

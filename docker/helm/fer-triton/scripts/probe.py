@@ -9,6 +9,7 @@ takes 0.5 s. Exit status 0: all requests were answered, or refused because the s
 import argparse
 import http.client
 import json
+import os
 import sys
 import time
 import urllib.parse
@@ -16,12 +17,12 @@ import urllib.parse
 MODELS = {"fer": 0, "fer_cropped": 1}
 """The ensembles, which use every model together, and the rows of PROBABILITIES that each answers IMAGE with."""
 
-IMAGE = (
+HEADER = (
     "BM:\0\0\0\0\0\0\0006\0\0\0"  # BITMAPFILEHEADER: 58 bytes, pixels from byte 54 on
     "(\0\0\0\1\0\0\0\1\0\0\0\1\0\x18\0\0\0\0\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"  # BITMAPINFOHEADER: 1 x 1 px
-    "\0\0\0\0"
 )
-"""A BMP of one black pixel. It has no face, and its bytes are ASCII, so that it fits into a JSON string."""
+"""Of a BMP of one pixel, whose colour follows: a random one, lest the answer come from a response cache. It has no
+face, and its bytes are ASCII, so that it fits into a JSON string."""
 
 BUSY = ("Exceeds maximum queue size", "timed out in queue", "Request timeout expired")
 """What a living server says when it has too much to do."""
@@ -61,11 +62,10 @@ def find_problem(url: str, rounds: int) -> str | None:
     """Sends each ensemble a request, and again, so many times. Returns what is wrong, if anything is."""
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=ANSWER_S)
     give_up = time.monotonic() + PATIENCE_S
-    body = json.dumps({"inputs": [{"name": "IMAGE", "shape": [1], "datatype": "BYTES", "data": [IMAGE]}]})
     try:
         for _ in range(rounds):
             for model, rows in MODELS.items():
-                connection.request("POST", f"/v2/models/{model}/infer", body)
+                connection.request("POST", f"/v2/models/{model}/infer", make_body())
                 response = connection.getresponse()
                 problem = _check(model, rows, response.status, response.read().decode(errors="replace"))
                 if problem or time.monotonic() > give_up:
@@ -75,13 +75,21 @@ def find_problem(url: str, rounds: int) -> str | None:
     return None
 
 
+def make_body() -> str:
+    """A request with an image that hasn't been sent before."""
+    image = HEADER + "".join(chr(byte & 0x7F) for byte in os.urandom(4))
+    return json.dumps({"inputs": [{"name": "IMAGE", "shape": [1], "datatype": "BYTES", "data": [image]}]})
+
+
 def _check(model: str, rows: int, status: int, answer: str) -> str | None:
     if status != 200:
         busy = any(sign in answer for sign in BUSY)
         return None if busy else f"{model} answered {status}: {answer.strip()[:300]}"
     outputs = {output["name"]: output for output in json.loads(answer)["outputs"]}
     shape = outputs.get("PROBABILITIES", {}).get("shape")
-    return None if shape == [rows, 7] else f"{model} answered a black pixel with PROBABILITIES {shape}, not {[rows, 7]}"
+    return (
+        None if shape == [rows, 7] else f"{model} answered a single pixel with PROBABILITIES {shape}, not {[rows, 7]}"
+    )
 
 
 if __name__ == "__main__":

@@ -63,9 +63,9 @@ app.kubernetes.io/component: server
 {{- toYaml $pools -}}
 {{- end -}}
 
-{{/* fer_preprocess has as many instances as cores, but two at least: the same rule as in fer_build.assemble. */}}
+{{/* fer_preprocess has an instance per core and one more: the same rule as in fer_build.assemble. */}}
 {{- define "fer.instances" -}}
-{{- max 2 (int .resources.cpu) -}}
+{{- add1 (int .resources.cpu) -}}
 {{- end -}}
 
 {{/* Nobody is root, nothing is written but to mounted volumes: Pod Security Standard "restricted". */}}
