@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_runtimes"}
+SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_process", "fer_runtimes"}
 OURS = SERVING | {
     "fer_adapter",
     "fer_metrics",
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "triton_models/fer_images.py": set(),
     "triton_models/fer_detector.py": set(),
     "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector"},
+    "triton_models/fer_process.py": set(),
     "triton_models/fer_runtimes.py": {"fer_contract"},
     "triton_models/fer_settings.py": set(),
     "triton_models/fer_tensors.py": set(),
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "build/fer_build": SERVING,
     "training/fer_training": SERVING | {"fer_client"},  # to measure a running server
     "client/fer_client": {"fer_contract"},
-    "bench/fer_bench": SERVING | {"fer_build"},
+    "bench/fer_bench": SERVING | {"fer_build", "fer_client"},
     "docker/sizing/fer_sizing": SERVING | {"fer_build"},
     "loadtest": {"fer_contract", "fer_client", "fer_loadtest"},
 }

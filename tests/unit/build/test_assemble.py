@@ -105,7 +105,7 @@ def test_assembling_again_replaces_the_old_one(tmp_path):
     (out / "stray").mkdir()  # Triton would end over it
     (out / "stray" / "file").touch()
     assert assemble(out, cores=3)[1]
-    assert counts(out)["preprocess"] == 3
+    assert counts(out)["preprocess"] == 4
     assert not (out / "stray").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
