@@ -150,8 +150,15 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _prepare_server() -> None:
-    """Between fork and exec: should the guard itself be killed, the kernel tells the server to stop."""
+    """Between fork and exec: should the guard itself be killed, the kernel tells the server to stop.
+
+    Under SCHED_BATCH, which its stubs inherit, a process that wakes up waits for its turn instead of interrupting one
+    that is at work: between detection, classifier and server that happened four times an image, and each time the cache
+    was another's.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    with contextlib.suppress(OSError):  # a container may forbid it
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     _, hard = resource.getrlimit(resource.RLIMIT_STACK)
     allowed = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(_STACK_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_STACK, (allowed, hard))

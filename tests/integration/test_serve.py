@@ -168,3 +168,12 @@ def test_the_repository_s_root_stays_clean(repository, server):
     """A __pycache__ there would keep the next server from starting."""
     assert server.probe() is None
     assert not (repository / "__pycache__").exists()
+
+
+def test_its_processes_do_not_interrupt_each_other(server):
+    """Under SCHED_BATCH a process that wakes up does not take the core from one that is at work."""
+    ours = [p for p in psutil.Process().children(recursive=True) if str(server.ports.http) in " ".join(p.cmdline())]
+    (triton,) = [process for process in ours if process.name() == "tritonserver"]
+    stubs = triton.children()
+    assert len(stubs) >= 8
+    assert {os.sched_getscheduler(process.pid) for process in (triton, *stubs)} == {os.SCHED_BATCH}
