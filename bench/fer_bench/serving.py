@@ -15,14 +15,14 @@ from fer_build.server import EmbeddedTriton
 
 
 @contextmanager
-def serve(repository: Path | None = None, response_cache_bytes: int = 0) -> Iterator[EmbeddedTriton]:
-    """Serves an assembled repository, or the released model, on free ports, with a response cache of that size."""
+def serve(repository: Path | None = None) -> Iterator[EmbeddedTriton]:
+    """Serves an assembled repository, or the released model, on free ports."""
     with ExitStack() as stack:
         if repository is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fer-bench-"))
             repository = Path(folder) / "repository"
             assemble(repository)
-        yield stack.enter_context(EmbeddedTriton(repository, response_cache_bytes=response_cache_bytes))
+        yield stack.enter_context(EmbeddedTriton(repository))
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,6 @@ class StagedTriton:
     binary: Path
     backends: Path
     """Folder for `--backend-directory`."""
-    caches: Path
-    """Folder for `--cache-directory`."""
     environment: dict[str, str]
     """The whole environment to start it in."""
 
@@ -55,9 +53,7 @@ def stage(work_dir: Path) -> StagedTriton:
     shutil.copytree(triton / "backends" / "python", python_backend, symlinks=True, ignore=_no_bytecode)
     shutil.copy2(stub, python_backend)
     libraries = [package.parent / "nvidia_pytriton.libs", _libpython_dir()]
-    return StagedTriton(
-        triton / "bin" / "tritonserver", python_backend.parent, triton / "caches", _environment(libraries)
-    )
+    return StagedTriton(triton / "bin" / "tritonserver", python_backend.parent, _environment(libraries))
 
 
 def _python_version() -> str:

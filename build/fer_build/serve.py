@@ -60,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.exit_timeout,
                 address=options.address,
                 metrics_address=options.metrics_address,
-                response_cache_bytes=options.response_cache << 20,
             )
             cleanup.callback(server.stop)
             return _serve(server, options)
@@ -225,13 +224,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="MIB",
         help="restart the server when it holds more, shared memory included; default: "
         f"{_DEFAULT_MEMORY_MIB} + {_DEFAULT_MEMORY_PER_INSTANCE_MIB} for each instance of the largest model",
-    )
-    parser.add_argument(
-        "--response-cache",
-        type=_mebibytes,
-        default=0,
-        metavar="MIB",
-        help="memory for answers to images that are sent again, byte for byte; default: none are kept",
     )
     parser.add_argument(
         "command",

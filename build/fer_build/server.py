@@ -62,7 +62,6 @@ class EmbeddedTriton:
         *,
         address: str = LOOPBACK,
         metrics_address: str = LOOPBACK,
-        response_cache_bytes: int = 0,
     ) -> None:
         """Prepares a server; `start` or `with` starts it.
 
@@ -74,7 +73,6 @@ class EmbeddedTriton:
             exit_timeout_s: how long requests in flight may take to finish once the server is told to stop.
             address: IPv4 address to serve HTTP and gRPC on; 0.0.0.0 is all that the machine has.
             metrics_address: the same for the metrics.
-            response_cache_bytes: memory for answers to images that may be sent again, byte for byte; 0 keeps none.
         """
         self._repository = repository
         self._wanted_ports = ports
@@ -84,7 +82,6 @@ class EmbeddedTriton:
         self._exit_timeout_s = exit_timeout_s
         self._address = address
         self._metrics_address = metrics_address
-        self._response_cache_bytes = response_cache_bytes
         self._guard: subprocess.Popen[bytes] | None = None
         self._shm_prefix = ""
         self._processes: ServerProcesses | None = None
@@ -231,17 +228,17 @@ class EmbeddedTriton:
         time_to_stop_s = self._exit_timeout_s + 1
         guarded = [guard.__file__, work_dir, self._shm_prefix, time_to_stop_s, self.ports.http, self.log_file.resolve()]
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", *map(str, guarded), str(triton.binary), *self._flags(triton)],
+            [sys.executable, "-I", "-S", *map(str, guarded), str(triton.binary), *self._flags(triton.backends)],
             stdin=subprocess.PIPE,
             env=triton.environment,
             start_new_session=True,  # Ctrl-C in a terminal reaches the launcher only, which stops the server in order
         )
 
-    def _flags(self, triton: embedded_triton.StagedTriton) -> list[str]:
+    def _flags(self, backends: Path) -> list[str]:
         flags = {
             "model-repository": self._repository.resolve(),
             "model-config-name": "cpu",  # configs/cpu.pbtxt where there is one
-            "backend-directory": triton.backends,
+            "backend-directory": backends,
             "backend-config": f"python,shm-region-prefix-name={self._shm_prefix}",
             "exit-timeout-secs": self._exit_timeout_s,
             "http-address": self._address,
@@ -255,9 +252,6 @@ class EmbeddedTriton:
             "http-restricted-api": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
             "grpc-restricted-protocol": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
         }
-        if self._response_cache_bytes:
-            flags["cache-directory"] = triton.caches
-            flags["cache-config"] = f"local,size={self._response_cache_bytes}"
         # Without auto-completion the configuration files say everything. A flag without a value.
         return ["--disable-auto-complete-config", *(f"--{name}={value}" for name, value in flags.items())]
 
