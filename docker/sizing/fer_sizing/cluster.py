@@ -40,11 +40,6 @@ class Service:
     """None: the number of replicas is fixed."""
     assumptions: Assumptions = Assumptions()
 
-    @property
-    def instances(self) -> int:
-        """Of fer_preprocess: one more than cores, which they share."""
-        return self.pod.cores + 1
-
 
 @dataclass
 class Series:
@@ -135,7 +130,7 @@ class Cluster:
         assumed = self._service.assumptions
         ready_s = now_s + (self._rng.uniform(*assumed.start_s) if start_s is None else start_s)
         return Server(
-            instances=self._service.instances,
+            instances=self._service.pod.instances,
             limits=self._service.limits,
             created_s=now_s,
             ready_s=ready_s,
@@ -159,7 +154,7 @@ class Cluster:
             return
         variation = np.log1p(self._service.assumptions.work_variation**2)
         # As when all are busy: 2 instances on one core take twice as long.
-        slowdown = self._service.instances / self._service.pod.cores
+        slowdown = self._service.pod.instances / self._service.pod.cores
         mean = np.log(self._service.work_s * slowdown) - variation / 2
         times = second + np.sort(self._rng.random(images))
         works = self._rng.lognormal(mean, np.sqrt(variation), images)

@@ -52,6 +52,11 @@ class Pod:
     max_surge: int
     max_unavailable: int
 
+    @property
+    def instances(self) -> int:
+        """Of fer_preprocess: one more than cores, which they share."""
+        return self.cores + 1
+
 
 @dataclass(frozen=True)
 class QueueLimits:

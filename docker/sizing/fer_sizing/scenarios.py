@@ -66,8 +66,7 @@ def read_service(manifests: Manifests, capacity: Capacity, *, is_scaled: bool = 
 
 def target_utilization(manifests: Manifests) -> float:
     """The part of its instances that the chart wants to be busy, 0..1."""
-    service = read_pod(manifests)
-    return read_scaling(manifests).targets[UTILIZATION_METRIC] / max(2, service.cores)
+    return read_scaling(manifests).targets[UTILIZATION_METRIC] / read_pod(manifests).instances
 
 
 def choose_peak(manifests: Manifests, capacity: Capacity) -> float:

