@@ -1,6 +1,6 @@
 """Sweeps instance counts and the classifier's queue delay, and proposes values for this machine.
 
-    python -m fer_bench.tune [--workload w2] [--rounds N] [--seconds S] [--in-flight 1 4 16 64] [--delays-us 0 500 2000]
+    python -m fer_bench.tune [--workload w2] [--rounds N] [--seconds S] [--in-flight 1 4 16 32] [--delays-us 0 500 2000]
 
 One setting after the other is varied from what `fer_build.assemble` chooses. All servers run at once, so that each
 cell is measured in turn, in several rounds. What is proposed is the value with the highest throughput, as a geometric
@@ -24,7 +24,7 @@ from fer_bench.load import LoadError, grpc_request, send_load
 from fer_bench.machine import describe_machine, usable_cores
 from fer_bench.serving import check_answers, read_counters
 from fer_bench.workloads import Workload, make_workloads
-from fer_build.assemble import assemble
+from fer_build.assemble import assemble, count_instances
 from fer_build.command import EXIT_STATUSES, run_command
 from fer_build.server import EmbeddedTriton
 
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="of each cell; default: %(default)s")
     parser.add_argument(
-        "--in-flight", type=int, nargs="+", default=[1, 4, 16, 64], metavar="N", help="default: 1 4 16 64"
+        "--in-flight", type=int, nargs="+", default=[1, 4, 16, 32], metavar="N", help="default: 1 4 16 32"
     )
     parser.add_argument(
         "--delays-us", type=int, nargs="+", default=[0, 500, 2000], metavar="N", help="default: 0 500 2000"
@@ -139,9 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, workload: Workload) -> None:
-    cores = usable_cores()
-    base = Setting(max(2, cores), max(2, cores // 4), 0)
-    preprocess = {base.preprocess, base.preprocess + 1, 2 * base.preprocess}
+    counts = count_instances(usable_cores())
+    base = Setting(counts[contract.PREPROCESS_MODEL], counts[contract.CLASSIFIER_MODEL], 0)
+    preprocess = {max(2, base.preprocess - 1), base.preprocess, base.preprocess + 1}
     settings = list_settings(base, preprocess, {base.classifier, base.classifier + 1}, set(options.delays_us))
     measured: Measured = {}
     with ExitStack() as stack:

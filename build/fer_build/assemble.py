@@ -99,7 +99,7 @@ def assemble(
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copyfile(classifier.path, made / contract.CLASSIFIER_MODEL / "1" / "model.onnx")
         _write_description(made, classifier)
-        counts = _count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
+        counts = count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
         _write_instance_counts(made, counts)
         if profile == CPU:
             _write_runtime(made, runtime, threads)
@@ -173,7 +173,7 @@ def _write_parameter(config: Path, name: str, value: str) -> None:
     _substitute(config, rf'(key: "{name}" +value {{ string_value: )"[^"]*"', rf'\g<1>"{value}"')
 
 
-def _count_instances(cores: int) -> dict[str, int]:
+def count_instances(cores: int) -> dict[str, int]:
     """Every core busy.
 
     Detection takes most of a request's time, so it gets an instance per core, and one that works while another waits to
