@@ -190,19 +190,25 @@ class Core:
     def _ask(self, call: Call, deadline: float | None) -> Steps[Any]:
         """Make a call, again and again while its failures may pass, within `retries` and the deadline."""
         retry = 0
+        failure: FerClientError | None = None
         while True:
             timeout_s = self.settings.timeout_s
             if deadline is not None:
                 timeout_s = min(timeout_s, deadline - time.monotonic())
                 if timeout_s <= 0:
-                    raise RequestTimeoutError(self.settings.endpoint.url, f"{self.settings.deadline_s:g} s in all")
+                    raise failure or RequestTimeoutError(
+                        self.settings.endpoint.url, f"{self.settings.deadline_s:g} s in all"
+                    )
             try:
                 return (yield Ask(call, timeout_s))
             except FerClientError as error:
+                # Why the tries before failed says more than that the deadline cut this one short.
+                if failure is None or not (isinstance(error, RequestTimeoutError) and self._is_cut_short(timeout_s)):
+                    failure = error
                 pause_s = pause_before(retry)
                 too_late = deadline is not None and time.monotonic() + pause_s >= deadline
-                if not error.is_temporary or retry == self.settings.retries or too_late:
-                    yield from self._raise(error, timeout_s)
+                if not failure.is_temporary or retry == self.settings.retries or too_late:
+                    yield from self._raise(failure, timeout_s)
             yield Pause(pause_s)
             retry += 1
 
@@ -215,11 +221,17 @@ class Core:
         if isinstance(error, ServerOverloadedError) and self.settings.endpoint.protocol == "grpc":
             try:
                 is_live = yield Ask(ServerLive(), timeout_s)
+            except RequestTimeoutError:
+                is_live = self._is_cut_short(timeout_s)  # Then silence says nothing.
             except FerClientError:
                 is_live = False
             if not is_live:
                 raise ServerUnreachableError(error.url, error.reason, is_temporary=True) from error
         raise error
+
+    def _is_cut_short(self, timeout_s: float) -> bool:
+        """Whether the deadline left a try less than its usual time."""
+        return timeout_s < self.settings.timeout_s
 
     def _deadline(self) -> float | None:
         """When all tries of a call that begins now have to be over, by the monotonic clock."""

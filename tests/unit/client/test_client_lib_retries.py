@@ -18,7 +18,10 @@ from fer_client import (
     ServerOverloadedError,
     ServerUnreachableError,
 )
-from fer_client._core import pause_before
+from fer_client._calls import ServerLive
+from fer_client._core import Core, pause_before
+from fer_client._endpoint import parse_endpoint
+from fer_client._settings import Settings
 
 
 def test_a_server_that_is_overloaded_twice_is_asked_a_third_time(connect, fake_triton, url):
@@ -116,6 +119,19 @@ def test_the_deadline_is_over_all_tries(connect, fake_triton, url):
         client.predict(b"photo")
     assert time.monotonic() - start_s < 2
     assert fake_triton.asked["infer"] > 1
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_try_that_the_deadline_cuts_short_does_not_hide_why_those_before_failed(protocol):
+    url = f"{protocol}://127.0.0.1:1"
+    steps = Core(Settings(parse_endpoint(url), timeout_s=30, deadline_s=20, retries=1)).served()
+    assert next(steps).timeout_s <= 20
+    steps.throw(ServerOverloadedError(url, "full", is_temporary=True))
+    next(steps)
+    with pytest.raises(ServerOverloadedError, match="full"):
+        step = steps.throw(RequestTimeoutError(url, "20 s"))
+        assert step.call == ServerLive()
+        steps.throw(RequestTimeoutError(url, "20 s"))
 
 
 def test_a_try_lasts_no_longer_than_the_deadline_leaves(connect, fake_triton, url):
