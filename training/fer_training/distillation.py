@@ -1,40 +1,69 @@
 """Teachers: networks trained before, whose answers a student learns from. Used by `training_run`."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import onnxruntime
 import torch
 
-from fer_training.checkpoint import Checkpoint, load_checkpoint
-from fer_training.errors import CheckpointError
+from fer_contract import LABELS
+from fer_training.checkpoint import load_checkpoint
+from fer_training.errors import CheckpointError, ModelFileError, RecipeError
 from fer_training.network import Classifier
-from fer_training.prediction import build_network
-from fer_training.recipe import DistillationRecipe, Recipe
+from fer_training.prediction import build_network, open_onnx, predict_onnx
+from fer_training.recipe import ONNX_SUFFIX, DistillationRecipe, Recipe
 
 KEPT_BATCH: Final = 256
+SMALLEST_PROBABILITY: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that answers, and what it is known by."""
+
+    name: str
+    """As the recipe has it."""
+    sha256: str
+    """Of a run's averaged weights, or of the ONNX file."""
+    network: Classifier | onnxruntime.InferenceSession
 
 
 class Teachers:
-    """Networks of finished runs, which answer together: with the mean of their probabilities at the temperature."""
+    """Several teachers, who answer together: with the mean of their probabilities at the temperature."""
 
-    def __init__(self, networks: Sequence[Classifier], recipe: DistillationRecipe, device: torch.device) -> None:
-        """Moves the networks to the device; they are not trained."""
+    def __init__(
+        self,
+        networks: Sequence[Classifier | onnxruntime.InferenceSession],
+        recipe: DistillationRecipe,
+        device: torch.device,
+    ) -> None:
+        """Moves the networks to the device; they are not trained. ONNX files answer on the CPU."""
         self._networks = [
             network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
             for network in networks
+            if isinstance(network, Classifier)
         ]
+        self._files = [network for network in networks if not isinstance(network, Classifier)]
         self._temperature = recipe.temperature
 
     @torch.no_grad()
     def answer(self, views: torch.Tensor) -> torch.Tensor:
-        """Probabilities at the temperature: float32, (N, 1, H, W), normalised -> float32, (N, C)."""
-        answers = [torch.softmax(network(views).float() / self._temperature, dim=1) for network in self._networks]
-        return torch.stack(answers).mean(dim=0)
+        """Probabilities at the temperature, of the networks that are no ONNX files.
+
+        Args:
+            views: float32, (N, 1, H, W), normalised.
+
+        Returns:
+            float32, (N, C).
+        """
+        return torch.stack([self._soften(network(views).float()) for network in self._networks]).mean(dim=0)
 
     @torch.no_grad()
     def answer_plain(self, images: torch.Tensor) -> torch.Tensor:
-        """The mean of the answers to each whole image and its mirror image.
+        """The mean of the answers of all teachers to each whole image and its mirror image.
 
         Args:
             images: uint8, (N, 1, 48, 48), of any number.
@@ -45,36 +74,67 @@ class Teachers:
         answers = []
         for start in range(0, len(images), KEPT_BATCH):
             batch = images[start : start + KEPT_BATCH]
-            views = self._networks[0].preprocess(batch).contiguous(memory_format=torch.channels_last)
-            answers.append((self.answer(views) + self.answer(views.flip(3))) / 2)
+            found = [self._ask(teacher, view) for teacher in self._everyone() for view in (batch, batch.flip(3))]
+            answers.append(torch.stack(found).mean(dim=0))
         return torch.cat(answers)
 
+    def _everyone(self) -> list[Classifier | onnxruntime.InferenceSession]:
+        return [*self._networks, *self._files]
 
-def load_teachers(recipe: Recipe, runs_dir: Path, class_names: tuple[str, ...]) -> list[Checkpoint]:
-    """Reads the checkpoints of the teachers that a recipe names.
+    def _ask(self, teacher: Classifier | onnxruntime.InferenceSession, images: torch.Tensor) -> torch.Tensor:
+        """One teacher's answer: uint8, (N, 1, 48, 48) -> float32, (N, C)."""
+        if isinstance(teacher, Classifier):
+            views = teacher.preprocess(images).contiguous(memory_format=torch.channels_last)
+            return self._soften(teacher(views).float())
+        probabilities = torch.from_numpy(predict_onnx(teacher, images.squeeze(1).cpu().numpy())).to(images.device)
+        return self._soften(probabilities.clamp_min(SMALLEST_PROBABILITY).log())
+
+    def _soften(self, logits: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(logits / self._temperature, dim=1)
+
+
+def load_teachers(recipe: Recipe, runs_dir: Path, class_names: tuple[str, ...]) -> list[Teacher]:
+    """Reads the teachers that a recipe names.
 
     Args:
         recipe: the student's.
-        runs_dir: holds `<name>/checkpoint.pt` of each.
+        runs_dir: holds `<name>/checkpoint.pt` of each run, and each ONNX file.
         class_names: the student's classes.
 
     Raises:
-        CheckpointError: one is missing, unfinished, of other classes, or equalises histograms where the student does
-            not, so that they can't look at the same view.
+        CheckpointError: a run is missing, unfinished, of other classes, or equalises histograms where the student does
+            not, so that they can't look at the same view; or an ONNX file is not usable.
+        RecipeError: an ONNX file is to look at augmented views: it takes whole faces alone.
     """
-    checkpoints = []
-    for name in recipe.distillation.teachers if recipe.distillation else ():
-        path = runs_dir / name / "checkpoint.pt"
-        checkpoint = load_checkpoint(path)
-        checkpoint.require_finished(path)
-        if checkpoint.class_names != class_names:
-            raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
-        if checkpoint.recipe.network.equalise != recipe.network.equalise:
-            raise CheckpointError(f"{path}: network.equalise must be the same for teacher and student.")
-        checkpoints.append(checkpoint)
-    return checkpoints
+    distillation = recipe.distillation
+    if distillation is None:
+        return []
+    return [
+        _load_file(runs_dir / name, distillation, class_names)
+        if name.endswith(ONNX_SUFFIX)
+        else _load_run(name, recipe, runs_dir, class_names)
+        for name in distillation.teachers
+    ]
 
 
-def build_teachers(checkpoints: Sequence[Checkpoint], recipe: DistillationRecipe, device: torch.device) -> Teachers:
-    """The teachers of some checkpoints, with their averaged weights."""
-    return Teachers([build_network(checkpoint) for checkpoint in checkpoints], recipe, device)
+def _load_run(name: str, recipe: Recipe, runs_dir: Path, class_names: tuple[str, ...]) -> Teacher:
+    path = runs_dir / name / "checkpoint.pt"
+    checkpoint = load_checkpoint(path)
+    checkpoint.require_finished(path)
+    if checkpoint.class_names != class_names:
+        raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
+    if checkpoint.recipe.network.equalise != recipe.network.equalise:
+        raise CheckpointError(f"{path}: network.equalise must be the same for teacher and student.")
+    return Teacher(name, checkpoint.hash_weights(), build_network(checkpoint))
+
+
+def _load_file(path: Path, distillation: DistillationRecipe, class_names: tuple[str, ...]) -> Teacher:
+    if distillation.views != "plain":
+        raise RecipeError(f"distillation.views must be 'plain' for {path.name}: an ONNX file takes whole faces alone.")
+    if class_names != LABELS:
+        raise CheckpointError(f"{path}: its classes are {', '.join(LABELS)}, not the data's.")
+    try:
+        session = open_onnx(path)
+    except ModelFileError as error:
+        raise CheckpointError(str(error)) from error
+    return Teacher(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), session)

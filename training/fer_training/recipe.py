@@ -21,6 +21,7 @@ else:
 
 Section = TypeVar("Section")
 
+ONNX_SUFFIX: Final = ".onnx"
 REPCONV: Final = "repconv"
 """The backbone whose shape a recipe gives in full."""
 
@@ -132,7 +133,8 @@ class DistillationRecipe:
     """Learning from networks trained before; see `distillation`."""
 
     teachers: tuple[str, ...]
-    """Names of their recipes. Their checkpoints are `<runs>/<name>/checkpoint.pt`."""
+    """Names of their recipes, whose checkpoints are `<runs>/<name>/checkpoint.pt`; or, with `.onnx` at the end, of
+    exported files, `<runs>/<name>`."""
     temperature: Annotated[float, Between(1.0, 20.0)]
     weight: Annotated[float, Between(0.0, 1.0)]
     """Part of the loss that is the distance to the teachers; labels make the rest."""

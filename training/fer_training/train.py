@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint
 from fer_training.curves import plot_curves
-from fer_training.distillation import build_teachers, load_teachers
+from fer_training.distillation import Teachers, load_teachers
 from fer_training.errors import CheckpointError, MatplotlibMissingError, TrainingRoomError
 from fer_training.faces import TrainingData
 from fer_training.optimisation import choose_autocast_type
@@ -82,9 +82,9 @@ def train(
     autocast_type = choose_autocast_type(precision, device)
     teachers, teacher_hashes = None, {}
     if recipe.distillation is not None:
-        checkpoints = load_teachers(recipe, runs_dir, data.training.class_names)
-        teacher_hashes = {one.recipe.name: one.hash_weights() for one in checkpoints}
-        teachers = build_teachers(checkpoints, recipe.distillation, device)
+        loaded = load_teachers(recipe, runs_dir, data.training.class_names)
+        teacher_hashes = {teacher.name: teacher.sha256 for teacher in loaded}
+        teachers = Teachers([teacher.network for teacher in loaded], recipe.distillation, device)
     start_hash = ""
     if recipe.starts_from:
         start = _load_start(recipe, data.training.class_names, runs_dir)
