@@ -77,7 +77,7 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         ModelFileError: the file is missing, is no ONNX file, or its input, output or labels don't fit the contract.
     """
     if not path.is_file():
-        raise ModelFileError(f"{path}: is not there. Give --onnx a file made by fer_training.export.")
+        raise ModelFileError(f"{path}: is not there. Give a file made by fer_training.export.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # Its own complaint about a broken file would precede ours.

@@ -121,17 +121,26 @@ def test_the_deadline_is_over_all_tries(connect, fake_triton, url):
     assert fake_triton.asked["infer"] > 1
 
 
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_try_that_the_deadline_cuts_short_does_not_hide_why_those_before_failed(protocol):
-    url = f"{protocol}://127.0.0.1:1"
+def begin_a_call_with_little_time_left(url):
+    """The steps of a call whose first try met a full server, at the second try, which the deadline cuts short."""
     steps = Core(Settings(parse_endpoint(url), timeout_s=30, deadline_s=20, retries=1)).served()
     assert next(steps).timeout_s <= 20
     steps.throw(ServerOverloadedError(url, "full", is_temporary=True))
     next(steps)
+    return steps
+
+
+def test_a_try_that_the_deadline_cuts_short_does_not_hide_why_those_before_failed():
+    steps = begin_a_call_with_little_time_left("http://127.0.0.1:1")
     with pytest.raises(ServerOverloadedError, match="full"):
-        step = steps.throw(RequestTimeoutError(url, "20 s"))
-        assert step.call == ServerLive()
-        steps.throw(RequestTimeoutError(url, "20 s"))
+        steps.throw(RequestTimeoutError("", "20 s"))
+
+
+def test_a_server_that_has_too_little_time_to_say_that_it_lives_is_not_called_gone():
+    steps = begin_a_call_with_little_time_left("grpc://127.0.0.1:1")
+    assert steps.throw(RequestTimeoutError("", "20 s")).call == ServerLive()
+    with pytest.raises(ServerOverloadedError, match="full"):
+        steps.throw(RequestTimeoutError("", "20 s"))
 
 
 def test_a_try_lasts_no_longer_than_the_deadline_leaves(connect, fake_triton, url):
