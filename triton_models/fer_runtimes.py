@@ -16,6 +16,11 @@ ONNX_RUNTIME: Final = "onnxruntime"
 OPENVINO: Final = "openvino"
 RUNTIMES: Final = (ONNX_RUNTIME, OPENVINO)
 
+OPENVINO_BATCHES: Final = (4, 2, 1)
+"""Faces that it works on at once, the largest first; a batch is made up of these. A network that takes any number is
+prepared anew whenever the number changes, which costs as much as a face itself, and under load it changes all the time.
+"""
+
 Classify = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """FACES, uint8, (N, 1, 48, 48), gray, 0..255 -> PROBABILITIES, float32, (N, 7). Not to be shared between threads."""
 
@@ -65,9 +70,21 @@ def _open_openvino(path: Path, threads: int) -> Classify:
         "ENABLE_CPU_PINNING": False,  # detection runs on the same cores
         "INFERENCE_PRECISION_HINT": "f32",  # what is not INT8 in the file, on CPUs that have bfloat16 too
     }
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    core = openvino.Core()
+    network = core.read_model(path)
+    requests = {}
+    for size in OPENVINO_BATCHES:
+        sized = network.clone()
+        sized.reshape({contract.FACES: [size, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX]})
+        requests[size] = core.compile_model(sized, "CPU", settings).create_infer_request()
 
     def classify(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return np.asarray(request.infer({contract.FACES: faces})[contract.PROBABILITIES])
+        rows, start = [], 0
+        for size, request in requests.items():
+            while start + size <= len(faces):
+                answer = request.infer({contract.FACES: faces[start : start + size]}, share_inputs=True)
+                rows.append(np.asarray(answer[contract.PROBABILITIES]))
+                start += size
+        return np.concatenate(rows)
 
     return classify
