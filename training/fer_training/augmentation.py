@@ -50,7 +50,7 @@ class Mixup:
         """Draws partners and weights for a batch of `count` images, with weights from Beta(alpha, alpha)."""
         self._partners = torch.randperm(count, device=device)
         concentration = torch.full((count,), alpha, device=device)
-        self._weights = torch.distributions.Beta(concentration, concentration).sample()
+        self._weights = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
 
     def mix(self, values: torch.Tensor) -> torch.Tensor:
         """Mixes views, targets or whatever else belongs to the images: float32, (N, ...) -> the same shape."""

@@ -16,6 +16,7 @@ from fer_training.errors import ModelFileError
 from fer_training.network import Classifier
 
 BATCH: Final = 256
+GPU_BATCH: Final = 2048
 
 # What ONNX Runtime raises for a file it cannot run; they share no base below Exception.
 REFUSALS: Final = (
@@ -53,7 +54,8 @@ def predict_logits(network: Classifier, images: npt.NDArray[np.uint8]) -> npt.ND
     network.eval()
     device = next(network.parameters()).device
     logits = []
-    for batch in torch.split(torch.from_numpy(images).unsqueeze(1), BATCH):
+    size = GPU_BATCH if device.type == "cuda" else BATCH
+    for batch in torch.split(torch.from_numpy(images).unsqueeze(1), size):
         faces = network.preprocess(batch.to(device)).contiguous(memory_format=torch.channels_last)
         logits.append(network(faces).cpu())
     return torch.cat(logits).numpy()

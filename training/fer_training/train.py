@@ -3,15 +3,17 @@
     python -m fer_training.train --recipe training/recipes/compact.toml --fer2013 DIR
 
 DIR holds `fer2013.csv` and, where the recipe works with FER+ votes, `fer2013new.csv`; `--folder` and `--ck48` are for
-other data. The output folder, unless told otherwise `runs/<recipe>`, gets `checkpoint.pt`, `log.csv` and `curves.png`,
-renewed after each epoch. A run that was interrupted goes on with `--resume`, to the same weights as if it had not been
-(on the same machine and versions).
+other data. The output folder, unless told otherwise `runs/<recipe>`, gets `checkpoint.pt` and `log.csv`, renewed after
+each epoch, and `curves.png`, every 20 s. A run that was interrupted goes on with `--resume`, to the same weights as if
+it had not been (on the same machine and versions).
 """
 
 import argparse
 import contextlib
 import csv
+import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,6 +38,8 @@ CHECKPOINT_NAME: Final = "checkpoint.pt"
 LOG_NAME: Final = "log.csv"
 CURVES_NAME: Final = "curves.png"
 RUNS_DIR: Final = Path("runs")
+PLOT_EVERY_S: Final = 20.0
+"""Drawing takes longer than an epoch of a small network on a GPU."""
 
 
 def train(
@@ -107,11 +111,14 @@ def train(
     elif path.exists():
         raise CheckpointError(f"{path} exists already. Add --resume to go on with it, or give another --out.")
     out_dir.mkdir(parents=True, exist_ok=True)
+    plotted = -math.inf
     while not run.finished:
         record = run.train_epoch(watch)
         run.to_checkpoint(origin).save(path)
         _write_log(out_dir / LOG_NAME, run.history)
-        _plot_history(out_dir / CURVES_NAME, recipe.name, run.history)
+        if run.finished or time.monotonic() - plotted > PLOT_EVERY_S:
+            _plot_history(out_dir / CURVES_NAME, recipe.name, run.history)
+            plotted = time.monotonic()
         if on_epoch:
             on_epoch(record)
     return path

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,13 +12,21 @@ from torch import nn
 from fer_contract import FACE_SIZE_PX
 from fer_training.augmentation import Mixup, augment
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin
+from fer_training.cuda_graph import GraphedStep
 from fer_training.distillation import Teachers
 from fer_training.errors import DataError
 from fer_training.faces import VOTES, TrainingData
 from fer_training.losses import build_targets, distillation_loss, list_class_weights, soft_cross_entropy
 from fer_training.metrics import negative_log_likelihood
 from fer_training.network import Classifier
-from fer_training.optimisation import build_optimiser, learning_rate, update_average
+from fer_training.optimisation import (
+    average_weight,
+    build_optimiser,
+    learning_rate,
+    place_learning_rate,
+    set_learning_rate,
+    update_average,
+)
 from fer_training.prediction import predict_logits, softmax
 from fer_training.recipe import Recipe
 
@@ -98,6 +107,12 @@ class TrainingRun:
         self._score = torch.compile(self._network.score_with_votes) if compiled else self._network.score_with_votes
         self._optimiser = build_optimiser(self._network, optimisation)
         self._scaler = torch.amp.GradScaler(device.type, enabled=autocast_type == torch.float16)
+        # What changes from step to step, as tensors: a recorded step reads them anew.
+        self._average_weight = torch.zeros((), device=device)
+        self._loss = torch.zeros((), device=device)
+        # float16's scaler decides after each step on the CPU whether its gradients were finite: nothing to record.
+        self._records_steps = device.type == "cuda" and not self._scaler.is_enabled()
+        self._steps: dict[int, Callable[[torch.Tensor], None]] = {}
 
     @property
     def finished(self) -> bool:
@@ -136,22 +151,34 @@ class TrainingRun:
         recipe = self.recipe.optimisation
         order = torch.randperm(len(self._images), device=self._device)
         batches: Iterable[torch.Tensor] = order[: self._steps_per_epoch * recipe.batch_size].view(-1, recipe.batch_size)
-        total = torch.zeros((), device=self._device)
+        step = self._step_at(view_px)
+        self._loss.zero_()
         self._network.train()
-        for step, batch in enumerate(watch(batches) if watch else batches, start=first_step):
-            for group in self._optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, step, self._steps_per_epoch)
-            loss = self._compute_loss(batch, view_px)
-            self._optimiser.zero_grad()
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            if recipe.gradient_clip:
-                self._scaler.unscale_(self._optimiser)
-                nn.utils.clip_grad_norm_(self._network.parameters(), recipe.gradient_clip)
-            self._scaler.step(self._optimiser)
-            self._scaler.update()
-            update_average(self._average, self._network, recipe.average_decay, step)
-            total += loss.detach()
-        return float(total) / self._steps_per_epoch
+        for number, batch in enumerate(watch(batches) if watch else batches, start=first_step):
+            set_learning_rate(self._optimiser, learning_rate(recipe, number, self._steps_per_epoch))
+            self._average_weight.fill_(average_weight(recipe.average_decay, number))
+            step(batch)
+        return float(self._loss) / self._steps_per_epoch
+
+    def _step_at(self, view_px: int) -> Callable[[torch.Tensor], None]:
+        """The step for views of a size, on a GPU one that gets recorded."""
+        if view_px not in self._steps:
+            step = partial(self._take_step, view_px=view_px)
+            self._steps[view_px] = GraphedStep(step) if self._records_steps else step
+        return self._steps[view_px]
+
+    def _take_step(self, batch: torch.Tensor, *, view_px: int) -> None:
+        """Learns from one batch, given by the numbers of its images: int64, (B,). Adds its loss to the epoch's."""
+        self._optimiser.zero_grad()
+        loss = self._compute_loss(batch, view_px)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.recipe.optimisation.gradient_clip:
+            self._scaler.unscale_(self._optimiser)
+            nn.utils.clip_grad_norm_(self._network.parameters(), self.recipe.optimisation.gradient_clip)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        update_average(self._average, self._network, self._average_weight)
+        self._loss += loss.detach()
 
     def _compute_loss(self, batch: torch.Tensor, view_px: int) -> torch.Tensor:
         """Loss of one batch, given by the numbers of its images: int64, (B,)."""
@@ -208,6 +235,7 @@ class TrainingRun:
         self._network.load_state_dict(checkpoint.network)
         self._average.load_state_dict(checkpoint.average)
         self._optimiser.load_state_dict(checkpoint.optimiser)
+        place_learning_rate(self._optimiser, self._device)
         self._scaler.load_state_dict(checkpoint.scaler)
         torch.set_rng_state(checkpoint.rng["cpu"])
         if self._device.type == "cuda" and "cuda" in checkpoint.rng:

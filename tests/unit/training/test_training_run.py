@@ -11,7 +11,13 @@ import torch
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import CheckpointError, DataError
 from fer_training.faces import LabelledFaces
-from fer_training.optimisation import build_optimiser, choose_autocast_type, learning_rate, update_average
+from fer_training.optimisation import (
+    average_weight,
+    build_optimiser,
+    choose_autocast_type,
+    learning_rate,
+    update_average,
+)
 from fer_training.train import format_progress, train
 
 CPU = torch.device("cpu")
@@ -140,9 +146,9 @@ def test_the_average_starts_near_the_network_and_then_follows_slowly():
     average, network = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(average.weight, 0.0)
     torch.nn.init.constant_(network.weight, 1.0)
-    update_average(average, network, decay=0.9, step=0)
+    update_average(average, network, torch.tensor(average_weight(decay=0.9, step=0)))
     assert average.weight.item() == pytest.approx(0.9)
-    update_average(average, network, decay=0.9, step=1000)
+    update_average(average, network, torch.tensor(average_weight(decay=0.9, step=1000)))
     assert average.weight.item() == pytest.approx(0.91)
 
 
