@@ -24,7 +24,7 @@ def build_optimiser(network: nn.Module, recipe: OptimisationRecipe) -> torch.opt
     fused = device.type == "cuda" or None
     if recipe.optimiser == "adamw":
         optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=fused
+            groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999), fused=fused, capturable=fused is not None
         )
     else:
         optimiser = torch.optim.SGD(
