@@ -137,7 +137,8 @@ def _compile(
 
 def _explain(target: Target, errors: str) -> str:
     capability = target.compute_capability or f"{AMPERE} and later"
-    remedy = " - give it more with --workspace" if "workspace" in errors else ""
+    lacks_memory = "workspace" in errors or "OutOfMemory" in errors
+    remedy = " - give it more with --workspace" if lacks_memory else ""
     return f"compute capability {capability}: {errors}{remedy}"
 
 

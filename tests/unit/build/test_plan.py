@@ -244,7 +244,7 @@ def test_what_the_builder_can_not_do_is_said_in_its_own_words(tmp_path, network)
 
 
 def test_too_little_memory_is_said_with_the_remedy(tmp_path):
-    with pytest.raises(PlanError, match="no tactics .* within workspace limit.* - give it more with --workspace"):
+    with pytest.raises(PlanError, match=r"(?s)(workspace limit|OutOfMemory).* - give it more with --workspace"):
         build(RELEASED_ONNX, tmp_path / "fer_classifier.plan", workspace_mib=1)
 
 
@@ -278,7 +278,7 @@ def test_a_convolution_that_the_file_promises_must_be_there(tmp_path, monkeypatc
     assert not (tmp_path / "tiny.plan").exists()
 
 
-@pytest.mark.parametrize(("precision", "promised"), [("fp32", (15, 0, 0)), ("fp16", (0, 15, 0)), ("int8", (0, 0, 15))])
+@pytest.mark.parametrize(("precision", "promised"), [("fp32", (17, 0, 0)), ("fp16", (0, 17, 0)), ("int8", (0, 0, 17))])
 def test_the_released_files_promise_all_their_convolutions(precision, promised):
     file = name_precision(RELEASED_ONNX, precision)
     assert tuple(count_promised(file, name) for name in DATATYPES) == promised
