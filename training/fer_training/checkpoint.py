@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fer_training.errors import CheckpointError
+from fer_training.errors import CheckpointError, RecipeError
 from fer_training.faces import DropReport
 from fer_training.recipe import Recipe, recipe_from_table
 
@@ -49,7 +49,7 @@ class Origin:
     """Of the images and labels trained on; see `LabelledFaces.sha256`."""
     dropped: DropReport
     teachers: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of the averaged weights of each teacher, by its recipe's name."""
+    """SHA-256 of each teacher by its name in the recipe: of a run's averaged weights, or of an ONNX file."""
     starts_from_sha256: str = ""
     """Of the averaged weights of the run that the recipe starts from, if it names one."""
 
@@ -119,5 +119,5 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}). Give a checkpoint.pt of fer_training."
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, RecipeError) as error:
         raise CheckpointError(f"{path}: is not a checkpoint of this version of fer_training: {error}") from error

@@ -32,7 +32,10 @@ class Teacher:
 
 
 class Teachers:
-    """Several teachers, who answer together: with the mean of their probabilities at the temperature."""
+    """Several teachers, who answer together: with the mean of their probabilities at the temperature.
+
+    That is the temperature of what a teacher answers: an ONNX file's probabilities are calibrated already.
+    """
 
     def __init__(
         self,
@@ -110,7 +113,7 @@ def load_teachers(recipe: Recipe, runs_dir: Path, class_names: tuple[str, ...]) 
     if distillation is None:
         return []
     return [
-        _load_file(runs_dir / name, distillation, class_names)
+        _load_file(name, distillation, runs_dir, class_names)
         if name.endswith(ONNX_SUFFIX)
         else _load_run(name, recipe, runs_dir, class_names)
         for name in distillation.teachers
@@ -128,7 +131,8 @@ def _load_run(name: str, recipe: Recipe, runs_dir: Path, class_names: tuple[str,
     return Teacher(name, checkpoint.hash_weights(), build_network(checkpoint))
 
 
-def _load_file(path: Path, distillation: DistillationRecipe, class_names: tuple[str, ...]) -> Teacher:
+def _load_file(name: str, distillation: DistillationRecipe, runs_dir: Path, class_names: tuple[str, ...]) -> Teacher:
+    path = runs_dir / name
     if distillation.views != "plain":
         raise RecipeError(f"distillation.views must be 'plain' for {path.name}: an ONNX file takes whole faces alone.")
     if class_names != LABELS:
@@ -137,4 +141,4 @@ def _load_file(path: Path, distillation: DistillationRecipe, class_names: tuple[
         session = open_onnx(path)
     except ModelFileError as error:
         raise CheckpointError(str(error)) from error
-    return Teacher(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), session)
+    return Teacher(name, hashlib.sha256(path.read_bytes()).hexdigest(), session)

@@ -41,7 +41,7 @@ def equalise(faces: torch.Tensor) -> torch.Tensor:
         uint8, the same shape; the brightest pixel of each image becomes 255.
     """
     pixels = faces.flatten(1).long()  # (N, H * W)
-    histogram = torch.zeros((len(faces), 256), device=faces.device)
+    histogram = torch.zeros((pixels.shape[0], 256), device=faces.device)  # Not len(): an export would freeze it.
     histogram = histogram.scatter_add(1, pixels, torch.ones_like(pixels, dtype=torch.float32))
     levels = (histogram.cumsum(1) * 255 / pixels.shape[1]).round()
     return levels.gather(1, pixels).view(faces.shape).to(torch.uint8)

@@ -30,7 +30,7 @@ from fer_training.faces import TrainingData
 from fer_training.optimisation import choose_autocast_type
 from fer_training.prediction import weights_without_votes
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
-from fer_training.recipe import Recipe, load_recipe
+from fer_training.recipe import Recipe, load_recipe, recipe_from_table
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.training_run import TrainingRun, Watch
 
@@ -298,7 +298,8 @@ def _run(arguments: argparse.Namespace) -> None:
     command = f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml {describe_source(arguments)}"
     if arguments.seed is not None:
         command += f" --seed {arguments.seed}"
-        recipe = replace(recipe, name=f"{recipe.name}-seed{arguments.seed}", seed=arguments.seed)
+        table = {**asdict(recipe), "name": f"{recipe.name}-seed{arguments.seed}", "seed": arguments.seed}
+        recipe = recipe_from_table(table, "--seed")
     if arguments.ck48:
         recipe = replace(recipe, name=f"{recipe.name}-fold{arguments.fold}")
     data = load_for_training(arguments, recipe)

@@ -12,11 +12,13 @@ import onnx
 import torch
 
 from fer_contract import LABELS, MAX_CLASSIFIER_BATCH, ONNX_LABELS_KEY, ONNX_VERSION_KEY
+from fer_training.backbones.repconv import reparameterise
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import CheckpointError, ModelFileError
 from fer_training.evaluate import evaluate_checkpoint, evaluate_onnx
 from fer_training.export import export
-from fer_training.onnx_file import check_parity
+from fer_training.network import Classifier
+from fer_training.onnx_file import check_parity, write_onnx
 from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
 from fer_training.train import train
 
@@ -43,6 +45,15 @@ def test_the_file_answers_as_the_calibrated_network_does(release, metrics, check
     expected = softmax(predict_logits(network, images) / np.float32(metrics["calibration"]["temperature"]))
     np.testing.assert_allclose(predict_onnx(open_onnx(release), images), expected, rtol=0, atol=1e-4)
     assert metrics["export"]["largest_difference_from_pytorch"] < 1e-4
+
+
+@pytest.mark.parametrize("change", [{"equalise": True}, {"local_regions": True}, {"input_px": 96, "channels": 3}])
+def test_what_a_recipe_does_to_the_pixels_is_in_the_file(recipe, data, tmp_path, change):
+    torch.manual_seed(0)
+    network = Classifier(dataclasses.replace(recipe.network, **change), 7).eval()
+    reparameterise(network)
+    write_onnx(network, 1.0, {ONNX_LABELS_KEY: ",".join(LABELS)}, tmp_path / "file.onnx")
+    assert check_parity(tmp_path / "file.onnx", network, 1.0, data.validation.images[:5]) < 1e-4
 
 
 def test_the_file_says_below_which_confidence_it_is_uncertain(release, metrics):

@@ -76,6 +76,14 @@ def test_another_seed_is_another_run(folder):
     )
 
 
+def test_a_seed_that_no_checkpoint_may_have_is_refused_before_training(folder):
+    refused = run("train", "--recipe", folder / "quick.toml", "--fer2013", folder, "--seed", -1)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "fer_training.train: --seed: seed must be a whole number from 0 to 2.14748e+09, but is -1.\n"
+    )
+
+
 def test_prune_then_export(folder):
     runs = folder / "pruning"
     whole = ["--recipe", folder / "quick.toml", "--fer2013", folder]
