@@ -257,7 +257,7 @@ def test_a_video_that_ends_early_is_5_and_what_is_there_is_kept(video, one_face,
 
 
 def test_memory_does_not_grow_with_the_video(server, start_command, one_face, tmp_path):
-    """300 more frames, as pixels 0.2 MB each and 0.6 MB when drawn, would be 250 MB; glibc alone varies by 45."""
+    """300 more frames, as pixels 0.2 MB each and 0.6 MB when drawn, would be 250 MB; on a busy machine it varies by 115."""
     clip = write_clip(tmp_path / "long.mp4", read_clip(one_face) * 5)
     outputs = ["--timeline", "t.jsonl", "--annotate", "a.mp4"]  # No plot: matplotlib alone is 40 MB.
     process = start_command(clip, *outputs, url=f"grpc://{server.grpc_url}")
@@ -268,7 +268,7 @@ def test_memory_does_not_grow_with_the_video(server, start_command, one_face, tm
         held.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert held[1] < held[0] + 80, held
+    assert held[1] < held[0] + 160, held
 
 
 @pytest.mark.skipif(not REAL_CLIP.is_file(), reason=f"needs a clip of one face: FER_VIDEO, or {REAL_CLIP.name}")
