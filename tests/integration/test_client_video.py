@@ -257,7 +257,7 @@ def test_a_video_that_ends_early_is_5_and_what_is_there_is_kept(video, one_face,
 
 
 def test_memory_does_not_grow_with_the_video(server, start_command, one_face, tmp_path):
-    """300 more frames, as pixels 0.2 MB each and 0.6 MB when drawn, would be 250 MB; on a busy machine it varies by 115."""
+    """300 more frames, as pixels 0.2 MB each and 0.6 MB when drawn, would be 250 MB; a busy machine varies by 115."""
     clip = write_clip(tmp_path / "long.mp4", read_clip(one_face) * 5)
     outputs = ["--timeline", "t.jsonl", "--annotate", "a.mp4"]  # No plot: matplotlib alone is 40 MB.
     process = start_command(clip, *outputs, url=f"grpc://{server.grpc_url}")
