@@ -74,15 +74,12 @@ class Teachers:
         Returns:
             float32, (N, C).
         """
-        answers = []
+        answers, everyone = [], [*self._networks, *self._files]
         for start in range(0, len(images), KEPT_BATCH):
             batch = images[start : start + KEPT_BATCH]
-            found = [self._ask(teacher, view) for teacher in self._everyone() for view in (batch, batch.flip(3))]
+            found = [self._ask(teacher, view) for teacher in everyone for view in (batch, batch.flip(3))]
             answers.append(torch.stack(found).mean(dim=0))
         return torch.cat(answers)
-
-    def _everyone(self) -> list[Classifier | onnxruntime.InferenceSession]:
-        return [*self._networks, *self._files]
 
     def _ask(self, teacher: Classifier | onnxruntime.InferenceSession, images: torch.Tensor) -> torch.Tensor:
         """One teacher's answer: uint8, (N, 1, 48, 48) -> float32, (N, C)."""

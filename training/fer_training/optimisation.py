@@ -98,7 +98,7 @@ def update_average(average: nn.Module, network: nn.Module, weight: torch.Tensor)
             values.append(value)
         else:
             mean.copy_(value)
-    # All tensors at once: one by one they are 200 kernels, which cost a small network's step on a GPU a tenth more.
+    # All tensors at once: one by one they are hundreds of small kernels on a GPU.
     steps = torch._foreach_sub(values, means)
     torch._foreach_mul_(steps, weight)
     torch._foreach_add_(means, steps)
