@@ -49,7 +49,7 @@ class Origin:
     """Of the images and labels trained on; see `LabelledFaces.sha256`."""
     dropped: DropReport
     teachers: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each teacher by its name in the recipe: of a run's averaged weights, or of an ONNX file."""
+    """SHA-256 of each teacher by its name in the recipe; see `distillation.Teacher`."""
     starts_from_sha256: str = ""
     """Of the averaged weights of the run that the recipe starts from, if it names one."""
 

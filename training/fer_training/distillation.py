@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import onnxruntime
 import torch
@@ -12,23 +12,28 @@ import torch
 from fer_contract import LABELS
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import CheckpointError, ModelFileError, RecipeError
+from fer_training.faces import LabelledFaces
+from fer_training.kept_answers import KeptAnswers, load_kept_answers
 from fer_training.network import Classifier
 from fer_training.prediction import build_network, open_onnx, predict_onnx
-from fer_training.recipe import ONNX_SUFFIX, DistillationRecipe, Recipe
+from fer_training.recipe import ANSWERS_SUFFIX, ONNX_SUFFIX, DistillationRecipe, Recipe
 
 KEPT_BATCH: Final = 256
 SMALLEST_PROBABILITY: Final = 1e-9
 
+Answerer: TypeAlias = Classifier | onnxruntime.InferenceSession | KeptAnswers
+"""A network, an exported file, or what a network has answered before."""
+
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that answers, and what it is known by."""
+    """Who answers, and what it is known by."""
 
     name: str
     """As the recipe has it."""
     sha256: str
-    """Of a run's averaged weights, or of the ONNX file."""
-    network: Classifier | onnxruntime.InferenceSession
+    """Of a run's averaged weights, or of the file."""
+    answerer: Answerer
 
 
 class Teachers:
@@ -39,22 +44,23 @@ class Teachers:
 
     def __init__(
         self,
-        networks: Sequence[Classifier | onnxruntime.InferenceSession],
+        answerers: Sequence[Answerer],
         recipe: DistillationRecipe,
         device: torch.device,
     ) -> None:
         """Moves the networks to the device; they are not trained. ONNX files answer on the CPU."""
         self._networks = [
-            network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-            for network in networks
-            if isinstance(network, Classifier)
+            teacher.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+            for teacher in answerers
+            if isinstance(teacher, Classifier)
         ]
-        self._files = [network for network in networks if not isinstance(network, Classifier)]
+        self._files = [teacher for teacher in answerers if isinstance(teacher, onnxruntime.InferenceSession)]
+        self._kept = [teacher for teacher in answerers if isinstance(teacher, KeptAnswers)]
         self._temperature = recipe.temperature
 
     @torch.no_grad()
     def answer(self, views: torch.Tensor) -> torch.Tensor:
-        """Probabilities at the temperature, of the networks that are no ONNX files.
+        """Probabilities at the temperature, of the teachers that are networks.
 
         Args:
             views: float32, (N, 1, H, W), normalised.
@@ -69,17 +75,21 @@ class Teachers:
         """The mean of the answers of all teachers to each whole image and its mirror image.
 
         Args:
-            images: uint8, (N, 1, 48, 48), of any number.
+            images: uint8, (N, 1, 48, 48): all training images, in their order, where there are kept answers.
 
         Returns:
             float32, (N, C).
         """
-        answers, everyone = [], [*self._networks, *self._files]
-        for start in range(0, len(images), KEPT_BATCH):
-            batch = images[start : start + KEPT_BATCH]
-            found = [self._ask(teacher, view) for teacher in everyone for view in (batch, batch.flip(3))]
-            answers.append(torch.stack(found).mean(dim=0))
-        return torch.cat(answers)
+        answers = [self._answer_now(teacher, images) for teacher in (*self._networks, *self._files)]
+        for kept in self._kept:
+            logits = torch.from_numpy(kept.logits).to(images.device)
+            answers.append(self._soften(logits).mean(dim=0))
+        return torch.stack(answers).mean(dim=0)
+
+    def _answer_now(self, teacher: Classifier | onnxruntime.InferenceSession, images: torch.Tensor) -> torch.Tensor:
+        """One teacher's mean answer to each image and its mirror image: float32, (N, C)."""
+        batches = torch.split(images, KEPT_BATCH)
+        return torch.cat([(self._ask(teacher, batch) + self._ask(teacher, batch.flip(3))) / 2 for batch in batches])
 
     def _ask(self, teacher: Classifier | onnxruntime.InferenceSession, images: torch.Tensor) -> torch.Tensor:
         """One teacher's answer: uint8, (N, 1, 48, 48) -> float32, (N, C)."""
@@ -90,31 +100,38 @@ class Teachers:
         return self._soften(probabilities.clamp_min(SMALLEST_PROBABILITY).log())
 
     def _soften(self, logits: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(logits / self._temperature, dim=1)
+        return torch.softmax(logits / self._temperature, dim=-1)
 
 
-def load_teachers(recipe: Recipe, runs_dir: Path, class_names: tuple[str, ...]) -> list[Teacher]:
+def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[Teacher]:
     """Reads the teachers that a recipe names.
 
     Args:
         recipe: the student's.
-        runs_dir: holds `<name>/checkpoint.pt` of each run, and each ONNX file.
-        class_names: the student's classes.
+        runs_dir: holds `<name>/checkpoint.pt` of each run, and each file.
+        faces: what the student trains on.
 
     Raises:
         CheckpointError: a run is missing, unfinished, of other classes, or equalises histograms where the student does
-            not, so that they can't look at the same view; or an ONNX file is not usable.
-        RecipeError: an ONNX file is to look at augmented views: it takes whole faces alone.
+            not, so that they can't look at the same view; or an ONNX file is not usable; or answers were kept of other
+            images.
+        RecipeError: an ONNX file or kept answers are to be of augmented views: they are of whole faces alone.
     """
     distillation = recipe.distillation
     if distillation is None:
         return []
-    return [
-        _load_file(name, distillation, runs_dir, class_names)
-        if name.endswith(ONNX_SUFFIX)
-        else _load_run(name, recipe, runs_dir, class_names)
-        for name in distillation.teachers
-    ]
+    teachers = []
+    for name in distillation.teachers:
+        if not name.endswith((ONNX_SUFFIX, ANSWERS_SUFFIX)):
+            teachers.append(_load_run(name, recipe, runs_dir, faces.class_names))
+            continue
+        if distillation.views != "plain":
+            raise RecipeError(f"distillation.views must be 'plain' for {name}: it answers to whole faces alone.")
+        if name.endswith(ONNX_SUFFIX):
+            teachers.append(_load_file(name, runs_dir, faces.class_names))
+        else:
+            teachers.append(_load_answers(name, runs_dir, faces))
+    return teachers
 
 
 def _load_run(name: str, recipe: Recipe, runs_dir: Path, class_names: tuple[str, ...]) -> Teacher:
@@ -128,14 +145,26 @@ def _load_run(name: str, recipe: Recipe, runs_dir: Path, class_names: tuple[str,
     return Teacher(name, checkpoint.hash_weights(), build_network(checkpoint))
 
 
-def _load_file(name: str, distillation: DistillationRecipe, runs_dir: Path, class_names: tuple[str, ...]) -> Teacher:
+def _load_file(name: str, runs_dir: Path, class_names: tuple[str, ...]) -> Teacher:
     path = runs_dir / name
-    if distillation.views != "plain":
-        raise RecipeError(f"distillation.views must be 'plain' for {path.name}: an ONNX file takes whole faces alone.")
     if class_names != LABELS:
         raise CheckpointError(f"{path}: its classes are {', '.join(LABELS)}, not the data's.")
     try:
         session = open_onnx(path)
     except ModelFileError as error:
         raise CheckpointError(str(error)) from error
-    return Teacher(name, hashlib.sha256(path.read_bytes()).hexdigest(), session)
+    return Teacher(name, _hash_file(path), session)
+
+
+def _load_answers(name: str, runs_dir: Path, faces: LabelledFaces) -> Teacher:
+    path = runs_dir / name
+    answers = load_kept_answers(path)
+    if answers.class_names != faces.class_names:
+        raise CheckpointError(f"{path}: its classes are {', '.join(answers.class_names)}, not the data's.")
+    if answers.data_sha256 != faces.sha256() or answers.logits.shape[1] != len(faces):
+        raise CheckpointError(f"{path}: its answers are to other images than are given. Write it anew for these.")
+    return Teacher(name, _hash_file(path), answers)
+
+
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

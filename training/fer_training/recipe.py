@@ -22,6 +22,7 @@ else:
 Section = TypeVar("Section")
 
 ONNX_SUFFIX: Final = ".onnx"
+ANSWERS_SUFFIX: Final = ".npz"
 REPCONV: Final = "repconv"
 """The backbone whose shape a recipe gives in full."""
 
@@ -133,8 +134,8 @@ class DistillationRecipe:
     """Learning from networks trained before; see `distillation`."""
 
     teachers: tuple[str, ...]
-    """Names of their recipes, whose checkpoints are `<runs>/<name>/checkpoint.pt`; or, with `.onnx` at the end, of
-    exported files, `<runs>/<name>`."""
+    """Names of their recipes, whose checkpoints are `<runs>/<name>/checkpoint.pt`; or, with `.onnx` or `.npz` at the
+    end, of exported files or kept answers, `<runs>/<name>`."""
     temperature: Annotated[float, Between(1.0, 20.0)]
     weight: Annotated[float, Between(0.0, 1.0)]
     """Part of the loss that is the distance to the teachers; labels make the rest."""

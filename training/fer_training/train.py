@@ -86,9 +86,9 @@ def train(
     autocast_type = choose_autocast_type(precision, device)
     teachers, teacher_hashes = None, {}
     if recipe.distillation is not None:
-        loaded = load_teachers(recipe, runs_dir, data.training.class_names)
+        loaded = load_teachers(recipe, runs_dir, data.training)
         teacher_hashes = {teacher.name: teacher.sha256 for teacher in loaded}
-        teachers = Teachers([teacher.network for teacher in loaded], recipe.distillation, device)
+        teachers = Teachers([teacher.answerer for teacher in loaded], recipe.distillation, device)
     start_hash = ""
     if recipe.starts_from:
         start = _load_start(recipe, data.training.class_names, runs_dir)
