@@ -43,10 +43,11 @@ def draw_images(count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return (128 + 90 * stripes + rng.normal(0, 40, (count, 48, 48))).clip(0, 255).astype(np.uint8)
 
 
-def write_fer2013(folder: Path, public_test: int = 14) -> Path:
-    """Writes a `fer2013.csv`: a Training row, PublicTest rows, and the first of these again in PrivateTest."""
+def write_fer2013(folder: Path, public_test: int = 14, training: int = 1) -> Path:
+    """Writes a `fer2013.csv`: Training rows, PublicTest rows, and the first of these again in PrivateTest."""
     images = draw_images(public_test)
-    rows = [(0, images[0], "PrivateTest"), (1, draw_images(1, seed=1)[0], "Training")]
+    rows = [(0, images[0], "PrivateTest")]
+    rows += [((index + 1) % 7, image, "Training") for index, image in enumerate(draw_images(training, seed=1))]
     rows += [(index % 7, image, "PublicTest") for index, image in enumerate(images)]
     lines = [f"{label},{' '.join(map(str, image.ravel()))},{usage}" for label, image, usage in rows]
     (folder / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines, ""]), encoding="utf-8")

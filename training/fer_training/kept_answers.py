@@ -40,15 +40,15 @@ def load_kept_answers(path: Path) -> KeptAnswers:
         CheckpointError: the file is missing, or is no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             answers = KeptAnswers(
-                logits=file["LOGITS"].astype(np.float32),
-                class_names=tuple(str(name) for name in file["CLASSES"]),
-                data_sha256=str(file["DATA_SHA256"]),
+                logits=arrays["LOGITS"].astype(np.float32),
+                class_names=tuple(str(name) for name in arrays["CLASSES"]),
+                data_sha256=str(arrays["DATA_SHA256"]),
             )
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: is not there. Write it with fer_training.save_answers.") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: is no file of fer_training.save_answers: {error}") from error
     shape = answers.logits.shape
     if len(shape) != 3 or shape[0] != 2 or shape[2] != len(answers.class_names):
