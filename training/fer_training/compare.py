@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from fer_contract import LABELS
+from fer_training.command import run_command
 from fer_training.evaluate import (
     EXIT_CODES,
+    SERVER_EXIT_CODES,
     predict_with_checkpoint,
     predict_with_onnx,
     predict_with_server,
-    run_command,
     server_url,
 )
 from fer_training.faces import LabelledFaces
@@ -206,7 +207,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
     check_source_options(parser, arguments)
-    return run_command("fer_training.compare", lambda: _run(arguments))
+    return run_command("fer_training.compare", lambda: _run(arguments), exit_codes=SERVER_EXIT_CODES)
 
 
 def _model(text: str) -> str:

@@ -113,8 +113,8 @@ def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[
 
     Raises:
         CheckpointError: a run is missing, unfinished, of other classes, or equalises histograms where the student does
-            not, so that they can't look at the same view; or an ONNX file is not usable; or answers were kept of other
-            images.
+            not, so that they can't look at the same augmented view; or an ONNX file is not usable; or answers were
+            kept of other images.
         RecipeError: an ONNX file or kept answers are to be of augmented views: they are of whole faces alone.
     """
     distillation = recipe.distillation
@@ -123,7 +123,7 @@ def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[
     teachers = []
     for name in distillation.teachers:
         if not name.endswith((ONNX_SUFFIX, ANSWERS_SUFFIX)):
-            teachers.append(_load_run(name, recipe, runs_dir, faces.class_names))
+            teachers.append(_load_run(name, recipe, distillation, runs_dir, faces.class_names))
             continue
         if distillation.views != "plain":
             raise RecipeError(f"distillation.views must be 'plain' for {name}: it answers to whole faces alone.")
@@ -134,14 +134,16 @@ def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[
     return teachers
 
 
-def _load_run(name: str, recipe: Recipe, runs_dir: Path, class_names: tuple[str, ...]) -> Teacher:
+def _load_run(
+    name: str, recipe: Recipe, distillation: DistillationRecipe, runs_dir: Path, class_names: tuple[str, ...]
+) -> Teacher:
     path = runs_dir / name / "checkpoint.pt"
     checkpoint = load_checkpoint(path)
     checkpoint.require_finished(path)
     if checkpoint.class_names != class_names:
         raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
-    if checkpoint.recipe.network.equalise != recipe.network.equalise:
-        raise CheckpointError(f"{path}: network.equalise must be the same for teacher and student.")
+    if distillation.views == "augmented" and checkpoint.recipe.network.equalise != recipe.network.equalise:
+        raise CheckpointError(f"{path}: network.equalise must be the same for teacher and student, or views plain.")
     return Teacher(name, checkpoint.hash_weights(), build_network(checkpoint))
 
 

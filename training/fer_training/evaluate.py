@@ -13,7 +13,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,8 @@ from fer_client import ContractError, FerClient, FerClientError, ServerUnreachab
 from fer_contract import LABELS
 from fer_training.calibration import UncertainThreshold, recommend_threshold
 from fer_training.checkpoint import load_checkpoint
-from fer_training.errors import DataError, TrainingRoomError
+from fer_training.command import EXIT_USAGE, run_command
+from fer_training.errors import DataError
 from fer_training.faces import LabelledFaces
 from fer_training.metrics import Figures, Floats, Interval, compute_figures
 from fer_training.plots import plot_confusion, plot_reliability, plot_risk_coverage, require_matplotlib
@@ -33,7 +34,6 @@ from fer_training.served_prediction import predict_served
 from fer_training.sources import add_source_options, check_source_options, load_for_measuring
 
 EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 3
 EXIT_CODES: Final = f"""\
 exit codes:
@@ -42,6 +42,12 @@ exit codes:
   {EXIT_USAGE}  wrong usage, a file that cannot be used, or a server of something else
   {EXIT_UNREACHABLE}  no server answers at the URL
 """
+SERVER_EXIT_CODES: Final[dict[type[Exception], int]] = {
+    ContractError: EXIT_USAGE,
+    ServerUnreachableError: EXIT_UNREACHABLE,
+    FerClientError: EXIT_FAILED,
+}
+"""See `command.run_command`."""
 
 
 @dataclass(frozen=True)
@@ -206,23 +212,6 @@ def server_url(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def run_command(name: str, work: Callable[[], None]) -> int:
-    """Does a command's work. Returns its exit code, with one line on stderr for what the user can put right."""
-    try:
-        work()
-        return 0
-    except OSError as error:
-        message, exit_code = str(error), EXIT_USAGE
-    except (ContractError, TrainingRoomError) as error:
-        message, exit_code = str(error), EXIT_USAGE
-    except ServerUnreachableError as error:
-        message, exit_code = str(error), EXIT_UNREACHABLE
-    except FerClientError as error:
-        message, exit_code = str(error), EXIT_FAILED
-    print(f"{name}: {message}", file=sys.stderr)
-    return exit_code
-
-
 def main() -> int:
     """The command. Returns its exit code, see EXIT_CODES."""
     parser = argparse.ArgumentParser(
@@ -247,7 +236,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     check_source_options(parser, arguments)
-    return run_command("fer_training.evaluate", lambda: _run(arguments))
+    return run_command("fer_training.evaluate", lambda: _run(arguments), exit_codes=SERVER_EXIT_CODES)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -15,11 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_UNCERTAIN_BELOW_KEY, ONNX_VERSION_KEY
+from fer_contract import FACE_SIZE_PX, LABELS, ONNX_LABELS_KEY, ONNX_UNCERTAIN_BELOW_KEY, ONNX_VERSION_KEY
 from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint, load_checkpoint
+from fer_training.command import run_command
 from fer_training.complexity import count_macs, count_parameters
-from fer_training.errors import CheckpointError, TrainingRoomError
+from fer_training.errors import CheckpointError
 from fer_training.evaluate import Evaluation, evaluate, evaluate_onnx, format_figures
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST
@@ -120,7 +121,8 @@ def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Eval
     return {
         ONNX_LABELS_KEY: ",".join(LABELS),
         ONNX_VERSION_KEY: checkpoint.recipe.name,
-        "fer.recipe": checkpoint.recipe.name,
+        "fer.input_size": f"{FACE_SIZE_PX}x{FACE_SIZE_PX}",
+        "fer.recipe": json.dumps(asdict(checkpoint.recipe)),
         "fer.commit": checkpoint.origin.commit,
         "fer.data_sha256": checkpoint.origin.data_sha256,
         "fer.temperature": f"{temperature:.4f}",
@@ -161,7 +163,7 @@ def _describe_export(checkpoint: Checkpoint, difference: float, source: str) -> 
 
 
 def main() -> int:
-    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
+    """The command. Returns its exit code, see `command.run_command`."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.export", description="Turn a checkpoint into a calibrated ONNX file."
     )
@@ -170,15 +172,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the ONNX file and figures")
     arguments = parser.parse_args()
     check_source_options(parser, arguments)
-    try:
-        validation, usage = load_for_measuring(arguments)
-        path = export(arguments.checkpoint, validation, arguments.out, usage=usage, source=describe_source(arguments))
-        print(format_figures(evaluate_onnx(path, validation), usage))
-    except TrainingRoomError as error:
-        print(f"fer_training.export: {error}", file=sys.stderr)
-        return 2
+    return run_command("fer_training.export", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    validation, usage = load_for_measuring(arguments)
+    path = export(arguments.checkpoint, validation, arguments.out, usage=usage, source=describe_source(arguments))
+    print(format_figures(evaluate_onnx(path, validation), usage))
     print(f"wrote {path} and {path.with_name(METRICS_NAME)}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -113,8 +113,10 @@ def choose_autocast_type(precision: str, device: torch.device) -> torch.dtype:
         device: where training runs.
 
     Raises:
-        RecipeError: `fp16` on a CPU, where it is slow and its small gradients are lost.
+        RecipeError: `fp16` on a CPU, where it is slow and its small gradients are lost; or there is no such device.
     """
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("--device cuda: PyTorch finds no NVIDIA GPU. Give --device cpu.")
     if precision == "fp16" and device.type != "cuda":
         raise RecipeError("--precision fp16 needs --device cuda. On a CPU give bf16 or fp32.")
     if precision == "auto":

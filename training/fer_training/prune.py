@@ -24,15 +24,17 @@ import torch
 from torch.nn import functional
 
 from fer_training.backbones.repconv import RepConv
-from fer_training.checkpoint import Checkpoint, load_checkpoint
+from fer_training.checkpoint import Checkpoint
+from fer_training.command import run_command
 from fer_training.complexity import count_macs, count_parameters
 from fer_training.errors import CheckpointError
 from fer_training.faces import LabelledFaces
 from fer_training.network import Classifier
 from fer_training.prediction import predict_logits, weights_without_votes
-from fer_training.recipe import NetworkRecipe, Recipe, load_recipe
+from fer_training.recipe import NetworkRecipe, load_recipe
+from fer_training.save_faces import choose_faces
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
-from fer_training.train import add_run_options, run_command, train_by_options
+from fer_training.train import HOW_TO_RESUME, add_run_options, load_parent, train_by_options
 
 CHANNEL_STEP: Final = 8
 """Channels go in such groups: what vector units and tensor cores work in."""
@@ -50,14 +52,14 @@ def prune(checkpoint: Checkpoint, faces: LabelledFaces, macs: float) -> tuple[Ne
 
     Args:
         checkpoint: of a finished run whose backbone is `repconv`.
-        faces: training images to rank the channels on; the first 4,096 are used.
+        faces: training images to rank the channels on; 4,096 drawn from them are used.
         macs: part of the multiply-accumulate operations to keep, 0..1.
 
     Returns:
         The smaller network's recipe, and the network with what is left of the averaged weights, not yet trained on.
 
     Raises:
-        CheckpointError: the network has another backbone.
+        CheckpointError: the network has another backbone, or cannot become so small.
     """
     if checkpoint.recipe.network.repconv is None or checkpoint.recipe.network.local_regions:
         raise CheckpointError(
@@ -73,7 +75,11 @@ def prune(checkpoint: Checkpoint, faces: LabelledFaces, macs: float) -> tuple[Ne
     while count_macs(_shape(network, kept, checkpoint.recipe.network)[1]) > limit:
         candidates = [index for index in prunable if len(kept[index]) > CHANNEL_STEP]
         if not candidates:
-            break
+            least = count_macs(_shape(network, kept, checkpoint.recipe.network)[1]) / count_macs(network)
+            raise CheckpointError(
+                f"{checkpoint.recipe.name}: cannot be pruned to {macs:.1%} of its multiply-accumulates: with "
+                f"{CHANNEL_STEP} channels wherever possible it keeps {least:.1%}. Give a larger --macs."
+            )
         # The group of channels whose loss changes the least, of all layers.
         losers = {
             index: kept[index][np.argsort(importances[index][kept[index]])[:CHANNEL_STEP]] for index in candidates
@@ -102,8 +108,8 @@ def _rank_channels(network: Classifier, faces: LabelledFaces) -> list[Importance
     network.eval()
     layers = _layers(network)
     totals = [torch.zeros(layer.norm.num_features, dtype=torch.float64) for layer in layers]
-    images = torch.from_numpy(faces.images[:RANKING_IMAGES]).unsqueeze(1)
-    labels = torch.from_numpy(faces.labels[:RANKING_IMAGES])
+    chosen = choose_faces(faces, RANKING_IMAGES, seed=0)
+    images, labels = torch.from_numpy(chosen.images).unsqueeze(1), torch.from_numpy(chosen.labels)
     for start in range(0, len(images), RANKING_BATCH):
         batch = slice(start, start + RANKING_BATCH)
         network.zero_grad()
@@ -146,14 +152,6 @@ def _copy_weights(network: Classifier, smaller: Classifier, kept: Sequence[Chann
             target[name].copy_(values[:, inputs] if name == "head.weight" else values)
 
 
-def _load_parent(path: Path, recipe: Recipe) -> Checkpoint:
-    checkpoint = load_checkpoint(path)
-    checkpoint.require_finished(path)
-    if checkpoint.recipe.network != recipe.network:
-        raise CheckpointError(f"{path}: its network is not the recipe's. Give the recipe the same [network] sections.")
-    return checkpoint
-
-
 def _format_shape(recipe: NetworkRecipe, network: Classifier) -> str:
     if recipe.repconv is None:
         return ""
@@ -165,7 +163,7 @@ def _format_shape(recipe: NetworkRecipe, network: Classifier) -> str:
 
 
 def main() -> int:
-    """The command. Returns its exit code, see `train.run_command`."""
+    """The command. Returns its exit code, see `command.run_command`."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.prune", description="Take channels away from a trained network and train it on."
     )
@@ -178,13 +176,13 @@ def main() -> int:
     check_source_options(parser, arguments)
     if not 0 < arguments.macs <= 1:
         parser.error(f"--macs must be above 0 and at most 1, but is {arguments.macs:g}.")
-    return run_command("fer_training.prune", lambda: _run(arguments))
+    return run_command("fer_training.prune", lambda: _run(arguments), when_interrupted=HOW_TO_RESUME)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     recipe = load_recipe(arguments.recipe)
-    parent = _load_parent(arguments.checkpoint, recipe)
     data = load_for_training(arguments, recipe)
+    parent = load_parent(arguments.checkpoint, recipe.network, data.training.class_names)
     shape, network = prune(parent, data.training, arguments.macs)
     accuracy = (predict_logits(network, data.validation.images).argmax(axis=1) == data.validation.labels).mean()
     whole = Classifier(parent.recipe.network, len(parent.class_names))

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from fer_training.errors import TrainingRoomError
+from fer_training.command import run_command
 from fer_training.faces import DropReport, LabelledFaces, TrainingData, find_conflicting, group_identical
 from fer_training.fer2013 import CSV_NAME, PUBLIC_TEST, TRAINING, UsageRows, read_csv, select_training_data
 from fer_training.ferplus import is_no_face, measure_agreement
@@ -205,7 +205,7 @@ def _build_report(arguments: argparse.Namespace) -> DataReport:
 
 
 def main() -> int:
-    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
+    """The command. Returns its exit code, see `command.run_command`."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.report_data", description="Report what a data set holds."
     )
@@ -217,13 +217,12 @@ def main() -> int:
     add_source_options(parser)
     arguments = parser.parse_args()
     check_source_options(parser, arguments)
-    try:
-        report = _build_report(arguments)
-    except TrainingRoomError as error:
-        print(f"fer_training.report_data: {error}", file=sys.stderr)
-        return 2
+    return run_command("fer_training.report_data", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    report = _build_report(arguments)
     print(json.dumps(asdict(report), indent=2) if arguments.json else format_report(report))
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from fer_training.checkpoint import load_checkpoint
+from fer_training.command import run_command
 from fer_training.kept_answers import KeptAnswers
 from fer_training.prediction import build_network, predict_logits
 from fer_training.sources import add_source_options, check_source_options, load_for_training
-from fer_training.train import run_command
 
 
 def main() -> int:
-    """The command. Returns its exit code, see `train.run_command`."""
+    """The command. Returns its exit code, see `command.run_command`."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.save_answers", description="Keep a run's answers for students to learn from."
     )

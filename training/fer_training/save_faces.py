@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from fer_training.command import run_command
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST, load_training_data
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_split_source
-from fer_training.train import run_command
 
 CALIBRATION_NAME: Final = "calibration.npz"
 VALIDATION_NAME: Final = "validation.npz"
@@ -52,7 +52,7 @@ def choose_faces(faces: LabelledFaces, count: int, seed: int) -> LabelledFaces:
 
 
 def main() -> int:
-    """The command. Returns its exit code, see `train.run_command`."""
+    """The command. Returns its exit code, see `command.run_command`."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.save_faces", description="Write the faces that fer_build works with."
     )

@@ -5,14 +5,16 @@ Used by `train`, `prune`, `export`, `evaluate`, `compare` and `report_data`.
 
 import argparse
 import re
+import shlex
 from pathlib import Path
 from typing import Final
 
 from fer_training.ck48 import FOLDS, load_ck48
+from fer_training.errors import RecipeError
 from fer_training.faces import LabelledFaces, TrainingData
 from fer_training.fer2013 import PUBLIC_TEST, USAGES, load_evaluation_data, load_training_data
 from fer_training.folders import SUBJECT_PATTERN, FolderData, load_class_folders
-from fer_training.recipe import Recipe
+from fer_training.recipe import DataRecipe, Recipe
 
 VALIDATION: Final = "validation"
 TEST: Final = "test"
@@ -77,7 +79,10 @@ def load_for_training(arguments: argparse.Namespace, recipe: Recipe) -> Training
 
     Raises:
         DataError: see the source's loader.
+        RecipeError: the recipe leaves out what only FER2013's loader can.
     """
+    if recipe.data != DataRecipe() and not arguments.fer2013:
+        raise RecipeError(f"{recipe.name}: its [data] section is for --fer2013. Leave it out for other data.")
     if arguments.fer2013:
         return load_training_data(
             arguments.fer2013,
@@ -117,10 +122,18 @@ def load_for_measuring(arguments: argparse.Namespace) -> tuple[LabelledFaces, st
 def describe_source(arguments: argparse.Namespace) -> str:
     """The options as anybody would type them: where this machine keeps its files is nobody's business."""
     if arguments.fer2013:
-        return "--fer2013 DIR"
-    if arguments.folder:
-        return f"--folder DIR --split-seed {arguments.split_seed}"
-    return f"--ck48 DIR --fold {arguments.fold} --folds {arguments.folds}"
+        usage = getattr(arguments, "usage", PUBLIC_TEST)
+        return "--fer2013 DIR" if usage == PUBLIC_TEST else f"--fer2013 DIR --usage {usage}"
+    if arguments.ck48:
+        return f"--ck48 DIR --fold {arguments.fold} --folds {arguments.folds}"
+    words = ["--folder DIR", f"--split-seed {arguments.split_seed}"]
+    if arguments.subject_pattern != SUBJECT_PATTERN:
+        words.append(f"--subject-pattern {shlex.quote(arguments.subject_pattern.pattern)}")
+    if arguments.skip_unreadable:
+        words.append("--skip-unreadable")
+    if getattr(arguments, "split", VALIDATION) != VALIDATION:
+        words.append(f"--split {arguments.split}")
+    return " ".join(words)
 
 
 def _load_folder(arguments: argparse.Namespace) -> FolderData:

@@ -16,7 +16,8 @@ from typing import Final
 
 from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint, load_checkpoint
-from fer_training.errors import DataError, TrainingRoomError
+from fer_training.command import run_command
+from fer_training.errors import CheckpointError, DataError
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST, load_evaluation_data
 from fer_training.metrics import compute_figures
@@ -63,40 +64,42 @@ def format_summary(rows: dict[str, dict[str, float]]) -> str:
 
 
 def load_runs(folders: Sequence[Path]) -> dict[str, Checkpoint]:
-    """Finished runs by the names of their recipes.
+    """Finished runs by the names of their folders.
 
     Raises:
-        CheckpointError: one is missing or unfinished.
+        CheckpointError: one is missing or unfinished, or two folders have the same name.
     """
-    runs = {}
+    runs: dict[str, Checkpoint] = {}
     for folder in folders:
+        name = folder.resolve().name
+        if name in runs:
+            raise CheckpointError(f"{folder}: a run before it is called {name} too. Give each run once, or rename one.")
         path = folder / CHECKPOINT_NAME
         checkpoint = load_checkpoint(path)
         checkpoint.require_finished(path)
-        runs[checkpoint.recipe.name] = checkpoint
+        runs[name] = checkpoint
     return runs
 
 
 def main() -> int:
-    """The command. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
+    """The command. Returns its exit code, see `command.run_command`."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.summarise", description="Mean and spread of several training runs."
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder made by fer_training.train")
     parser.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv, to measure them all on")
     arguments = parser.parse_args()
-    try:
-        runs = load_runs(arguments.runs)
-        if arguments.fer2013:
-            faces = load_evaluation_data(arguments.fer2013, PUBLIC_TEST)
-            rows = {name: measure(checkpoint, faces) for name, checkpoint in runs.items()}
-        else:
-            rows = {name: recall(checkpoint) for name, checkpoint in runs.items()}
-    except TrainingRoomError as error:
-        print(f"fer_training.summarise: {error}", file=sys.stderr)
-        return 2
+    return run_command("fer_training.summarise", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    runs = load_runs(arguments.runs)
+    if arguments.fer2013:
+        faces = load_evaluation_data(arguments.fer2013, PUBLIC_TEST)
+        rows = {name: measure(checkpoint, faces) for name, checkpoint in runs.items()}
+    else:
+        rows = {name: recall(checkpoint) for name, checkpoint in runs.items()}
     print(format_summary(rows))
-    return 0
 
 
 if __name__ == "__main__":

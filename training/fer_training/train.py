@@ -23,14 +23,15 @@ import torch
 from tqdm import tqdm
 
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint
+from fer_training.command import run_command
 from fer_training.curves import plot_curves
 from fer_training.distillation import Teachers, load_teachers
-from fer_training.errors import CheckpointError, MatplotlibMissingError, TrainingRoomError
+from fer_training.errors import CheckpointError, MatplotlibMissingError, RecipeError
 from fer_training.faces import TrainingData
 from fer_training.optimisation import choose_autocast_type
 from fer_training.prediction import weights_without_votes
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
-from fer_training.recipe import Recipe, load_recipe, recipe_from_table
+from fer_training.recipe import NetworkRecipe, Recipe, load_recipe, recipe_from_table
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.training_run import TrainingRun, Watch
 
@@ -38,6 +39,7 @@ CHECKPOINT_NAME: Final = "checkpoint.pt"
 LOG_NAME: Final = "log.csv"
 CURVES_NAME: Final = "curves.png"
 RUNS_DIR: Final = Path("runs")
+HOW_TO_RESUME: Final = "interrupted. The same command with --resume goes on after the last complete epoch"
 PLOT_EVERY_S: Final = 20.0
 """Drawing takes longer than an epoch of a small network on a GPU."""
 
@@ -80,9 +82,12 @@ def train(
         CheckpointError: `out_dir` holds a checkpoint and `resume` is false, or none or another run's and it is true, or
             the one of a teacher, or of the run to start from, is missing, unfinished or of another kind.
         DataError: there are fewer images than one batch, or no votes where the recipe needs them.
-        RecipeError: the recipe does not fit the data or the device.
+        RecipeError: the recipe does not fit the data or the device, or the loss is no number any more.
     """
     path = out_dir / CHECKPOINT_NAME
+    if path.exists() and not resume:
+        raise CheckpointError(f"{path} exists already. Add --resume to go on with it, or give another --out.")
+    out_dir.mkdir(parents=True, exist_ok=True)
     autocast_type = choose_autocast_type(precision, device)
     teachers, teacher_hashes = None, {}
     if recipe.distillation is not None:
@@ -91,7 +96,7 @@ def train(
         teachers = Teachers([teacher.answerer for teacher in loaded], recipe.distillation, device)
     start_hash = ""
     if recipe.starts_from:
-        start = _load_start(recipe, data.training.class_names, runs_dir)
+        start = load_parent(runs_dir / recipe.starts_from / CHECKPOINT_NAME, recipe.network, data.training.class_names)
         initial_weights = start.average if recipe.loss.votes_auxiliary else weights_without_votes(start)
         start_hash = start.hash_weights()
     run = TrainingRun(
@@ -105,15 +110,17 @@ def train(
     )
     origin = _describe_origin(data, device, autocast_type, teacher_hashes, start_hash, command)
     if resume:
-        checkpoint = _load_own_checkpoint(path, recipe, origin)
+        checkpoint = _load_own_checkpoint(path, recipe, device, origin)
         origin = checkpoint.origin
         run.restore(checkpoint)
-    elif path.exists():
-        raise CheckpointError(f"{path} exists already. Add --resume to go on with it, or give another --out.")
-    out_dir.mkdir(parents=True, exist_ok=True)
     plotted = -math.inf
     while not run.finished:
         record = run.train_epoch(watch)
+        if not math.isfinite(record.train_loss):
+            raise RecipeError(
+                f"{recipe.name}: the loss of epoch {record.epoch} is {record.train_loss}. Lower "
+                "optimisation.learning_rate, or give a gradient_clip. What was written after the epoch before stays."
+            )
         run.to_checkpoint(origin).save(path)
         _write_log(out_dir / LOG_NAME, run.history)
         if run.finished or time.monotonic() - plotted > PLOT_EVERY_S:
@@ -146,25 +153,30 @@ def _describe_origin(
     )
 
 
-def _load_start(recipe: Recipe, class_names: tuple[str, ...], runs_dir: Path) -> Checkpoint:
-    """Loads the run that a recipe starts from, and refuses one of another network."""
-    path = runs_dir / recipe.starts_from / CHECKPOINT_NAME
+def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]) -> Checkpoint:
+    """Loads the finished run that another one starts from.
+
+    Raises:
+        CheckpointError: it is missing, unfinished, of other classes, or of another network, but for the dropout.
+    """
     checkpoint = load_checkpoint(path)
     checkpoint.require_finished(path)
     if checkpoint.class_names != class_names:
         raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
-    if replace(checkpoint.recipe.network, dropout=0) != replace(recipe.network, dropout=0):
+    if replace(checkpoint.recipe.network, dropout=0) != replace(network, dropout=0):
         raise CheckpointError(f"{path}: its network is not the recipe's. Give the recipe the same [network] sections.")
     return checkpoint
 
 
-def _load_own_checkpoint(path: Path, recipe: Recipe, now: Origin) -> Checkpoint:
+def _load_own_checkpoint(path: Path, recipe: Recipe, device: torch.device, now: Origin) -> Checkpoint:
     """Loads the checkpoint to go on from, and refuses one of another recipe, data, precision or teachers."""
     checkpoint = load_checkpoint(path)
     if checkpoint.recipe != recipe:
         raise CheckpointError(f"{path} is of another recipe than --recipe names. Give its own, or another --out.")
     if checkpoint.origin.data_sha256 != now.data_sha256:
         raise CheckpointError(f"{path} is of other images than are given. Give its own, or another --out.")
+    if ("cuda" in checkpoint.rng) != (device.type == "cuda"):
+        raise CheckpointError(f"{path} was trained on another kind of device. Give its --device, or another --out.")
     if checkpoint.origin.precision != now.precision:
         raise CheckpointError(f"{path} was trained in {checkpoint.origin.precision}, not {now.precision}.")
     if checkpoint.origin.teachers != now.teachers:
@@ -264,24 +276,8 @@ def train_by_options(
     print(f"wrote {path}")
 
 
-def run_command(name: str, work: Callable[[], None]) -> int:
-    """Does a command's work. Returns its exit code: 2 for what the user can put right, with one line on stderr."""
-    try:
-        work()
-    except TrainingRoomError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            f"{name}: interrupted. The same command with --resume goes on after the last complete epoch",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
-
-
 def main() -> int:
-    """The command. Returns its exit code, see `run_command`."""
+    """The command. Returns its exit code, see `command.run_command`."""
     parser = argparse.ArgumentParser(prog="python -m fer_training.train", description="Train a classifier by a recipe.")
     parser.add_argument("--recipe", type=Path, required=True, help="a file of training/recipes")
     add_source_options(parser)
@@ -289,7 +285,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="instead of the recipe's; the run is named <recipe>-seed<N>")
     arguments = parser.parse_args()
     check_source_options(parser, arguments)
-    return run_command("fer_training.train", lambda: _run(arguments))
+    return run_command("fer_training.train", lambda: _run(arguments), when_interrupted=HOW_TO_RESUME)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -116,3 +116,29 @@ def test_the_seed_decides_the_views(recipe):
     torch.manual_seed(5)
     assert torch.equal(augment(FACES, recipe.augmentation, 40), first)
     assert not torch.equal(augment(FACES, recipe.augmentation, 40), first)
+
+
+def test_scale_zooms_both_ways_by_at_most_its_limit(nothing):
+    torch.manual_seed(0)
+    columns = normalise(torch.arange(48, dtype=torch.uint8).expand(64, 1, 48, 48))
+    views = augment(columns, dataclasses.replace(nothing, scale=0.2), 48) * 64 + 128
+    step = views[:, 0, 24, 24:36].diff(dim=1).mean(dim=1)  # face columns per view column, 1 where nothing is zoomed
+    assert step.min() > 0.8 - 1e-3
+    assert step.max() < 1.2 + 1e-3
+    assert step.max() - step.min() > 0.3
+
+
+def test_a_shift_moves_by_at_most_its_limit_and_independently_in_both_directions(nothing):
+    torch.manual_seed(0)
+    shifting = dataclasses.replace(nothing, shift_px=4.0)
+    ramp = torch.arange(48, dtype=torch.uint8)
+    columns = normalise(ramp.expand(64, 1, 48, 48))
+    state = torch.get_rng_state()
+    across = (augment(columns, shifting, 48) * 64 + 128)[:, 0, 24, 24] - 24
+    torch.set_rng_state(state)
+    down = (augment(columns.transpose(2, 3), shifting, 48) * 64 + 128)[:, 0, 24, 24] - 24
+    for shift in (across, down):
+        assert shift.abs().max() <= 4 + 1e-3
+        assert shift.max() > 3
+        assert shift.min() < -3
+    assert torch.corrcoef(torch.stack([across, down]))[0, 1].abs() < 0.5

@@ -20,6 +20,7 @@ from fer_training.export import export
 from fer_training.network import Classifier
 from fer_training.onnx_file import check_parity, write_onnx
 from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
+from fer_training.recipe import recipe_from_table
 from fer_training.train import train
 
 
@@ -71,13 +72,14 @@ def test_any_number_of_faces_gets_probabilities(release, data, count):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_the_file_says_what_it_is_and_where_it_came_from(release, metrics, checkpoint_path):
+def test_the_file_says_what_it_is_and_where_it_came_from(release, metrics, checkpoint_path, recipe):
     model = onnx.load(release)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     origin = load_checkpoint(checkpoint_path).origin
     assert metadata[ONNX_LABELS_KEY] == ",".join(LABELS)
     assert metadata[ONNX_VERSION_KEY] == metrics["model"]["version"] == "tiny"
-    assert metadata["fer.recipe"] == "tiny"
+    assert metadata["fer.input_size"] == "48x48"
+    assert recipe_from_table(json.loads(metadata["fer.recipe"]), "") == recipe
     assert metadata["fer.commit"] == origin.commit
     assert metadata["fer.data_sha256"] == origin.data_sha256
     assert float(metadata["fer.temperature"]) == pytest.approx(metrics["calibration"]["temperature"], abs=1e-4)

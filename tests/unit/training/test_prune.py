@@ -84,3 +84,8 @@ def test_only_repconv_is_pruned(parent, data):
     other = dataclasses.replace(parent.recipe, network=NetworkRecipe(backbone="resnet18"))
     with pytest.raises(CheckpointError, match="only networks of backbone repconv, without local_regions"):
         prune(dataclasses.replace(parent, recipe=other), data.training, macs=0.5)
+
+
+def test_a_network_that_cannot_become_so_small_says_how_small_it_can(parent, data):
+    with pytest.raises(CheckpointError, match=r"cannot be pruned to 1.0% .* it keeps \d+.\d%. Give a larger --macs"):
+        prune(parent, data.training, macs=0.01)

@@ -15,7 +15,7 @@ from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_VERSION_KEY
 from fer_training.evaluate import evaluate_onnx
 from fer_training.fer2013 import load_evaluation_data
 from fer_training.prediction import open_onnx
-from fer_training.recipe import load_recipe
+from fer_training.recipe import load_recipe, recipe_from_table
 from fer_training.tables import format_classes, format_confusion, format_coverage, format_result
 
 ROOM = Path(__file__).parents[3] / "training"
@@ -33,7 +33,8 @@ def test_the_shipped_file_fits_the_contract_and_names_its_recipe():
     metadata = {entry.key: entry.value for entry in onnx.load(MODEL).metadata_props}
     assert metadata[ONNX_LABELS_KEY] == ",".join(LABELS)
     assert metadata[ONNX_VERSION_KEY] == METRICS["model"]["version"]
-    recipe = load_recipe(ROOM / "recipes" / f"{metadata['fer.recipe']}.toml")
+    recipe = load_recipe(ROOM / "recipes" / f"{metadata[ONNX_VERSION_KEY]}.toml")
+    assert recipe_from_table(json.loads(metadata["fer.recipe"]), "") == recipe
     assert (recipe.seed, recipe.optimisation.epochs) == (METRICS["training"]["seed"], METRICS["training"]["epochs"])
 
 

@@ -1,6 +1,7 @@
 """The options that say where images come from, and whole runs on other data than FER2013."""
 
 import argparse
+import dataclasses
 import sys
 
 import numpy as np
@@ -13,6 +14,8 @@ from small_data import RECIPE_TOML
 
 from fer_training import train as train_command
 from fer_training.checkpoint import load_checkpoint
+from fer_training.errors import RecipeError
+from fer_training.recipe import DataRecipe
 from fer_training.sources import (
     add_source_options,
     check_source_options,
@@ -97,3 +100,20 @@ def test_the_train_command_trains_on_a_fold(ck48, tmp_path, monkeypatch, capsys)
     assert checkpoint.class_names[-1] == "contempt"
     assert checkpoint.origin.command.endswith("--ck48 DIR --fold 1 --folds 4")
     assert sorted(path.name for path in run.iterdir()) == ["checkpoint.pt", "curves.png", "log.csv"]
+
+
+def test_a_record_says_whatever_chose_the_images(tmp_path):
+    def describe(*arguments):
+        return describe_source(parse(*arguments, to_measure=True))
+
+    assert describe("--fer2013", tmp_path, "--usage", "Training") == "--fer2013 DIR --usage Training"
+    options = ["--split-seed", 3, "--subject-pattern", "(P +)_", "--skip-unreadable", "--split", "test"]
+    assert describe("--folder", tmp_path, *options) == (
+        "--folder DIR --split-seed 3 --subject-pattern '(P +)_' --skip-unreadable --split test"
+    )
+
+
+def test_a_recipe_that_leaves_images_out_is_for_fer2013(ck48, recipe):
+    picky = dataclasses.replace(recipe, data=DataRecipe(drop_conflicting=True))
+    with pytest.raises(RecipeError, match=r"tiny: its \[data\] section is for --fer2013"):
+        load_for_training(parse("--ck48", ck48), picky)

@@ -53,6 +53,12 @@ def test_the_command_prints_what_the_runs_noted(runs, monkeypatch, capsys):
     assert lines[2].split()[1] == f"{noted:.4f}"
 
 
+def test_two_runs_of_one_name_are_not_taken_for_one(runs, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["summarise", str(runs[0]), str(runs[0])])
+    assert summarise.main() == 2
+    assert "a run before it is called tiny-seed1 too" in capsys.readouterr().err
+
+
 def test_an_unfinished_run_is_one_line_and_exit_code_2(runs, recipe, data, tmp_path, monkeypatch, capsys):
     def interrupt(record):
         raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 import torch
 
 from fer_training.checkpoint import load_checkpoint
-from fer_training.errors import CheckpointError, DataError
+from fer_training.errors import CheckpointError, DataError, RecipeError
 from fer_training.faces import LabelledFaces
 from fer_training.optimisation import (
     average_weight,
@@ -214,3 +215,30 @@ def test_a_run_starts_only_from_a_finished_one_of_the_same_network(tmp_path, rec
     others = dataclasses.replace(data, training=renamed)
     with pytest.raises(CheckpointError, match="not the data's"):
         train(continue_from(recipe, "tiny"), others, tmp_path / "next", device=CPU, runs_dir=tmp_path)
+
+
+def test_a_run_whose_loss_is_no_number_any_more_ends_and_keeps_what_it_had(tmp_path, recipe, data):
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
+    broken = {**checkpoint.network, "head.bias": torch.full((7,), math.nan)}
+    dataclasses.replace(checkpoint, network=broken).save(tmp_path / "checkpoint.pt")
+    with pytest.raises(RecipeError, match=r"tiny: the loss of epoch 2 is nan. Lower optimisation.learning_rate"):
+        train(recipe, data, tmp_path, device=CPU, resume=True)
+    assert len(load_checkpoint(tmp_path / "checkpoint.pt").history) == 1
+
+
+def test_a_run_is_not_resumed_on_another_kind_of_device(tmp_path, recipe, data):
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
+    on_gpu = {**checkpoint.rng, "cuda": checkpoint.rng["cpu"]}
+    dataclasses.replace(checkpoint, rng=on_gpu).save(tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="was trained on another kind of device. Give its --device"):
+        train(recipe, data, tmp_path, device=CPU, resume=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, recipe, data):
+    with pytest.raises(RecipeError, match="--device cuda: PyTorch finds no NVIDIA GPU. Give --device cpu"):
+        train(recipe, data, tmp_path, device=torch.device("cuda"))
