@@ -1,7 +1,8 @@
 """Recipes: everything that decides a training result, read from a TOML file and checked field by field.
 
 What a recipe does not name does not happen: fields may be left out only where that means "off" or "none", so the file
-alone says how a published network was made. Read by `train`, kept whole in every checkpoint.
+alone says how a published network was made. One that begins with `extends = "other.toml"`, a file beside it, is that
+one but for the fields that it names. Read by `train`, kept whole in every checkpoint.
 """
 
 import re
@@ -23,6 +24,7 @@ Section = TypeVar("Section")
 
 ONNX_SUFFIX: Final = ".onnx"
 ANSWERS_SUFFIX: Final = ".npz"
+EXTENDS: Final = "extends"
 REPCONV: Final = "repconv"
 """The backbone whose shape a recipe gives in full."""
 
@@ -192,15 +194,35 @@ def load_recipe(path: Path) -> Recipe:
     """Reads and checks a recipe.
 
     Raises:
-        RecipeError: the file is missing or not TOML, or a field is missing, unknown, of the wrong type or out of range.
+        RecipeError: the file is missing or not TOML, or a field is missing, unknown, of the wrong type or out of range,
+            or it extends a recipe that extends another.
     """
+    table = _read_toml(path)
+    if EXTENDS in table:
+        base = path.parent / _read_text(None, table.pop(EXTENDS), f"{path}: {EXTENDS}")
+        extended = _read_toml(base)
+        if EXTENDS in extended:
+            raise RecipeError(f"{path}: {base.name}, which it extends, extends another one. Extend that one.")
+        table = _merge(extended, table)
+    return recipe_from_table({"name": path.stem, **table}, str(path))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}). Give --recipe a .toml file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: is not TOML: {error}") from error
-    return recipe_from_table({"name": path.stem, **table}, str(path))
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The base with the changes: field by field also within sections, which both may have."""
+    merged = dict(base)
+    for name, value in changes.items():
+        known = base.get(name)
+        merged[name] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def recipe_from_table(table: dict[str, Any], origin: str) -> Recipe:

@@ -1,6 +1,8 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
+from small_data import RECIPE_TOML
 
 from fer_training.errors import RecipeError
 from fer_training.recipe import load_recipe, recipe_from_table
@@ -75,3 +77,28 @@ def test_a_missing_file_and_a_file_that_is_not_toml_are_refused(tmp_path):
     (tmp_path / "bad.toml").write_text("epochs = = 3", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"bad\.toml: is not TOML"):
         load_recipe(tmp_path / "bad.toml")
+
+
+def test_a_recipe_that_extends_another_is_that_one_but_for_what_it_names(tmp_path):
+    (tmp_path / "base.toml").write_text(RECIPE_TOML, encoding="utf-8")
+    (tmp_path / "longer.toml").write_text(
+        'extends = "base.toml"\nseed = 7\n[optimisation]\nepochs = 5\n[loss]\nclass_weights = { fear = 1.5 }\n',
+        encoding="utf-8",
+    )
+    base, longer = load_recipe(tmp_path / "base.toml"), load_recipe(tmp_path / "longer.toml")
+    optimisation = dataclasses.replace(base.optimisation, epochs=5)
+    loss = dataclasses.replace(base.loss, class_weights={"fear": 1.5})
+    assert longer == dataclasses.replace(base, name="longer", seed=7, optimisation=optimisation, loss=loss)
+
+
+def test_only_a_recipe_that_is_there_and_whole_is_extended(tmp_path):
+    path = tmp_path / "longer.toml"
+    path.write_text('extends = "base.toml"\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match="base.toml: cannot be read"):
+        load_recipe(path)
+    (tmp_path / "base.toml").write_text('extends = "other.toml"\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match="longer.toml: base.toml, which it extends, extends another one"):
+        load_recipe(path)
+    path.write_text("extends = 3\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="longer.toml: extends must be text, but is 3"):
+        load_recipe(path)
