@@ -165,6 +165,9 @@ class OptimisationRecipe:
     """Per step, of the moving average of the weights, which is what gets evaluated and exported."""
     gradient_clip: Annotated[float, Between(0.0, 1000.0)] = 0.0
     """Largest norm of the gradient; 0 clips nothing."""
+    fresh_statistics: bool = False
+    """Whether the averaged network's batch norms are given new statistics after the last epoch, of the whole training
+    images as they are: those gathered in training are of cropped and partly hidden ones."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from fer_contract import FACE_SIZE_PX
 from fer_training.augmentation import Mixup, augment
@@ -29,6 +31,8 @@ from fer_training.optimisation import (
 )
 from fer_training.prediction import predict_logits, softmax
 from fer_training.recipe import Recipe
+
+STATISTICS_BATCH: Final = 256
 
 Watch = Callable[[Iterable[torch.Tensor]], Iterable[torch.Tensor]]
 """Passes the batches of an epoch through, for example to show a progress bar."""
@@ -127,6 +131,8 @@ class TrainingRun:
         view_px = FACE_SIZE_PX if full_view else recipe.augmentation.view_px
         first_step = epoch * self._steps_per_epoch
         loss = self._train_batches(first_step, view_px, watch)
+        if recipe.optimisation.fresh_statistics and epoch + 1 == recipe.optimisation.epochs:
+            self._gather_statistics()
         trained = time.perf_counter()
         accuracy, nll = self._evaluate()
         elapsed_before, cpu_before = (
@@ -205,6 +211,12 @@ class TrainingRun:
         if votes is not None and votes_logits is not None:
             loss = loss + recipe.loss.votes_auxiliary * soft_cross_entropy(votes_logits.float(), votes)
         return loss
+
+    def _gather_statistics(self) -> None:
+        """Gives the averaged network's batch norms the statistics of the whole training images, in float32."""
+        batches = torch.split(self._images, STATISTICS_BATCH)
+        views = (self._network.preprocess(batch).contiguous(memory_format=torch.channels_last) for batch in batches)
+        update_bn(views, self._average)
 
     def _evaluate(self) -> tuple[float, float]:
         """Accuracy and negative log likelihood of the averaged network on the validation images, in float32."""

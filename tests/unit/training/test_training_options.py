@@ -149,3 +149,21 @@ def test_training_on_a_gpu_learns_and_resumes(recipe, data, tmp_path, precision)
         train(recipe, data, tmp_path, device=cuda, precision=precision, on_epoch=interrupt)
     checkpoint = load_checkpoint(train(recipe, data, tmp_path, device=cuda, precision=precision, resume=True))
     assert checkpoint.history[-1].validation_accuracy > 0.5
+
+
+def test_fresh_statistics_are_those_of_the_whole_training_images(recipe, data, tmp_path):
+    plain = run(change(recipe), data, tmp_path / "plain")
+    fresh = run(change(recipe, optimisation={"fresh_statistics": True}), data, tmp_path / "fresh")
+    for name, weight in plain.average.items():
+        gathered = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        assert torch.equal(weight, fresh.average[name]) != gathered, name
+    network = Classifier(recipe.network, 7)
+    network.load_state_dict(fresh.average)
+    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    seen = []
+    norm.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    predict_logits(network, data.training.images)
+    means = seen[0].mean(dim=(0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, means, rtol=1e-3, atol=1e-3)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(plain.average["backbone.layers.0.norm.running_mean"], means, rtol=1e-3, atol=1e-3)
