@@ -41,7 +41,9 @@ def test_the_shipped_file_fits_the_contract_and_names_its_recipe():
 def test_the_shipped_network_reaches_what_it_has_to():
     assert METRICS["evaluation"]["usage"] == "PublicTest"
     assert METRICS["evaluation"]["images"] == 3589
-    assert METRICS["evaluation"]["accuracy"] >= 0.68
+    assert METRICS["evaluation"]["accuracy"] >= 0.70
+    assert METRICS["evaluation"]["macro_f1"] >= 0.67
+    assert METRICS["evaluation"]["ece"] <= 0.03
     assert METRICS["speed"]["images_per_s"] >= 500
 
 
