@@ -192,6 +192,7 @@ def _run(arguments: argparse.Namespace) -> None:
         f"python -m fer_training.prune --checkpoint runs/{parent.recipe.name}/checkpoint.pt --macs {arguments.macs:g} "
         f"--recipe training/recipes/{recipe.name}.toml {describe_source(arguments)}"
     )
+    shape = replace(shape, dropout=recipe.network.dropout)
     train_by_options(arguments, replace(recipe, network=shape), data, command, network.state_dict())
 
 

@@ -214,7 +214,8 @@ class TrainingRun:
 
     def _gather_statistics(self) -> None:
         """Gives the averaged network's batch norms the statistics of the whole training images, in float32."""
-        batches = torch.split(self._images, STATISTICS_BATCH)
+        # A batch of one has no spread where a network's last features are 1x1.
+        batches = (batch for batch in torch.split(self._images, STATISTICS_BATCH) if len(batch) > 1)
         views = (self._network.preprocess(batch).contiguous(memory_format=torch.channels_last) for batch in batches)
         update_bn(views, self._average)
 
