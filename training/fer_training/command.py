@@ -27,7 +27,7 @@ def run_command(
         when_interrupted: what to say after Ctrl-C.
 
     Returns:
-        The exit code.
+        0, 2, one of `exit_codes`, or 130 after Ctrl-C. Any other error is a mistake of the room's: it is raised.
     """
     known: dict[type[Exception], int] = {**(exit_codes or {}), TrainingRoomError: EXIT_USAGE, OSError: EXIT_USAGE}
     try:

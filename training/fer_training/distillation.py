@@ -1,4 +1,4 @@
-"""Teachers: networks trained before, whose answers a student learns from. Used by `training_run`."""
+"""Teachers: networks trained before, or what they answered then, from which a student learns. Used by `train`."""
 
 import hashlib
 from collections.abc import Sequence
@@ -164,7 +164,7 @@ def _load_answers(name: str, runs_dir: Path, faces: LabelledFaces) -> Teacher:
     if answers.class_names != faces.class_names:
         raise CheckpointError(f"{path}: its classes are {', '.join(answers.class_names)}, not the data's.")
     if answers.data_sha256 != faces.sha256() or answers.logits.shape[1] != len(faces):
-        raise CheckpointError(f"{path}: its answers are to other images than are given. Write it anew for these.")
+        raise CheckpointError(f"{path}: its answers are to other images, labels or votes than these. Write it anew.")
     return Teacher(name, _hash_file(path), answers)
 
 

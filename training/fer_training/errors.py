@@ -2,8 +2,8 @@
 
 TrainingRoomError
 ├── DataError         correct the data file and row it names
-├── RecipeError       correct the recipe's field it names
-├── CheckpointError   choose another checkpoint, another --out, or --resume
+├── RecipeError       correct the recipe's field, or the option, that it names
+├── CheckpointError   choose another checkpoint or teacher's file, another --out, or --resume
 ├── ModelFileError    the ONNX file is not one of this project's, or came out different from the network
 └── MatplotlibMissingError   install it, or leave the pictures out
 """
@@ -18,11 +18,11 @@ class DataError(TrainingRoomError):
 
 
 class RecipeError(TrainingRoomError):
-    """A recipe is missing, or one of its fields is."""
+    """A recipe is missing or wrong, or asks for what the data, the machine or the training does not give."""
 
 
 class CheckpointError(TrainingRoomError):
-    """A checkpoint is missing, unreadable, or belongs to another run."""
+    """A checkpoint, or a teacher's file, is missing, unreadable, of something else, or unfit for what is asked."""
 
 
 class ModelFileError(TrainingRoomError):

@@ -41,6 +41,7 @@ exit codes:
   {EXIT_FAILED}  the server failed, is overloaded, or took too long
   {EXIT_USAGE}  wrong usage, a file that cannot be used, or a server of something else
   {EXIT_UNREACHABLE}  no server answers at the URL
+  130  Ctrl-C
 """
 SERVER_EXIT_CODES: Final[dict[type[Exception], int]] = {
     ContractError: EXIT_USAGE,

@@ -1,13 +1,18 @@
 """A teacher's answers to the images that its students train on, in a file. Written by `save_answers`."""
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from fer_training.errors import CheckpointError
+
+UNREADABLE: Final = (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises, besides an OSError or EOFError, for a file that is no .npz, broken, or of something else."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class KeptAnswers:
     """float32, (2, N, C): of each whole image in the order of the training data, and of its mirror image."""
     class_names: tuple[str, ...]
     data_sha256: str
-    """Of the training data; see `LabelledFaces.sha256`."""
+    """Of the training data, labels and votes included; see `LabelledFaces.sha256`."""
 
     def save(self, path: Path) -> None:
         """Writes the file, with the logits in half precision; its folder is made if need be."""
@@ -48,7 +53,7 @@ def load_kept_answers(path: Path) -> KeptAnswers:
             )
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: is not there. Write it with fer_training.save_answers.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, *UNREADABLE) as error:
         raise CheckpointError(f"{path}: is no file of fer_training.save_answers: {error}") from error
     shape = answers.logits.shape
     if len(shape) != 3 or shape[0] != 2 or shape[2] != len(answers.class_names):

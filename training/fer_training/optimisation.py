@@ -104,6 +104,16 @@ def update_average(average: nn.Module, network: nn.Module, weight: torch.Tensor)
     torch._foreach_add_(means, steps)
 
 
+def require_device(device: torch.device) -> None:
+    """Makes sure that a device is there.
+
+    Raises:
+        RecipeError: it is a GPU, and there is none.
+    """
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("--device cuda: PyTorch finds no NVIDIA GPU. Give --device cpu.")
+
+
 def choose_autocast_type(precision: str, device: torch.device) -> torch.dtype:
     """The number format of the convolutions.
 
@@ -115,8 +125,7 @@ def choose_autocast_type(precision: str, device: torch.device) -> torch.dtype:
     Raises:
         RecipeError: `fp16` on a CPU, where it is slow and its small gradients are lost; or there is no such device.
     """
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("--device cuda: PyTorch finds no NVIDIA GPU. Give --device cpu.")
+    require_device(device)
     if precision == "fp16" and device.type != "cuda":
         raise RecipeError("--precision fp16 needs --device cuda. On a CPU give bf16 or fp32.")
     if precision == "auto":

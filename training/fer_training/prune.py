@@ -1,6 +1,6 @@
 r"""Makes a trained network smaller: takes away the channels that matter least, and trains the rest on.
 
-    python -m fer_training.prune --checkpoint runs/compact/checkpoint.pt --macs 0.5 \
+    python -m fer_training.prune --checkpoint runs/averaged/checkpoint.pt --macs 0.5 \
         --recipe training/recipes/pruned.toml --fer2013 DIR
 
 The recipe's network must be the checkpoint's, of backbone `repconv`; the run's is the smaller one. The output folder,

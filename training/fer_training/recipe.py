@@ -2,7 +2,7 @@
 
 What a recipe does not name does not happen: fields may be left out only where that means "off" or "none", so the file
 alone says how a published network was made. One that begins with `extends = "other.toml"`, a file beside it, is that
-one but for the fields that it names. Read by `train`, kept whole in every checkpoint.
+one but for the fields and sections that it names; it can leave none out. Read by `train`, kept whole in checkpoints.
 """
 
 import re
@@ -206,7 +206,7 @@ def load_recipe(path: Path) -> Recipe:
         extended = _read_toml(base)
         if EXTENDS in extended:
             raise RecipeError(f"{path}: {base.name}, which it extends, extends another one. Extend that one.")
-        table = _merge(extended, table)
+        table = _merge(Recipe, extended, table)
     return recipe_from_table({"name": path.stem, **table}, str(path))
 
 
@@ -220,12 +220,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
     return table
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The base with the changes: field by field also within sections, which both may have."""
+def _merge(section: type[Any], base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """One section's fields, of `base` where the changes don't name them. A section that both have is merged too."""
+    hints = get_type_hints(section, include_extras=True)
     merged = dict(base)
     for name, value in changes.items():
-        known = base.get(name)
-        merged[name] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+        inner = _find_section(hints.get(name))
+        if inner is not None and isinstance(base.get(name), dict) and isinstance(value, dict):
+            merged[name] = _merge(inner, base[name], value)
+        else:
+            merged[name] = value
     return merged
 
 
@@ -269,7 +273,7 @@ def _build(section: type[Section], table: dict[str, Any], prefix: str) -> Sectio
 
 def _read_field(hint: Any, value: Any, name: str) -> Any:
     """Checks one value against its field's annotation and converts lists to tuples, whole numbers to floats."""
-    section = next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
+    section = _find_section(hint)
     if section is not None:
         if value is None and type(None) in get_args(hint):  # As a checkpoint holds a section that was left out.
             return None
@@ -278,6 +282,11 @@ def _read_field(hint: Any, value: Any, name: str) -> Any:
         return _build(section, value, f"{name}.")
     kind, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     return _read_value(kind, {type(rule): rule for rule in rules}, value, name)
+
+
+def _find_section(hint: Any) -> type[Any] | None:
+    """The dataclass in a field's annotation, where the field is a section."""
+    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
 def _read_value(kind: Any, rules: dict[type, Any], value: Any, name: str) -> Any:

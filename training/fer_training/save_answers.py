@@ -16,7 +16,9 @@ import torch
 from fer_training.checkpoint import load_checkpoint
 from fer_training.command import run_command
 from fer_training.kept_answers import KeptAnswers
+from fer_training.optimisation import require_device
 from fer_training.prediction import build_network, predict_logits
+from fer_training.recipe import ANSWERS_SUFFIX
 from fer_training.sources import add_source_options, check_source_options, load_for_training
 
 
@@ -31,14 +33,18 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     arguments = parser.parse_args()
     check_source_options(parser, arguments)
+    if arguments.out.suffix != ANSWERS_SUFFIX:
+        parser.error(f"--out must end with {ANSWERS_SUFFIX}, by which a recipe tells it from a run.")
     return run_command("fer_training.save_answers", lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    device = torch.device(arguments.device)
+    require_device(device)
     checkpoint = load_checkpoint(arguments.checkpoint)
     checkpoint.require_finished(arguments.checkpoint)
     faces = load_for_training(arguments, checkpoint.recipe).training
-    network = build_network(checkpoint).to(arguments.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build_network(checkpoint).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     views = (faces.images, np.ascontiguousarray(faces.images[:, :, ::-1]))
     answers = KeptAnswers(
         logits=np.stack([predict_logits(network, view) for view in views]),

@@ -1,6 +1,6 @@
 """Where a command's images come from: the options that all commands share, and the loader behind each.
 
-Used by `train`, `prune`, `export`, `evaluate`, `compare` and `report_data`.
+Used by all commands that look at images.
 """
 
 import argparse

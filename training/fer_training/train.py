@@ -68,7 +68,7 @@ def train(
         device: where to train.
         precision: `auto`, `fp32`, `bf16` or `fp16`; see `optimisation.choose_autocast_type`.
         resume: go on from the checkpoint in `out_dir`, which must be of the same recipe, data and teachers.
-        runs_dir: holds the runs of the recipe's teachers, and the one it starts from.
+        runs_dir: holds the recipe's teachers, runs and files, and the run it starts from.
         initial_weights: what to start from instead of random weights, where the recipe does not say.
         compiled: whether PyTorch compiles the network.
         command: what a user would type to do this, for the record.
@@ -87,7 +87,8 @@ def train(
     path = out_dir / CHECKPOINT_NAME
     if path.exists() and not resume:
         raise CheckpointError(f"{path} exists already. Add --resume to go on with it, or give another --out.")
-    out_dir.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        out_dir.mkdir(parents=True, exist_ok=True)  # What can fail is tried before the teachers have answered.
     autocast_type = choose_autocast_type(precision, device)
     teachers, teacher_hashes = None, {}
     if recipe.distillation is not None:
@@ -116,10 +117,11 @@ def train(
     plotted = -math.inf
     while not run.finished:
         record = run.train_epoch(watch)
-        if not math.isfinite(record.train_loss):
+        if not math.isfinite(record.train_loss + record.validation_nll):
             raise RecipeError(
-                f"{recipe.name}: the loss of epoch {record.epoch} is {record.train_loss}. Lower "
-                "optimisation.learning_rate, or give a gradient_clip. What was written after the epoch before stays."
+                f"{recipe.name}: the loss of epoch {record.epoch} is {record.train_loss}, the validation images' NLL "
+                f"{record.validation_nll}. Lower optimisation.learning_rate, or give a gradient_clip. What was written "
+                "after the epoch before stays."
             )
         run.to_checkpoint(origin).save(path)
         _write_log(out_dir / LOG_NAME, run.history)
@@ -238,7 +240,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say where and how a run is trained, not what."""
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
     parser.add_argument(
-        "--runs", type=Path, default=RUNS_DIR, help="folder with the runs that this one needs (default: %(default)s)"
+        "--runs",
+        type=Path,
+        default=RUNS_DIR,
+        help="folder with the other runs and the teachers' files that this run needs (default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")

@@ -131,9 +131,9 @@ class TrainingRun:
         view_px = FACE_SIZE_PX if full_view else recipe.augmentation.view_px
         first_step = epoch * self._steps_per_epoch
         loss = self._train_batches(first_step, view_px, watch)
+        trained = time.perf_counter()
         if recipe.optimisation.fresh_statistics and epoch + 1 == recipe.optimisation.epochs:
             self._gather_statistics()
-        trained = time.perf_counter()
         accuracy, nll = self._evaluate()
         elapsed_before, cpu_before = (
             (self.history[-1].elapsed_s, self.history[-1].cpu_s) if self.history else (0.0, 0.0)

@@ -80,14 +80,15 @@ def test_a_missing_file_and_a_file_that_is_not_toml_are_refused(tmp_path):
 
 
 def test_a_recipe_that_extends_another_is_that_one_but_for_what_it_names(tmp_path):
-    (tmp_path / "base.toml").write_text(RECIPE_TOML, encoding="utf-8")
+    weighted = RECIPE_TOML.replace("[loss]", "[loss]\nclass_weights = { sad = 1.5 }")
+    (tmp_path / "base.toml").write_text(weighted, encoding="utf-8")
     (tmp_path / "longer.toml").write_text(
-        'extends = "base.toml"\nseed = 7\n[optimisation]\nepochs = 5\n[loss]\nclass_weights = { fear = 1.5 }\n',
+        'extends = "base.toml"\nseed = 7\n[optimisation]\nepochs = 5\n[loss]\nclass_weights = { fear = 2.0 }\n',
         encoding="utf-8",
     )
     base, longer = load_recipe(tmp_path / "base.toml"), load_recipe(tmp_path / "longer.toml")
     optimisation = dataclasses.replace(base.optimisation, epochs=5)
-    loss = dataclasses.replace(base.loss, class_weights={"fear": 1.5})
+    loss = dataclasses.replace(base.loss, class_weights={"fear": 2.0})  # a field, not a section
     assert longer == dataclasses.replace(base, name="longer", seed=7, optimisation=optimisation, loss=loss)
 
 

@@ -223,7 +223,7 @@ def test_a_run_whose_loss_is_no_number_any_more_ends_and_keeps_what_it_had(tmp_p
     checkpoint = load_checkpoint(tmp_path / "checkpoint.pt")
     broken = {**checkpoint.network, "head.bias": torch.full((7,), math.nan)}
     dataclasses.replace(checkpoint, network=broken).save(tmp_path / "checkpoint.pt")
-    with pytest.raises(RecipeError, match=r"tiny: the loss of epoch 2 is nan. Lower optimisation.learning_rate"):
+    with pytest.raises(RecipeError, match=r"tiny: the loss of epoch 2 is nan, .* Lower optimisation.learning_rate"):
         train(recipe, data, tmp_path, device=CPU, resume=True)
     assert len(load_checkpoint(tmp_path / "checkpoint.pt").history) == 1
 

@@ -1,4 +1,4 @@
-"""The shipped student: a plain stack of 3x3 convolutions that is trained as a sum of branches.
+"""The shipped network: a plain stack of 3x3 convolutions that is trained as a sum of branches.
 
 Each convolution is trained as the sum of a 3x3, a 1x1 and, where the shape stays, an identity branch. The branches are
 added up as kernels, before the image is touched, so training costs little more than the plain stack does, and what is
