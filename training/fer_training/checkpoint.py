@@ -121,3 +121,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, RecipeError) as error:
         raise CheckpointError(f"{path}: is not a checkpoint of this version of fer_training: {error}") from error
+
+
+def load_finished(path: Path, class_names: tuple[str, ...]) -> Checkpoint:
+    """Reads the checkpoint of a run that another one builds on.
+
+    Raises:
+        CheckpointError: it is missing, no checkpoint, unfinished, or of other classes than `class_names`.
+    """
+    checkpoint = load_checkpoint(path)
+    checkpoint.require_finished(path)
+    if checkpoint.class_names != class_names:
+        raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
+    return checkpoint

@@ -22,7 +22,7 @@ from typing import Final
 import torch
 from tqdm import tqdm
 
-from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint
+from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint, load_finished
 from fer_training.command import run_command
 from fer_training.curves import plot_curves
 from fer_training.distillation import Teachers, load_teachers
@@ -161,10 +161,7 @@ def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]
     Raises:
         CheckpointError: it is missing, unfinished, of other classes, or of another network, but for the dropout.
     """
-    checkpoint = load_checkpoint(path)
-    checkpoint.require_finished(path)
-    if checkpoint.class_names != class_names:
-        raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
+    checkpoint = load_finished(path, class_names)
     if replace(checkpoint.recipe.network, dropout=0) != replace(network, dropout=0):
         raise CheckpointError(f"{path}: its network is not the recipe's. Give the recipe the same [network] sections.")
     return checkpoint
