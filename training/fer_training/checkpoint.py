@@ -52,6 +52,8 @@ class Origin:
     """SHA-256 of each teacher by its name in the recipe; see `distillation.Teacher`."""
     starts_from_sha256: str = ""
     """Of the averaged weights of the run that the recipe starts from, if it names one."""
+    mean_of: dict[str, str] = field(default_factory=dict)
+    """Of a soup: SHA-256 of each run's averaged weights by the run's name; see `soup`."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Checkpoint:
         Raises:
             CheckpointError: some are not; the message names the file, `path`.
         """
-        done, epochs = len(self.history), self.recipe.optimisation.epochs
+        done = self.history[-1].epoch if self.history else 0
+        epochs = self.recipe.optimisation.epochs
         if done < epochs:
             raise CheckpointError(f"{path}: epoch {done} of {epochs}. Finish it: train --resume.")
 

@@ -1,12 +1,17 @@
-"""The optimiser, its learning rate over time, the average of the weights, and the precision. Used by `training_run`."""
+"""The optimiser, its learning rate over time, the average of the weights and its statistics, and the precision."""
 
 import math
+from typing import Final
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from fer_training.errors import RecipeError
+from fer_training.network import Classifier
 from fer_training.recipe import OptimisationRecipe
+
+STATISTICS_BATCH: Final = 256
 
 
 def build_optimiser(network: nn.Module, recipe: OptimisationRecipe) -> torch.optim.Optimizer:
@@ -102,6 +107,18 @@ def update_average(average: nn.Module, network: nn.Module, weight: torch.Tensor)
     steps = torch._foreach_sub(values, means)
     torch._foreach_mul_(steps, weight)
     torch._foreach_add_(means, steps)
+
+
+def refresh_statistics(network: Classifier, images: torch.Tensor) -> None:
+    """Gives the batch norms the statistics of whole images, in float32, instead of those gathered in training.
+
+    Args:
+        network: whose batch norms are changed.
+        images: uint8, (N, 1, 48, 48), gray, 0..255, on the network's device.
+    """
+    # A batch of one has no spread where a network's last features are 1x1.
+    batches = (batch for batch in torch.split(images, STATISTICS_BATCH) if len(batch) > 1)
+    update_bn((network.preprocess(batch).contiguous(memory_format=torch.channels_last) for batch in batches), network)
 
 
 def require_device(device: torch.device) -> None:

@@ -24,6 +24,7 @@ Section = TypeVar("Section")
 
 ONNX_SUFFIX: Final = ".onnx"
 ANSWERS_SUFFIX: Final = ".npz"
+SOUP_SUFFIX: Final = "-soup"
 EXTENDS: Final = "extends"
 REPCONV: Final = "repconv"
 """The backbone whose shape a recipe gives in full."""
@@ -208,6 +209,16 @@ def load_recipe(path: Path) -> Recipe:
             raise RecipeError(f"{path}: {base.name}, which it extends, extends another one. Extend that one.")
         table = _merge(Recipe, extended, table)
     return recipe_from_table({"name": path.stem, **table}, str(path))
+
+
+def name_of_file(name: str) -> str:
+    """The recipe file's name, without `.toml`, of a run's: `averaged` of `averaged-seed2` and of `averaged-soup`."""
+    return re.sub(rf"(-seed\d+|-fold\d+|{SOUP_SUFFIX})*$", "", name)
+
+
+def name_of_soup(name: str) -> str:
+    """The name of the mean of several runs, from one run's or its recipe's."""
+    return name_of_file(name) + SOUP_SUFFIX
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fer_training.recipe import name_of_file
+
 RESULT_COLUMNS: Final = (
     "recipe",
     "accuracy (95 % interval)",
@@ -32,7 +34,7 @@ def format_result(metrics: Mapping[str, Any]) -> str:
     model, figures, training = metrics["model"], metrics["evaluation"], metrics["training"]
     low, high = figures["accuracy_95"]
     return _row(
-        f"[{model['version']}](recipes/{model['version']}.toml)",
+        f"[{model['version']}](recipes/{name_of_file(model['version'])}.toml)",
         f"{_percent(figures['accuracy'])} ({_percent(low)} to {_percent(high)})",
         _percent(figures["balanced_accuracy"]),
         f"{figures['macro_f1']:.4f}",

@@ -4,12 +4,10 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Final
 
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from fer_contract import FACE_SIZE_PX
 from fer_training.augmentation import Mixup, augment
@@ -26,13 +24,12 @@ from fer_training.optimisation import (
     build_optimiser,
     learning_rate,
     place_learning_rate,
+    refresh_statistics,
     set_learning_rate,
     update_average,
 )
 from fer_training.prediction import predict_logits, softmax
 from fer_training.recipe import Recipe
-
-STATISTICS_BATCH: Final = 256
 
 Watch = Callable[[Iterable[torch.Tensor]], Iterable[torch.Tensor]]
 """Passes the batches of an epoch through, for example to show a progress bar."""
@@ -133,7 +130,7 @@ class TrainingRun:
         loss = self._train_batches(first_step, view_px, watch)
         trained = time.perf_counter()
         if recipe.optimisation.fresh_statistics and epoch + 1 == recipe.optimisation.epochs:
-            self._gather_statistics()
+            refresh_statistics(self._average, self._images)
         accuracy, nll = self._evaluate()
         elapsed_before, cpu_before = (
             (self.history[-1].elapsed_s, self.history[-1].cpu_s) if self.history else (0.0, 0.0)
@@ -211,13 +208,6 @@ class TrainingRun:
         if votes is not None and votes_logits is not None:
             loss = loss + recipe.loss.votes_auxiliary * soft_cross_entropy(votes_logits.float(), votes)
         return loss
-
-    def _gather_statistics(self) -> None:
-        """Gives the averaged network's batch norms the statistics of the whole training images, in float32."""
-        # A batch of one has no spread where a network's last features are 1x1.
-        batches = (batch for batch in torch.split(self._images, STATISTICS_BATCH) if len(batch) > 1)
-        views = (self._network.preprocess(batch).contiguous(memory_format=torch.channels_last) for batch in batches)
-        update_bn(views, self._average)
 
     def _evaluate(self) -> tuple[float, float]:
         """Accuracy and negative log likelihood of the averaged network on the validation images, in float32."""

@@ -1,4 +1,4 @@
-"""The three commands as a user runs them: on a CSV, one after the other."""
+"""The commands as a user runs them: on a CSV, one after the other."""
 
 import json
 import os
@@ -102,6 +102,33 @@ def test_prune_then_export(folder):
     assert exported.returncode == 0, exported.stderr
     metrics = json.loads((runs / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["training"]["command"].startswith("python -m fer_training.prune --checkpoint runs/quick/")
+
+
+def test_soup_of_two_seeds_then_export(folder):
+    runs = folder / "cooking"
+    (folder / "go-on.toml").write_text('extends = "quick.toml"\nstarts_from = "quick"\n', encoding="utf-8")
+    for recipe, *seed in (["quick"], ["go-on"], ["go-on", "--seed", 7]):
+        arguments = ["--recipe", folder / f"{recipe}.toml", "--fer2013", folder, "--runs", runs, *seed]
+        assert run("train", *arguments).returncode == 0
+    arguments = [runs / "go-on", runs / "go-on-seed7", "--fer2013", folder, "--out", runs / "go-on-soup"]
+    cooked = run("soup", *arguments)
+    assert cooked.returncode == 0, cooked.stderr
+    names = [line.partition(":")[0] for line in cooked.stdout.splitlines()]
+    assert names == ["go-on", "go-on-seed7", "go-on-soup", f"wrote {runs / 'go-on-soup' / 'checkpoint.pt'}"]
+    again = run("soup", *arguments)
+    assert again.returncode == 2
+    assert again.stderr == (
+        f"fer_training.soup: {runs / 'go-on-soup' / 'checkpoint.pt'} exists already. Give another --out.\n"
+    )
+    checkpoint = runs / "go-on-soup" / "checkpoint.pt"
+    exported = run("export", "--checkpoint", checkpoint, "--fer2013", folder, "--out", runs)
+    assert exported.returncode == 0, exported.stderr
+    metrics = json.loads((runs / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["model"]["version"], metrics["training"]["epochs"]) == ("go-on-soup", 4)
+    assert list(metrics["training"]["mean_of"]) == ["go-on", "go-on-seed7"]
+    assert metrics["training"]["command"] == (
+        "python -m fer_training.soup runs/go-on runs/go-on-seed7 --fer2013 DIR --out runs/go-on-soup"
+    )
 
 
 @pytest.mark.parametrize(
