@@ -3,15 +3,19 @@
 import hashlib
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from fer_training.errors import CheckpointError, RecipeError
 from fer_training.faces import DropReport
 from fer_training.recipe import Recipe, recipe_from_table
+
+CHECKPOINT_NAME: Final = "checkpoint.pt"
+"""In the folder of a run."""
 
 
 @dataclass(frozen=True)
@@ -137,3 +141,21 @@ def load_finished(path: Path, class_names: tuple[str, ...]) -> Checkpoint:
     if checkpoint.class_names != class_names:
         raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
     return checkpoint
+
+
+def load_runs(folders: Sequence[Path]) -> dict[str, Checkpoint]:
+    """Finished runs by the names of their folders.
+
+    Raises:
+        CheckpointError: one is missing or unfinished, or two folders have the same name.
+    """
+    runs: dict[str, Checkpoint] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if name in runs:
+            raise CheckpointError(f"{folder}: a run before it is called {name} too. Give each run once, or rename one.")
+        path = folder / CHECKPOINT_NAME
+        checkpoint = load_checkpoint(path)
+        checkpoint.require_finished(path)
+        runs[name] = checkpoint
+    return runs

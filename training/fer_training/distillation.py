@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from fer_contract import LABELS
-from fer_training.checkpoint import load_finished
+from fer_training.checkpoint import CHECKPOINT_NAME, load_finished
 from fer_training.errors import CheckpointError, ModelFileError, RecipeError
 from fer_training.faces import LabelledFaces
 from fer_training.kept_answers import KeptAnswers, load_kept_answers
@@ -137,7 +137,7 @@ def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[
 def _load_run(
     name: str, recipe: Recipe, distillation: DistillationRecipe, runs_dir: Path, class_names: tuple[str, ...]
 ) -> Teacher:
-    path = runs_dir / name / "checkpoint.pt"
+    path = runs_dir / name / CHECKPOINT_NAME
     checkpoint = load_finished(path, class_names)
     if distillation.views == "augmented" and checkpoint.recipe.network.equalise != recipe.network.equalise:
         raise CheckpointError(f"{path}: network.equalise must be the same for teacher and student, or views plain.")

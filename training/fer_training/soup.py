@@ -22,7 +22,7 @@ from typing import Final
 
 import torch
 
-from fer_training.checkpoint import Checkpoint, EpochRecord
+from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, load_runs
 from fer_training.command import run_command
 from fer_training.errors import CheckpointError
 from fer_training.faces import TrainingData
@@ -33,8 +33,6 @@ from fer_training.prediction import predict_logits, softmax, weights_without_vot
 from fer_training.provenance import describe_commit, utc_now
 from fer_training.recipe import name_of_soup
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
-from fer_training.summarise import load_runs
-from fer_training.train import CHECKPOINT_NAME
 
 _SHARED: Final = {"starts_from_sha256": "start is", "teachers": "teachers are", "data_sha256": "images are"}
 """What of their origin the runs have in common, and how an error names it."""
@@ -44,7 +42,7 @@ def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: st
     """Averages finished runs.
 
     Args:
-        runs: two or more by their names; see `summarise.load_runs`.
+        runs: two or more by their names; see `checkpoint.load_runs`.
         data: what they were trained on, for the batch norms, and what to measure the average on.
         command: what a user would type to do this, for the record.
 

@@ -10,19 +10,17 @@ the runs themselves noted last is taken, each on its own validation images.
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from fer_training.calibration import fit_temperature
-from fer_training.checkpoint import Checkpoint, load_checkpoint
+from fer_training.checkpoint import Checkpoint, load_runs
 from fer_training.command import run_command
-from fer_training.errors import CheckpointError, DataError
+from fer_training.errors import DataError
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST, load_evaluation_data
 from fer_training.metrics import compute_figures
 from fer_training.prediction import build_network, predict_logits, softmax
-from fer_training.train import CHECKPOINT_NAME
 
 FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll")
 
@@ -61,24 +59,6 @@ def format_summary(rows: dict[str, dict[str, float]]) -> str:
     lines = ["  ".join([" " * width, *(f"{name:>17}" for name in names)])]
     lines += ["  ".join([run.ljust(width), *(f"{row[name]:>17.4f}" for name in names)]) for run, row in table.items()]
     return "\n".join(lines)
-
-
-def load_runs(folders: Sequence[Path]) -> dict[str, Checkpoint]:
-    """Finished runs by the names of their folders.
-
-    Raises:
-        CheckpointError: one is missing or unfinished, or two folders have the same name.
-    """
-    runs: dict[str, Checkpoint] = {}
-    for folder in folders:
-        name = folder.resolve().name
-        if name in runs:
-            raise CheckpointError(f"{folder}: a run before it is called {name} too. Give each run once, or rename one.")
-        path = folder / CHECKPOINT_NAME
-        checkpoint = load_checkpoint(path)
-        checkpoint.require_finished(path)
-        runs[name] = checkpoint
-    return runs
 
 
 def main() -> int:

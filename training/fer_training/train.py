@@ -22,7 +22,7 @@ from typing import Final
 import torch
 from tqdm import tqdm
 
-from fer_training.checkpoint import Checkpoint, EpochRecord, Origin, load_checkpoint, load_finished
+from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Origin, load_checkpoint, load_finished
 from fer_training.command import run_command
 from fer_training.curves import plot_curves
 from fer_training.distillation import Teachers, load_teachers
@@ -35,7 +35,6 @@ from fer_training.recipe import NetworkRecipe, Recipe, load_recipe, recipe_from_
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.training_run import TrainingRun, Watch
 
-CHECKPOINT_NAME: Final = "checkpoint.pt"
 LOG_NAME: Final = "log.csv"
 CURVES_NAME: Final = "curves.png"
 RUNS_DIR: Final = Path("runs")

@@ -8,14 +8,13 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 
 import torch
 
-from fer_training.checkpoint import load_checkpoint
+from fer_training.checkpoint import load_checkpoint, load_runs
 from fer_training.errors import CheckpointError
 from fer_training.export import export
 from fer_training.faces import LabelledFaces
 from fer_training.network import Classifier
 from fer_training.recipe import name_of_file
 from fer_training.soup import average_runs
-from fer_training.summarise import load_runs
 from fer_training.train import train
 
 CPU = torch.device("cpu")
