@@ -40,6 +40,15 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
+class Ingredient:
+    """One run of a soup."""
+
+    weights_sha256: str
+    """See `Checkpoint.hash_weights`."""
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a run came from. Written at its start."""
 
@@ -56,8 +65,8 @@ class Origin:
     """SHA-256 of each teacher by its name in the recipe; see `distillation.Teacher`."""
     starts_from_sha256: str = ""
     """Of the averaged weights of the run that the recipe starts from, if it names one."""
-    mean_of: dict[str, str] = field(default_factory=dict)
-    """Of a soup: SHA-256 of each run's averaged weights by the run's name; see `soup`."""
+    mean_of: dict[str, Ingredient] = field(default_factory=dict)
+    """Of a soup the runs that it is the mean of, by their names; see `soup`."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Checkpoint:
     """Everything needed to go on as if nothing had happened, or to export the averaged network."""
 
     recipe: Recipe
+    """Of a soup the first run's, but for the name."""
     origin: Origin
     class_names: tuple[str, ...]
     history: list[EpochRecord]
@@ -119,6 +129,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         table["class_names"] = tuple(table["class_names"])
         table["recipe"] = recipe_from_table(table["recipe"], str(path))
         table["origin"]["dropped"] = DropReport(**table["origin"]["dropped"])
+        table["origin"]["mean_of"] = {
+            name: Ingredient(one["weights_sha256"], recipe_from_table(one["recipe"], str(path)))
+            for name, one in table["origin"].get("mean_of", {}).items()
+        }
         table["origin"] = Origin(**table["origin"])
         table["history"] = [EpochRecord(**record) for record in table["history"]]
         return Checkpoint(**table)

@@ -122,7 +122,7 @@ def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Eval
         ONNX_LABELS_KEY: ",".join(LABELS),
         ONNX_VERSION_KEY: checkpoint.recipe.name,
         "fer.input_size": f"{FACE_SIZE_PX}x{FACE_SIZE_PX}",
-        "fer.recipe": json.dumps(asdict(checkpoint.recipe)),
+        "fer.recipe": json.dumps(_describe_recipe(checkpoint)),
         "fer.commit": checkpoint.origin.commit,
         "fer.data_sha256": checkpoint.origin.data_sha256,
         "fer.temperature": f"{temperature:.4f}",
@@ -130,6 +130,12 @@ def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Eval
         ONNX_UNCERTAIN_BELOW_KEY: f"{1.0 if threshold is None else threshold:.4f}",
         "fer.metrics": json.dumps(summary),
     }
+
+
+def _describe_recipe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The recipe's fields; of a soup its name, and those of each run's recipe."""
+    runs = {name: asdict(run.recipe) for name, run in checkpoint.origin.mean_of.items()}
+    return {"name": checkpoint.recipe.name, "mean_of": runs} if runs else asdict(checkpoint.recipe)
 
 
 def _describe_file(path: Path) -> dict[str, Any]:
@@ -141,6 +147,7 @@ def _describe_training(checkpoint: Checkpoint) -> dict[str, Any]:
     last = checkpoint.history[-1]
     return {
         **asdict(checkpoint.origin),
+        "mean_of": {name: run.weights_sha256 for name, run in checkpoint.origin.mean_of.items()},
         "images": checkpoint.origin.dropped.kept,
         "seed": checkpoint.recipe.seed,
         "epochs": last.epoch,

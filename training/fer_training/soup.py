@@ -1,12 +1,12 @@
 r"""Averages the weights of several runs into one network, a model soup.
 
-    python -m fer_training.soup runs/averaged runs/averaged-seed2 runs/averaged-seed3 --fer2013 DIR \
-        --out runs/averaged-soup
+    python -m fer_training.soup runs/polished runs/polished-untaught --fer2013 DIR --out runs/polished-soup
 
-The runs are of one recipe with different seeds, and started from the same run: those of random starts end too far from
-one another for a mean to make sense. All of them go in with the same weight, so nothing is chosen. The batch norms get
-new statistics of the whole training images. `--out` gets a `checkpoint.pt` that `export`, `evaluate`, `compare` and
-recipes take like any other. `--folder` and `--ck48` are for other data.
+The runs are of one network and started from the same run: those of random starts end too far from one another for a
+mean to make sense. Their seeds and recipes may differ, and a mean of different recipes gains more. All of them go in
+with the same weight. The batch norms get new statistics of the whole training images. The soup is named after the first
+run; `--out` gets a `checkpoint.pt` that `export`, `evaluate`, `compare` and recipes take like any other. `--folder` and
+`--ck48` are for other data.
 
 Source: Wortsman et al., Model soups, 2022 (the uniform soup).
 """
@@ -18,11 +18,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Final
 
 import torch
 
-from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, load_runs
+from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Ingredient, load_runs
 from fer_training.command import run_command
 from fer_training.errors import CheckpointError
 from fer_training.faces import TrainingData
@@ -33,9 +32,6 @@ from fer_training.prediction import predict_logits, softmax, weights_without_vot
 from fer_training.provenance import describe_commit, utc_now
 from fer_training.recipe import name_of_soup
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
-
-_SHARED: Final = {"starts_from_sha256": "start is", "teachers": "teachers are", "data_sha256": "images are"}
-"""What of their origin the runs have in common, and how an error names it."""
 
 
 def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: str = "") -> Checkpoint:
@@ -50,11 +46,12 @@ def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: st
         A checkpoint with one record, of all runs' epochs and times together. It cannot be resumed.
 
     Raises:
-        CheckpointError: there are fewer than two, their recipes differ in more than the seed, or their teachers or
-            their start do, they did not start from a run, or the data is not theirs.
+        CheckpointError: there are fewer than two, their networks or what they started from differ, they did not start
+            from a run, the data is not theirs, or two teachers of one name are different files.
     """
     first = next(iter(runs.values()))
     _check_one_kind(runs, data)
+    teachers = _collect_teachers(runs)
     network = Classifier(first.recipe.network, len(first.class_names))
     network.load_state_dict(_mean([weights_without_votes(run) for run in runs.values()]))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,7 +75,8 @@ def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: st
         command=command,
         commit=describe_commit(),
         started=utc_now(),
-        mean_of={name: run.hash_weights() for name, run in runs.items()},
+        teachers=teachers,
+        mean_of={name: Ingredient(run.hash_weights(), run.recipe) for name, run in runs.items()},
     )
     weights = network.state_dict()
     return Checkpoint(
@@ -105,12 +103,24 @@ def _check_one_kind(runs: Mapping[str, Checkpoint], data: TrainingData) -> None:
     if first.origin.data_sha256 != data.training.sha256() or first.class_names != data.training.class_names:
         raise CheckpointError(f"{first_name}: it was trained on other images than are given. Give its own.")
     for name, run in runs.items():
-        alike = replace(run.recipe, name=first.recipe.name, seed=first.recipe.seed)
-        if name_of_soup(run.recipe.name) != name_of_soup(first.recipe.name) or alike != first.recipe:
-            raise CheckpointError(f"{name}: its recipe differs from {first_name}'s in more than the seed.")
-        for part, what in _SHARED.items():
-            if getattr(run.origin, part) != getattr(first.origin, part):
-                raise CheckpointError(f"{name}: its {what} not {first_name}'s. Train both from the same files.")
+        if replace(run.recipe.network, dropout=0) != replace(first.recipe.network, dropout=0):
+            raise CheckpointError(f"{name}: its network is not {first_name}'s. Only runs of one network have a mean.")
+        if run.origin.starts_from_sha256 != first.origin.starts_from_sha256:
+            raise CheckpointError(
+                f"{name}: it started from other weights than {first_name}. Train both from the same run."
+            )
+        if run.origin.data_sha256 != first.origin.data_sha256:
+            raise CheckpointError(f"{name}: it was trained on other images than {first_name}.")
+
+
+def _collect_teachers(runs: Mapping[str, Checkpoint]) -> dict[str, str]:
+    """All runs' teachers, see `Origin.teachers`."""
+    teachers: dict[str, str] = {}
+    for name, run in runs.items():
+        for teacher, sha256 in run.origin.teachers.items():
+            if teachers.setdefault(teacher, sha256) != sha256:
+                raise CheckpointError(f"{name}: its teacher {teacher} is another than that of a run before it.")
+    return teachers
 
 
 def _mean(weights: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -124,7 +134,7 @@ def _mean(weights: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 def main() -> int:
     """The command. Returns its exit code, see `command.run_command`."""
     parser = argparse.ArgumentParser(
-        prog="python -m fer_training.soup", description="Average several runs of one recipe into one network."
+        prog="python -m fer_training.soup", description="Average the weights of several runs into one network."
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder made by fer_training.train")
     add_source_options(parser)
