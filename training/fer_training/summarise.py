@@ -22,7 +22,7 @@ from fer_training.fer2013 import PUBLIC_TEST, load_evaluation_data
 from fer_training.metrics import compute_figures
 from fer_training.prediction import build_network, predict_logits, softmax
 
-FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll")
+FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll", "aurc")
 
 
 def measure(checkpoint: Checkpoint, faces: LabelledFaces) -> dict[str, float]:

@@ -41,7 +41,7 @@ def test_runs_are_measured_as_export_does(runs, data):
     figures = summarise.measure(checkpoint, data.validation)
     assert figures["accuracy"] == checkpoint.history[-1].validation_accuracy
     assert figures["nll"] <= checkpoint.history[-1].validation_nll + 1e-6, "a fitted temperature can only help"
-    assert list(figures) == ["accuracy", "balanced_accuracy", "macro_f1", "ece", "nll"]
+    assert list(figures) == ["accuracy", "balanced_accuracy", "macro_f1", "ece", "nll", "aurc"]
 
 
 def test_the_command_prints_what_the_runs_noted(runs, monkeypatch, capsys):
