@@ -1,4 +1,7 @@
-"""Checkpoints: the whole state of a training run after an epoch. Written by `train`, read by it and by `export`."""
+"""Checkpoints: the whole state of a training run after an epoch, or the mean of several runs.
+
+Written by `train`, `prune` and `soup`, read by whatever works with a trained network.
+"""
 
 import hashlib
 import os
@@ -20,7 +23,7 @@ CHECKPOINT_NAME: Final = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did; one line of `log.csv`."""
+    """What one epoch did; one line of `log.csv`. A soup's only one sums its runs' epochs and times up."""
 
     epoch: int
     """Counted from 1."""
@@ -40,17 +43,8 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class Ingredient:
-    """One run of a soup."""
-
-    weights_sha256: str
-    """See `Checkpoint.hash_weights`."""
-    recipe: Recipe
-
-
-@dataclass(frozen=True)
 class Origin:
-    """Where a run came from. Written at its start."""
+    """Where a run came from, written at its start; or where and of what a mean of runs was made."""
 
     command: str
     commit: str
@@ -65,13 +59,26 @@ class Origin:
     """SHA-256 of each teacher by its name in the recipe; see `distillation.Teacher`."""
     starts_from_sha256: str = ""
     """Of the averaged weights of the run that the recipe starts from, if it names one."""
-    mean_of: dict[str, Ingredient] = field(default_factory=dict)
+    mean_of: dict[str, "Ingredient"] = field(default_factory=dict)
     """Of a soup the runs that it is the mean of, by their names; see `soup`."""
 
 
 @dataclass(frozen=True)
+class Ingredient:
+    """One run of a soup."""
+
+    weights_sha256: str
+    """See `Checkpoint.hash_weights`."""
+    recipe: Recipe
+    origin: Origin
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """Everything needed to go on as if nothing had happened, or to export the averaged network."""
+    """Everything needed to go on as if nothing had happened, or to export the averaged network.
+
+    A soup cannot be gone on with: it has no state of an optimiser or of random generators.
+    """
 
     recipe: Recipe
     """Of a soup the first run's, but for the name."""
@@ -93,9 +100,8 @@ class Checkpoint:
         Raises:
             CheckpointError: some are not; the message names the file, `path`.
         """
-        done = self.history[-1].epoch if self.history else 0
-        epochs = self.recipe.optimisation.epochs
-        if done < epochs:
+        done, epochs = len(self.history), self.recipe.optimisation.epochs
+        if done < epochs and not self.origin.mean_of:
             raise CheckpointError(f"{path}: epoch {done} of {epochs}. Finish it: train --resume.")
 
     def hash_weights(self) -> str:
@@ -128,31 +134,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
         table = torch.load(path, map_location="cpu", weights_only=True)
         table["class_names"] = tuple(table["class_names"])
         table["recipe"] = recipe_from_table(table["recipe"], str(path))
-        table["origin"]["dropped"] = DropReport(**table["origin"]["dropped"])
-        table["origin"]["mean_of"] = {
-            name: Ingredient(one["weights_sha256"], recipe_from_table(one["recipe"], str(path)))
-            for name, one in table["origin"].get("mean_of", {}).items()
-        }
-        table["origin"] = Origin(**table["origin"])
+        table["origin"] = _build_origin(table["origin"], str(path))
         table["history"] = [EpochRecord(**record) for record in table["history"]]
         return Checkpoint(**table)
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}). Give a checkpoint.pt of fer_training."
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, RecipeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, RecipeError) as error:
         raise CheckpointError(f"{path}: is not a checkpoint of this version of fer_training: {error}") from error
 
 
-def load_finished(path: Path, class_names: tuple[str, ...]) -> Checkpoint:
-    """Reads the checkpoint of a run that another one builds on.
+def _build_origin(table: dict[str, Any], path: str) -> Origin:
+    mean_of = {
+        name: Ingredient(
+            one["weights_sha256"], recipe_from_table(one["recipe"], path), _build_origin(one["origin"], path)
+        )
+        for name, one in table.get("mean_of", {}).items()
+    }
+    return Origin(**{**table, "dropped": DropReport(**table["dropped"]), "mean_of": mean_of})
+
+
+def load_finished(path: Path, class_names: tuple[str, ...] | None = None) -> Checkpoint:
+    """Reads the checkpoint of a finished run.
 
     Raises:
-        CheckpointError: it is missing, no checkpoint, unfinished, or of other classes than `class_names`.
+        CheckpointError: it is missing, no checkpoint, unfinished, or of other classes than `class_names`, if given.
     """
     checkpoint = load_checkpoint(path)
     checkpoint.require_finished(path)
-    if checkpoint.class_names != class_names:
+    if class_names is not None and checkpoint.class_names != class_names:
         raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
     return checkpoint
 
@@ -168,8 +179,5 @@ def load_runs(folders: Sequence[Path]) -> dict[str, Checkpoint]:
         name = folder.resolve().name
         if name in runs:
             raise CheckpointError(f"{folder}: a run before it is called {name} too. Give each run once, or rename one.")
-        path = folder / CHECKPOINT_NAME
-        checkpoint = load_checkpoint(path)
-        checkpoint.require_finished(path)
-        runs[name] = checkpoint
+        runs[name] = load_finished(folder / CHECKPOINT_NAME)
     return runs

@@ -223,7 +223,7 @@ def main() -> int:
     )
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--onnx", type=Path, metavar="FILE", help="a file made by fer_training.export")
-    model.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint.pt made by fer_training.train")
+    model.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint.pt of a run")
     model.add_argument(
         "--server", type=server_url, metavar="URL", help="host:port, http://host:port or grpc://host:port of a Triton"
     )

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from fer_contract import FACE_SIZE_PX, LABELS, ONNX_LABELS_KEY, ONNX_UNCERTAIN_BELOW_KEY, ONNX_VERSION_KEY
 from fer_training.calibration import fit_temperature
-from fer_training.checkpoint import Checkpoint, load_checkpoint
+from fer_training.checkpoint import Checkpoint, Ingredient, load_finished
 from fer_training.command import run_command
 from fer_training.complexity import count_macs, count_parameters
 from fer_training.errors import CheckpointError
@@ -46,7 +46,7 @@ def export(
     """Makes the release out of a finished run.
 
     Args:
-        checkpoint_path: written by `train`.
+        checkpoint_path: written by `train`, `prune` or `soup`.
         validation: what to calibrate, compare and measure on.
         usage: what these faces are called in the figures.
         source: the options of the command that load them, for the record.
@@ -59,8 +59,7 @@ def export(
         CheckpointError: the checkpoint is missing, unreadable, or of an unfinished run.
         ModelFileError: the ONNX file computes something else than the network. No file is left then.
     """
-    checkpoint = load_checkpoint(checkpoint_path)
-    checkpoint.require_finished(checkpoint_path)
+    checkpoint = load_finished(checkpoint_path)
     if checkpoint.class_names != LABELS:
         raise CheckpointError(
             f"{checkpoint_path}: its classes are {', '.join(checkpoint.class_names)}, but the server's are "
@@ -147,13 +146,19 @@ def _describe_training(checkpoint: Checkpoint) -> dict[str, Any]:
     last = checkpoint.history[-1]
     return {
         **asdict(checkpoint.origin),
-        "mean_of": {name: run.weights_sha256 for name, run in checkpoint.origin.mean_of.items()},
+        "mean_of": {name: _describe_ingredient(run) for name, run in checkpoint.origin.mean_of.items()},
         "images": checkpoint.origin.dropped.kept,
         "seed": checkpoint.recipe.seed,
         "epochs": last.epoch,
         "elapsed_s": round(last.elapsed_s),
         "cpu_s": round(last.cpu_s),
     }
+
+
+def _describe_ingredient(run: Ingredient) -> dict[str, Any]:
+    parts = ("command", "commit", "started", "hardware", "precision", "teachers")
+    origin = {part: getattr(run.origin, part) for part in parts}
+    return {"recipe": run.recipe.name, "weights_sha256": run.weights_sha256, **origin}
 
 
 def _describe_export(checkpoint: Checkpoint, difference: float, source: str) -> dict[str, Any]:
@@ -174,7 +179,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.export", description="Turn a checkpoint into a calibrated ONNX file."
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="made by fer_training.train")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="checkpoint.pt of a finished run"
+    )
     add_source_options(parser, to_measure=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the ONNX file and figures")
     arguments = parser.parse_args()

@@ -13,6 +13,8 @@ from fer_contract import FACE_SIZE_PX, FACES, LABELS, ONNX_LABELS_KEY, PROBABILI
 from fer_training.backbones.repconv import reparameterise
 from fer_training.checkpoint import Checkpoint
 from fer_training.errors import ModelFileError
+from fer_training.faces import LabelledFaces
+from fer_training.metrics import negative_log_likelihood
 from fer_training.network import Classifier
 
 BATCH: Final = 256
@@ -59,6 +61,13 @@ def predict_logits(network: Classifier, images: npt.NDArray[np.uint8]) -> npt.ND
         faces = network.preprocess(batch.to(device)).contiguous(memory_format=torch.channels_last)
         logits.append(network(faces).cpu())
     return torch.cat(logits).numpy()
+
+
+def watch_figures(network: Classifier, faces: LabelledFaces) -> tuple[float, float]:
+    """Accuracy, 0..1, and negative log likelihood, not calibrated: by what a run is watched."""
+    probabilities = softmax(predict_logits(network, faces.images))
+    accuracy = float((probabilities.argmax(axis=1) == faces.labels).mean())
+    return accuracy, negative_log_likelihood(probabilities, faces.labels)
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

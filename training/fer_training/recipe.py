@@ -7,7 +7,7 @@ one but for the fields and sections that it names; it can leave none out. Read b
 
 import re
 import sys
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
@@ -24,7 +24,6 @@ Section = TypeVar("Section")
 
 ONNX_SUFFIX: Final = ".onnx"
 ANSWERS_SUFFIX: Final = ".npz"
-SOUP_SUFFIX: Final = "-soup"
 EXTENDS: Final = "extends"
 REPCONV: Final = "repconv"
 """The backbone whose shape a recipe gives in full."""
@@ -76,6 +75,10 @@ class NetworkRecipe:
     dropout: Annotated[float, Between(0.0, 0.9)] = 0.0
     """Probability of dropping a feature before the last layer."""
     repconv: RepconvRecipe | None = None
+
+    def has_weights_of(self, other: "NetworkRecipe") -> bool:
+        """Whether weights of the other network fit this one and mean the same in it: all but the dropout is alike."""
+        return replace(self, dropout=other.dropout) == other
 
 
 @dataclass(frozen=True)
@@ -209,16 +212,6 @@ def load_recipe(path: Path) -> Recipe:
             raise RecipeError(f"{path}: {base.name}, which it extends, extends another one. Extend that one.")
         table = _merge(Recipe, extended, table)
     return recipe_from_table({"name": path.stem, **table}, str(path))
-
-
-def name_of_file(name: str) -> str:
-    """The recipe file's name, without `.toml`, of a run's: `averaged` of `averaged-seed2` and of `averaged-soup`."""
-    return re.sub(rf"(-seed\d+|-fold\d+|{SOUP_SUFFIX})*$", "", name)
-
-
-def name_of_soup(name: str) -> str:
-    """The name of the mean of several runs, from one run's or its recipe's."""
-    return name_of_file(name) + SOUP_SUFFIX
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fer_training.checkpoint import load_checkpoint
+from fer_training.checkpoint import load_finished
 from fer_training.command import run_command
 from fer_training.kept_answers import KeptAnswers
 from fer_training.optimisation import require_device
@@ -41,8 +41,7 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     require_device(device)
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    checkpoint.require_finished(arguments.checkpoint)
+    checkpoint = load_finished(arguments.checkpoint)
     faces = load_for_training(arguments, checkpoint.recipe).training
     network = build_network(checkpoint).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     views = (faces.images, np.ascontiguousarray(faces.images[:, :, ::-1]))

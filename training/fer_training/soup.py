@@ -3,16 +3,17 @@ r"""Averages the weights of several runs into one network, a model soup.
     python -m fer_training.soup runs/polished runs/polished-untaught --fer2013 DIR --out runs/polished-soup
 
 The runs are of one network and started from the same run: those of random starts end too far from one another for a
-mean to make sense. Their seeds and recipes may differ, and a mean of different recipes gains more. All of them go in
-with the same weight. The batch norms get new statistics of the whole training images. The soup is named after the first
-run; `--out` gets a `checkpoint.pt` that `export`, `evaluate`, `compare` and recipes take like any other. `--folder` and
-`--ck48` are for other data.
+mean to make sense. Their seeds and recipes may differ, but all learn from the same images, with FER+ votes or without.
+All go in with the same weight. The batch norms get new statistics of the whole training images. The soup is named after
+the first run's recipe. `--out` gets a `checkpoint.pt` that `export`, `evaluate`, `compare` and recipes take like any
+other. `--folder` and `--ck48` are for other data.
 
 Source: Wortsman et al., Model soups, 2022 (the uniform soup).
 """
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,17 +22,47 @@ from statistics import fmean
 
 import torch
 
-from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Ingredient, load_runs
+from fer_training.averaging import refresh_statistics
+from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Ingredient, Origin, load_runs
 from fer_training.command import run_command
 from fer_training.errors import CheckpointError
-from fer_training.faces import TrainingData
-from fer_training.metrics import negative_log_likelihood
+from fer_training.faces import VOTES, TrainingData
 from fer_training.network import Classifier
-from fer_training.optimisation import refresh_statistics
-from fer_training.prediction import predict_logits, softmax, weights_without_votes
-from fer_training.provenance import describe_commit, utc_now
-from fer_training.recipe import name_of_soup
+from fer_training.prediction import watch_figures
+from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
+from fer_training.run_names import soup_of
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
+
+
+def check_runs(runs: Mapping[str, Checkpoint]) -> None:
+    """Makes sure that the mean of the runs' weights is a network.
+
+    Raises:
+        CheckpointError: there are fewer than two, or two with the same weights; or one is a mean itself; or they did
+            not start from the same run, or differ in network, images or classes.
+    """
+    if len(runs) < 2:
+        raise CheckpointError(f"{', '.join(runs) or 'No run'}: a mean is of two runs or more. Give more.")
+    first_name, first = next(iter(runs.items()))
+    seen: dict[str, str] = {}
+    for name, run in runs.items():
+        if run.origin.mean_of:
+            raise CheckpointError(f"{name}: it is a mean of runs itself. Give those: {', '.join(run.origin.mean_of)}.")
+        if not run.origin.starts_from_sha256:
+            raise CheckpointError(
+                f"{name}: its checkpoint names no run that it started from. Give runs whose recipe has a starts_from."
+            )
+        if run.origin.starts_from_sha256 != first.origin.starts_from_sha256:
+            raise CheckpointError(f"{name}: it started from another run than {first_name}. Give runs of one start.")
+        if not run.recipe.network.has_weights_of(first.recipe.network) or run.class_names != first.class_names:
+            raise CheckpointError(f"{name}: its network is not {first_name}'s. Give runs of one network.")
+        if run.origin.data_sha256 != first.origin.data_sha256:
+            raise CheckpointError(
+                f"{name}: it was trained on other images, labels or votes than {first_name}. Give runs of the same."
+            )
+        twin = seen.setdefault(run.hash_weights(), name)
+        if twin != name:
+            raise CheckpointError(f"{name}: its weights are {twin}'s. Give each run once.")
 
 
 def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: str = "") -> Checkpoint:
@@ -43,47 +74,29 @@ def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: st
         command: what a user would type to do this, for the record.
 
     Returns:
-        A checkpoint with one record, of all runs' epochs and times together. It cannot be resumed.
+        A checkpoint that cannot be resumed.
 
     Raises:
-        CheckpointError: there are fewer than two, their networks or what they started from differ, they did not start
-            from a run, the data is not theirs, or two teachers of one name are different files.
+        CheckpointError: see `check_runs`; or the data is not the runs'.
     """
-    first = next(iter(runs.values()))
-    _check_one_kind(runs, data)
-    teachers = _collect_teachers(runs)
-    network = Classifier(first.recipe.network, len(first.class_names))
-    network.load_state_dict(_mean([weights_without_votes(run) for run in runs.values()]))
+    check_runs(runs)
+    first_name, first = next(iter(runs.items()))
+    if first.origin.data_sha256 != data.training.sha256() or first.class_names != data.training.class_names:
+        raise CheckpointError(
+            f"{first_name}: it was trained on other images, labels or votes than are given. Give its own."
+        )
+    weights = _mean([run.average for run in runs.values()])
+    votes = len(VOTES) if any(name.startswith("votes_head.") for name in weights) else 0
+    network = Classifier(first.recipe.network, len(first.class_names), votes)
+    network.load_state_dict(weights)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     refresh_statistics(network, torch.from_numpy(data.training.images).unsqueeze(1))
-    probabilities = softmax(predict_logits(network, data.validation.images))
-    labels = data.validation.labels
-    ends = [run.history[-1] for run in runs.values()]
-    record = EpochRecord(
-        epoch=sum(end.epoch for end in ends),
-        view_px=ends[0].view_px,
-        learning_rate=ends[0].learning_rate,
-        train_loss=fmean(end.train_loss for end in ends),
-        validation_accuracy=float((probabilities.argmax(axis=1) == labels).mean()),
-        validation_nll=negative_log_likelihood(probabilities, labels),
-        images_per_s=fmean(end.images_per_s for end in ends),
-        elapsed_s=math.fsum(end.elapsed_s for end in ends),
-        cpu_s=math.fsum(end.cpu_s for end in ends),
-    )
-    origin = replace(
-        first.origin,
-        command=command,
-        commit=describe_commit(),
-        started=utc_now(),
-        teachers=teachers,
-        mean_of={name: Ingredient(run.hash_weights(), run.recipe) for name, run in runs.items()},
-    )
     weights = network.state_dict()
     return Checkpoint(
-        recipe=replace(first.recipe, name=name_of_soup(first.recipe.name)),
-        origin=origin,
+        recipe=replace(first.recipe, name=soup_of(first.recipe.name)),
+        origin=_describe_origin(runs, command),
         class_names=first.class_names,
-        history=[record],
+        history=[_sum_up([run.history[-1] for run in runs.values()], *watch_figures(network, data.validation))],
         network=weights,
         average=weights,
         optimiser={},
@@ -92,43 +105,45 @@ def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: st
     )
 
 
-def _check_one_kind(runs: Mapping[str, Checkpoint], data: TrainingData) -> None:
-    first_name, first = next(iter(runs.items()))
-    if len(runs) < 2:
-        raise CheckpointError(f"{first_name}: one run is its own mean. Give two or more.")
-    if not first.origin.starts_from_sha256:
-        raise CheckpointError(
-            f"{first_name}: it started from random weights. Only runs that started from the same run can be averaged."
-        )
-    if first.origin.data_sha256 != data.training.sha256() or first.class_names != data.training.class_names:
-        raise CheckpointError(f"{first_name}: it was trained on other images than are given. Give its own.")
-    for name, run in runs.items():
-        if replace(run.recipe.network, dropout=0) != replace(first.recipe.network, dropout=0):
-            raise CheckpointError(f"{name}: its network is not {first_name}'s. Only runs of one network have a mean.")
-        if run.origin.starts_from_sha256 != first.origin.starts_from_sha256:
-            raise CheckpointError(
-                f"{name}: it started from other weights than {first_name}. Train both from the same run."
-            )
-        if run.origin.data_sha256 != first.origin.data_sha256:
-            raise CheckpointError(f"{name}: it was trained on other images than {first_name}.")
-
-
-def _collect_teachers(runs: Mapping[str, Checkpoint]) -> dict[str, str]:
-    """All runs' teachers, see `Origin.teachers`."""
-    teachers: dict[str, str] = {}
-    for name, run in runs.items():
-        for teacher, sha256 in run.origin.teachers.items():
-            if teachers.setdefault(teacher, sha256) != sha256:
-                raise CheckpointError(f"{name}: its teacher {teacher} is another than that of a run before it.")
-    return teachers
-
-
 def _mean(weights: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The mean of each tensor; of the batch norms' counters, which are no weights, the first."""
+    """The mean of each tensor that all have: a head for FER+ votes may be missing. Of counters, the first."""
     return {
         name: torch.stack([one[name] for one in weights]).mean(dim=0) if tensor.is_floating_point() else tensor
         for name, tensor in weights[0].items()
+        if all(name in one for one in weights)
     }
+
+
+def _describe_origin(runs: Mapping[str, Checkpoint], command: str) -> Origin:
+    """Where the mean was made. Where its runs were is said of each of them."""
+    first = next(iter(runs.values())).origin
+    return Origin(
+        command=command,
+        commit=describe_commit(),
+        started=utc_now(),
+        hardware=describe_hardware("cpu"),
+        precision="float32",
+        versions=list_versions(["torch", "numpy"]),
+        data_sha256=first.data_sha256,
+        dropped=first.dropped,
+        starts_from_sha256=first.starts_from_sha256,
+        mean_of={name: Ingredient(run.hash_weights(), run.recipe, run.origin) for name, run in runs.items()},
+    )
+
+
+def _sum_up(ends: list[EpochRecord], accuracy: float, nll: float) -> EpochRecord:
+    """One record of what all runs did together."""
+    return EpochRecord(
+        epoch=sum(end.epoch for end in ends),
+        view_px=ends[0].view_px,
+        learning_rate=ends[0].learning_rate,
+        train_loss=fmean(end.train_loss for end in ends),
+        validation_accuracy=accuracy,
+        validation_nll=nll,
+        images_per_s=fmean(end.images_per_s for end in ends),
+        elapsed_s=math.fsum(end.elapsed_s for end in ends),
+        cpu_s=math.fsum(end.cpu_s for end in ends),
+    )
 
 
 def main() -> int:
@@ -136,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.soup", description="Average the weights of several runs into one network."
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder made by fer_training.train")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
     add_source_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the checkpoint")
     arguments = parser.parse_args()
@@ -149,14 +164,15 @@ def _run(arguments: argparse.Namespace) -> None:
     if path.exists():
         raise CheckpointError(f"{path} exists already. Give another --out.")
     runs = load_runs(arguments.runs)
-    recipe = next(iter(runs.values())).recipe
-    names = " ".join(f"runs/{name}" for name in runs)
-    command = f"python -m fer_training.soup {names} {describe_source(arguments)} --out runs/{name_of_soup(recipe.name)}"
+    check_runs(runs)
     arguments.out.mkdir(parents=True, exist_ok=True)  # What can fail is tried before the data is read.
+    recipe = next(iter(runs.values())).recipe
+    folders = shlex.join(f"runs/{name}" for name in runs)
+    command = f"python -m fer_training.soup {folders} {describe_source(arguments)} --out runs/{soup_of(recipe.name)}"
     soup = average_runs(runs, load_for_training(arguments, recipe), command)
     soup.save(path)
-    for name, run in {**runs, soup.recipe.name: soup}.items():
-        end = run.history[-1]
+    for name, checkpoint in [*runs.items(), (f"mean, {soup.recipe.name}", soup)]:
+        end = checkpoint.history[-1]
         print(f"{name}: accuracy {end.validation_accuracy:.2%}, NLL {end.validation_nll:.4f}, not calibrated")
     print(f"wrote {path}")
 

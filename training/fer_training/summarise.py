@@ -66,7 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_training.summarise", description="Mean and spread of several training runs."
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder made by fer_training.train")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv, to measure them all on")
     arguments = parser.parse_args()
     return run_command("fer_training.summarise", lambda: _run(arguments))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fer_training.recipe import name_of_file
+from fer_training.run_names import recipe_of
 
 RESULT_COLUMNS: Final = (
     "recipe",
@@ -34,7 +34,7 @@ def format_result(metrics: Mapping[str, Any]) -> str:
     model, figures, training = metrics["model"], metrics["evaluation"], metrics["training"]
     low, high = figures["accuracy_95"]
     return _row(
-        f"[{model['version']}](recipes/{name_of_file(model['version'])}.toml)",
+        _link_recipes(model["version"], training.get("mean_of", {})),
         f"{_percent(figures['accuracy'])} ({_percent(low)} to {_percent(high)})",
         _percent(figures["balanced_accuracy"]),
         f"{figures['macro_f1']:.4f}",
@@ -46,6 +46,14 @@ def format_result(metrics: Mapping[str, Any]) -> str:
         f"{metrics['speed']['images_per_s']:.0f}",
         f"{training['epochs']} epochs, {_duration(training['elapsed_s'])}",
     )
+
+
+def _link_recipes(version: str, mean_of: Mapping[str, Any]) -> str:
+    """The version, linked to its recipe; of a soup the version and its recipes."""
+    recipes = dict.fromkeys(recipe_of(run["recipe"]) for run in mean_of.values())
+    if not recipes:
+        return f"[{version}](recipes/{recipe_of(version)}.toml)"
+    return f"{version}: " + ", ".join(f"[{recipe}](recipes/{recipe}.toml)" for recipe in recipes)
 
 
 def format_classes(metrics: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from fer_training.optimisation import choose_autocast_type
 from fer_training.prediction import weights_without_votes
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
 from fer_training.recipe import NetworkRecipe, Recipe, load_recipe, recipe_from_table
+from fer_training.run_names import with_fold, with_seed
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.training_run import TrainingRun, Watch
 
@@ -161,7 +162,7 @@ def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]
         CheckpointError: it is missing, unfinished, of other classes, or of another network, but for the dropout.
     """
     checkpoint = load_finished(path, class_names)
-    if replace(checkpoint.recipe.network, dropout=0) != replace(network, dropout=0):
+    if not network.has_weights_of(checkpoint.recipe.network):
         raise CheckpointError(f"{path}: its network is not the recipe's. Give the recipe the same [network] sections.")
     return checkpoint
 
@@ -169,6 +170,8 @@ def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]
 def _load_own_checkpoint(path: Path, recipe: Recipe, device: torch.device, now: Origin) -> Checkpoint:
     """Loads the checkpoint to go on from, and refuses one of another recipe, data, precision or teachers."""
     checkpoint = load_checkpoint(path)
+    if checkpoint.origin.mean_of:
+        raise CheckpointError(f"{path} is a mean of runs: name it as a recipe's starts_from, or give another --out.")
     if checkpoint.recipe != recipe:
         raise CheckpointError(f"{path} is of another recipe than --recipe names. Give its own, or another --out.")
     if checkpoint.origin.data_sha256 != now.data_sha256:
@@ -295,10 +298,10 @@ def _run(arguments: argparse.Namespace) -> None:
     command = f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml {describe_source(arguments)}"
     if arguments.seed is not None:
         command += f" --seed {arguments.seed}"
-        table = {**asdict(recipe), "name": f"{recipe.name}-seed{arguments.seed}", "seed": arguments.seed}
+        table = {**asdict(recipe), "name": with_seed(recipe.name, arguments.seed), "seed": arguments.seed}
         recipe = recipe_from_table(table, "--seed")
     if arguments.ck48:
-        recipe = replace(recipe, name=f"{recipe.name}-fold{arguments.fold}")
+        recipe = replace(recipe, name=with_fold(recipe.name, arguments.fold))
     data = load_for_training(arguments, recipe)
     print(f"{data.dropped}; {len(data.validation)} validation images", flush=True)
     train_by_options(arguments, recipe, data, command)

@@ -5,30 +5,26 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
 
 from fer_contract import FACE_SIZE_PX
 from fer_training.augmentation import Mixup, augment
+from fer_training.averaging import average_weight, refresh_statistics, update_average
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin
 from fer_training.cuda_graph import GraphedStep
 from fer_training.distillation import Teachers
 from fer_training.errors import DataError
 from fer_training.faces import VOTES, TrainingData
 from fer_training.losses import build_targets, distillation_loss, list_class_weights, soft_cross_entropy
-from fer_training.metrics import negative_log_likelihood
 from fer_training.network import Classifier
 from fer_training.optimisation import (
-    average_weight,
     build_optimiser,
     learning_rate,
     place_learning_rate,
-    refresh_statistics,
     set_learning_rate,
-    update_average,
 )
-from fer_training.prediction import predict_logits, softmax
+from fer_training.prediction import watch_figures
 from fer_training.recipe import Recipe
 
 Watch = Callable[[Iterable[torch.Tensor]], Iterable[torch.Tensor]]
@@ -131,7 +127,7 @@ class TrainingRun:
         trained = time.perf_counter()
         if recipe.optimisation.fresh_statistics and epoch + 1 == recipe.optimisation.epochs:
             refresh_statistics(self._average, self._images)
-        accuracy, nll = self._evaluate()
+        accuracy, nll = watch_figures(self._average, self._validation)
         elapsed_before, cpu_before = (
             (self.history[-1].elapsed_s, self.history[-1].cpu_s) if self.history else (0.0, 0.0)
         )
@@ -208,12 +204,6 @@ class TrainingRun:
         if votes is not None and votes_logits is not None:
             loss = loss + recipe.loss.votes_auxiliary * soft_cross_entropy(votes_logits.float(), votes)
         return loss
-
-    def _evaluate(self) -> tuple[float, float]:
-        """Accuracy and negative log likelihood of the averaged network on the validation images, in float32."""
-        probabilities = softmax(predict_logits(self._average, self._validation.images))
-        labels = self._validation.labels
-        return float(np.mean(probabilities.argmax(axis=1) == labels)), negative_log_likelihood(probabilities, labels)
 
     def to_checkpoint(self, origin: Origin) -> Checkpoint:
         """The state after the last epoch. It shares its tensors with the run: save it before training on."""

@@ -114,7 +114,7 @@ def test_soup_of_two_seeds_then_export(folder):
     cooked = run("soup", *arguments)
     assert cooked.returncode == 0, cooked.stderr
     names = [line.partition(":")[0] for line in cooked.stdout.splitlines()]
-    assert names == ["go-on", "go-on-seed7", "go-on-soup", f"wrote {runs / 'go-on-soup' / 'checkpoint.pt'}"]
+    assert names == ["go-on", "go-on-seed7", "mean, go-on-soup", f"wrote {runs / 'go-on-soup' / 'checkpoint.pt'}"]
     again = run("soup", *arguments)
     assert again.returncode == 2
     assert again.stderr == (

@@ -9,15 +9,14 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 
 import torch
 
+from fer_training.averaging import average_weight, update_average
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import CheckpointError, DataError, RecipeError
 from fer_training.faces import LabelledFaces
 from fer_training.optimisation import (
-    average_weight,
     build_optimiser,
     choose_autocast_type,
     learning_rate,
-    update_average,
 )
 from fer_training.train import format_progress, train
 
