@@ -94,16 +94,6 @@ class Checkpoint:
     scaler: dict[str, Any]
     """Of the gradients' scale, which only float16 needs; empty otherwise."""
 
-    def require_finished(self, path: Path) -> None:
-        """Makes sure that all epochs of the recipe are done.
-
-        Raises:
-            CheckpointError: some are not; the message names the file, `path`.
-        """
-        done, epochs = len(self.history), self.recipe.optimisation.epochs
-        if done < epochs and not self.origin.mean_of:
-            raise CheckpointError(f"{path}: epoch {done} of {epochs}. Finish it: train --resume.")
-
     def hash_weights(self) -> str:
         """SHA-256 of the averaged weights, in the order of their names."""
         digest = hashlib.sha256()
@@ -162,7 +152,9 @@ def load_finished(path: Path, class_names: tuple[str, ...] | None = None) -> Che
         CheckpointError: it is missing, no checkpoint, unfinished, or of other classes than `class_names`, if given.
     """
     checkpoint = load_checkpoint(path)
-    checkpoint.require_finished(path)
+    done, epochs = len(checkpoint.history), checkpoint.recipe.optimisation.epochs
+    if done < epochs and not checkpoint.origin.mean_of:
+        raise CheckpointError(f"{path}: epoch {done} of {epochs}. Finish it: train --resume.")
     if class_names is not None and checkpoint.class_names != class_names:
         raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
     return checkpoint

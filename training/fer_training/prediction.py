@@ -63,8 +63,12 @@ def predict_logits(network: Classifier, images: npt.NDArray[np.uint8]) -> npt.ND
     return torch.cat(logits).numpy()
 
 
-def watch_figures(network: Classifier, faces: LabelledFaces) -> tuple[float, float]:
-    """Accuracy, 0..1, and negative log likelihood, not calibrated: by what a run is watched."""
+def accuracy_and_nll(network: Classifier, faces: LabelledFaces) -> tuple[float, float]:
+    """How well a network does, without any temperature. Leaves it in evaluation mode.
+
+    Returns:
+        Accuracy, 0..1, and mean negative log likelihood of the labels, in nats.
+    """
     probabilities = softmax(predict_logits(network, faces.images))
     accuracy = float((probabilities.argmax(axis=1) == faces.labels).mean())
     return accuracy, negative_log_likelihood(probabilities, faces.labels)

@@ -28,7 +28,7 @@ from fer_training.command import run_command
 from fer_training.errors import CheckpointError
 from fer_training.faces import VOTES, TrainingData
 from fer_training.network import Classifier
-from fer_training.prediction import watch_figures
+from fer_training.prediction import accuracy_and_nll
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
 from fer_training.run_names import soup_of
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
@@ -96,7 +96,7 @@ def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: st
         recipe=replace(first.recipe, name=soup_of(first.recipe.name)),
         origin=_describe_origin(runs, command),
         class_names=first.class_names,
-        history=[_sum_up([run.history[-1] for run in runs.values()], *watch_figures(network, data.validation))],
+        history=[_sum_up([run.history[-1] for run in runs.values()], *accuracy_and_nll(network, data.validation))],
         network=weights,
         average=weights,
         optimiser={},

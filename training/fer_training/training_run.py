@@ -24,7 +24,7 @@ from fer_training.optimisation import (
     place_learning_rate,
     set_learning_rate,
 )
-from fer_training.prediction import watch_figures
+from fer_training.prediction import accuracy_and_nll
 from fer_training.recipe import Recipe
 
 Watch = Callable[[Iterable[torch.Tensor]], Iterable[torch.Tensor]]
@@ -127,7 +127,7 @@ class TrainingRun:
         trained = time.perf_counter()
         if recipe.optimisation.fresh_statistics and epoch + 1 == recipe.optimisation.epochs:
             refresh_statistics(self._average, self._images)
-        accuracy, nll = watch_figures(self._average, self._validation)
+        accuracy, nll = accuracy_and_nll(self._average, self._validation)
         elapsed_before, cpu_before = (
             (self.history[-1].elapsed_s, self.history[-1].cpu_s) if self.history else (0.0, 0.0)
         )
