@@ -20,12 +20,14 @@ from fer_client.command.ending import (
     EXIT_PIPE,
     EXIT_USAGE,
     CommandError,
+    escape_what_cannot_be_encoded,
     exit_code_of,
     say,
 )
 from fer_client.command.health import add_health_command
 from fer_client.command.info import add_info_command
 from fer_client.command.options import HelpFormatter
+from fer_client.command.parser import Parser
 from fer_client.command.predict import add_predict_command
 from fer_client.command.settings import PRECEDENCE
 from fer_client.video.command import add_video_command
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: argparse printed the help (code 0) or a usage error (code 2).
     """
+    escape_what_cannot_be_encoded()
     options = build_parser().parse_args(arguments)
     if not options.debug:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's library would add lines of its own to standard error.
@@ -75,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fer-client",
         description=_DESCRIPTION,
         epilog=f"{_EXAMPLES}\n{PRECEDENCE}\n{EXIT_CODES}",

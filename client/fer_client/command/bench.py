@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fer_client._endpoint import Protocol, parse_endpoint
 from fer_client._errors import FerClientError
-from fer_client.command.ending import EXIT_OK, EXIT_PARTIAL, CommandError, printable, say
+from fer_client.command.ending import EXIT_OK, EXIT_PARTIAL, CommandError, one_line, printable, say
 from fer_client.command.options import Subcommands, add_command, positive_int, seconds
 from fer_client.command.records import Outcome
 from fer_client.command.settings import Connection, add_settings, read_connection
@@ -235,7 +235,7 @@ def _heading(about: dict[str, Any], duration_s: float) -> str:
     columns = "".join(f"{f'p{percent} ms':>9}" for percent in _PERCENTILES)
     return (
         f"{about['image']}: {about['image_bytes'] / 1000:.0f} kB, {size['width']} x {size['height']} px, "
-        f"{faces} face{'s' * (faces != 1)}; model {about['model_version']}; {duration_s:g} s each\n\n"
+        f"{faces} face{'s' * (faces != 1)}; model {one_line(about['model_version'])}; {duration_s:g} s each\n\n"
         f"protocol  in flight  requests/s{columns}   max ms  answered  failed\n"
     )
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from fer_client.command.ending import CommandError, printable
+from fer_client.command.ending import CommandError, one_line, printable
+from fer_client.command.words import closest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -76,7 +77,8 @@ class ConfigFile:
             place = re.search(r"line \d+", str(error))
             raise CommandError(f"{name} is no TOML file{f': see {place[0]}' if place else ''}") from error
         if unknown := [key for key in document if key not in known]:
-            raise CommandError(f"{name}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+            listed = ", ".join(_with_hint(key, known) for key in unknown)
+            raise CommandError(f"{name}: unknown {listed}; known are {', '.join(known)}")
         if not isinstance(document.get(HEADERS, {}), dict):
             raise CommandError(f"{name}: {HEADERS}: expected a table of names and values")
         if _holds_secrets(document) and os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -106,6 +108,12 @@ class ConfigFile:
     def origin(self, key: str) -> str:
         """Where a value comes from, for people."""
         return f"{printable(self.path or '')}: {key}"
+
+
+def _with_hint(key: str, known: Collection[str]) -> str:
+    """A key that is not known, and which one was probably meant."""
+    meant = closest(key, known)
+    return one_line(key) + (f" (did you mean {meant}?)" if meant else "")
 
 
 def _holds_secrets(document: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import csv
 import json
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -21,7 +21,7 @@ from fer_client._errors import (
     ServerUnreachableError,
     TlsError,
 )
-from fer_client.command.ending import printable
+from fer_client.command.ending import one_line, printable, utf8_name
 from fer_client.command.table import ManyTable, format_one
 
 if TYPE_CHECKING:
@@ -68,16 +68,28 @@ class Outcome:
         return next((kind for cls, kind in _KINDS if isinstance(self.error, cls)), FAILED)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON. A name that is no text keeps its bytes as surrogates, as `os.fsdecode` makes them."""
+        """Plain values for JSON. A name that is no text keeps its bytes as surrogates: see `utf8_name`."""
+        name = utf8_name(self.name)
         if self.prediction is not None:
             duration = {} if self.request_ms is None else {"request_ms": round(self.request_ms, 1)}
-            return {"image": self.name, **duration, **self.prediction.to_dict()}
-        return {"image": self.name, "error": {"kind": self.error_kind, "message": str(self.error)}}
+            return {"image": name, **duration, **self.prediction.to_dict()}
+        return {"image": name, "error": {"kind": self.error_kind, "message": str(self.error)}}
 
 
 @dataclass
 class Tally:
-    """How many images became what."""
+    """How many images became what.
+
+    Attributes:
+        images: All that were dealt with.
+        faces: In all images together.
+        without_face: Images that were answered and have none.
+        refused: Images that the server does not accept.
+        unreadable: Images that could not be sent.
+        failed: Images that have no answer for another reason.
+        seconds: How long it took.
+        left_out: Files that were passed over in folders, by extension: see `Sources`.
+    """
 
     images: int = 0
     faces: int = 0
@@ -85,7 +97,8 @@ class Tally:
     refused: int = 0
     unreadable: int = 0
     failed: int = 0
-    seconds: float = field(default=0.0)
+    seconds: float = 0.0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def answered(self) -> int:
@@ -128,6 +141,7 @@ class Tally:
             "failed": self.failed,
             "seconds": round(self.seconds, 3),
             "images_per_s": round(self.images_per_s, 2),
+            "left_out": dict(sorted(self.left_out.items())),
         }
 
     def __str__(self) -> str:
@@ -248,12 +262,15 @@ class CsvWriter(Writer):
 
     def write(self, outcome: Outcome) -> None:
         """See Writer."""
-        self._rows.writerows(_csv_rows(outcome))
+        name = utf8_name(outcome.name).encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
+        if self._stream.isatty():  # A program can take any name, a terminal would do what is in it.
+            name = one_line(name)
+        self._rows.writerows(_csv_rows(name, outcome))
         self._stream.flush()
 
 
-def _csv_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    image: dict[str, Any] = {"image": outcome.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")}
+def _csv_rows(name: str, outcome: Outcome) -> Iterator[dict[str, Any]]:
+    image: dict[str, Any] = {"image": name}
     if outcome.prediction is None:
         yield image | {"error": f"{outcome.error_kind}: {printable(str(outcome.error))}"}
         return

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fer_client._endpoint import PROTOCOLS, Protocol
 from fer_client.command.config_file import CONFIG_VARIABLE, HEADERS, TOKEN, ConfigFile
-from fer_client.command.ending import CommandError, printable
+from fer_client.command.ending import CommandError, printable, say
 from fer_client.command.options import seconds
+from fer_client.command.words import closest, did_you_mean
 
 if TYPE_CHECKING:
     from fer_client import FerClient
@@ -64,7 +65,7 @@ def _url(text: str) -> str:
 def _choice(*choices: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}{did_you_mean(text, choices)}")
         return text
 
     return read
@@ -112,6 +113,9 @@ _TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "tls_server_name")
 """In the order of the attributes of `Tls`."""
 _GRPC_URL: Final = Setting("grpc_url", "URL", _url, "")
 _KNOWN_KEYS: Final = (*(setting.key for setting in SETTINGS), _GRPC_URL.key, TOKEN, HEADERS)
+
+_OF_OTHER_COMMANDS: Final = ("FER_METRICS_URL", "FER_MODELS", "FER_PROFILE", "FER_SOURCE")
+"""Variables of this project that other commands read."""
 
 PRECEDENCE: Final = f"""\
 settings:
@@ -223,6 +227,7 @@ def read_connection(
         CommandError: The file or a variable says what cannot be; the message names it.
     """
     environment = {name: value for name, value in environment.items() if value}
+    _warn_of_misspelt(environment)
     file = ConfigFile.find(options.config, environment, _KNOWN_KEYS)
     found = {setting.key: _find(setting, options, environment, file) for setting in SETTINGS}
     grpc_url = _find(_GRPC_URL, argparse.Namespace(), environment, file)
@@ -244,6 +249,15 @@ def read_connection(
         grpc_url=grpc_url.value if grpc_url.rank <= url.rank else None,  # Else it is of another server.
         arguments={name: value for name, value in arguments.items() if value is not None},
     )
+
+
+def _warn_of_misspelt(environment: Mapping[str, str]) -> None:
+    """Say which variables are nearly called like one of ours. They may be another program's, so it is no error."""
+    known = (*(setting.variable for setting in SETTINGS), _GRPC_URL.variable, TOKEN_VARIABLE, CONFIG_VARIABLE)
+    for name in sorted(environment):
+        is_ours = name in known or name in _OF_OTHER_COMMANDS or not name.upper().startswith("FER")
+        if not is_ours and (meant := closest(name, known, alike=0.85)):
+            say(f"${printable(name)} is not a setting: did you mean ${meant}?")
 
 
 def _find(setting: Setting, options: argparse.Namespace, environment: Mapping[str, str], file: ConfigFile) -> _Found:

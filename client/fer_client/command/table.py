@@ -1,4 +1,4 @@
-"""Results as people read them in a terminal. ASCII only but for names, so that it prints anywhere."""
+"""Results as people read them in a terminal. ASCII only but for names and labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fer_client import Box, CroppedPrediction, Face, Prediction
-from fer_client.command.ending import printable
+from fer_client.command.ending import one_line, printable
 
 _GAP: Final = "  "
 _LONGEST_NAME: Final = 44
@@ -25,14 +25,14 @@ def format_one(name: str, prediction: Prediction | CroppedPrediction, url: str, 
     Returns:
         Lines without a final newline; about 105 columns wide for FER2013's seven labels.
     """
-    size, version = prediction.image_size, prediction.model_version
+    size, version = prediction.image_size, one_line(prediction.model_version)
     request = f"{printable(name)}: {size.width} x {size.height} px, model {version}, {request_ms:.0f} ms at {url}"
     if isinstance(prediction, CroppedPrediction):
-        rows = [["apparent expression", *prediction.probabilities], [_expression(prediction), *_percents(prediction)]]
+        rows = [["apparent expression", *_labels(prediction)], [_expression(prediction), *_percents(prediction)]]
         return f"{request}\n\n{_aligned(rows, {0})}"
     if not prediction.faces:
         return f"{request}\n\nno face found"
-    header = ["#", "box (x, y, w x h)", "score", "apparent expression", *prediction.faces[0].probabilities]
+    header = ["#", "box (x, y, w x h)", "score", "apparent expression", *_labels(prediction.faces[0])]
     rows = [
         [str(number), _box(face.box), f"{face.detection_score:.2f}", _expression(face), *_percents(face)]
         for number, face in enumerate(prediction.faces, start=1)
@@ -90,13 +90,18 @@ def _aligned(rows: Sequence[Sequence[str]], left_aligned: set[int]) -> str:
 
 
 def _expression(face: Face | CroppedPrediction) -> str:
-    return f"{face.emotion} {face.confidence:.1%}{' (uncertain)' if face.uncertain else ''}"
+    return f"{one_line(face.emotion)} {face.confidence:.1%}{' (uncertain)' if face.uncertain else ''}"
 
 
 def _runner_up(face: Face | CroppedPrediction) -> str:
     """The second most probable label: where it is close behind, the first one says little."""
     label, probability = _ranked(face.probabilities)[1]
-    return f"{label} {probability:.1%}"
+    return f"{one_line(label)} {probability:.1%}"
+
+
+def _labels(face: Face | CroppedPrediction) -> list[str]:
+    """The heads of the columns: what a server calls its labels is not trusted to be harmless."""
+    return [one_line(label) for label in face.probabilities]
 
 
 def _ranked(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
