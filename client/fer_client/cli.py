@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = Parser(
+    parser: argparse.ArgumentParser = Parser(
         prog="fer-client",
         description=_DESCRIPTION,
         epilog=f"{_EXAMPLES}\n{PRECEDENCE}\n{EXIT_CODES}",

@@ -25,7 +25,9 @@ _VIDEOS: Final = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg
 class Parser(argparse.ArgumentParser):
     """A parser of the whole command line, or of a subcommand's part of it."""
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(  # type: ignore[override]  # argparse's has overloads, which all come to this
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         """As argparse's, but what is not known ends here and not in the parser above, which knows less about it."""
         words = list(sys.argv[1:] if args is None else args)
         self._check_options(words)

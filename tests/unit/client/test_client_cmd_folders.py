@@ -84,10 +84,10 @@ def test_another_file_is_left_out_and_counted_by_its_ending(folder, name, extens
 
 @pytest.mark.parametrize(
     "name",
-    (
+    [
         *(".DS_Store", ".hidden.heic", "Thumbs.db", "desktop.ini", "a.xmp", "a.jpg.XMP", "a.aae", "a.json", "a.txt"),
         *("a.csv", "faces.jsonl", "faces.csv.part", "README.md", "Icon\r", ".cache/b.heic"),
-    ),
+    ],
 )
 def test_what_lies_beside_pictures_is_no_news(folder, name):
     fill(folder, "a.jpg", name)
