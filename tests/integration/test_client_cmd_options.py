@@ -227,7 +227,7 @@ def test_bench_for_programs_measures_what_it_says(fer_client, url):
     assert measured["answered"] / measured["seconds"] == pytest.approx(measured["requests_per_s"], rel=0.01)
     assert 0 < latency["p50"] <= latency["max"] <= 1000 * measured["seconds"]
     if url.startswith("http"):
-        assert err == ["fer-client: only http was measured: where the other protocol is served, say with FER_GRPC_URL"]
+        assert err == ["fer-client: only http was measured: set FER_URL and FER_GRPC_URL to measure both protocols"]
 
 
 def test_bench_of_a_file_that_is_missing_is_2(fer_client):

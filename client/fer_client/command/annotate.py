@@ -82,7 +82,7 @@ def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output:
         there, here = (f"{width} x {height} px" for width, height in (prediction.image_size, photo.size))
         raise AnnotationError(
             f"cannot draw on the image: it is {there} to the server and {here} to Pillow, so boxes would be misplaced; "
-            "save it anew without an orientation"
+            "save it again without an EXIF orientation"
         )
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     kind = FORMATS[output.suffix.lower()]

@@ -106,7 +106,9 @@ def add_bench_command(commands: Subcommands) -> None:
         examples=_EXAMPLES,
         run=run,
     )
-    parser.add_argument("image", metavar="IMAGE", nargs="?", help="picture to send (default: 640 x 480 px, plain gray)")
+    parser.add_argument(
+        "image", metavar="IMAGE", nargs="?", help="picture to send (default: a plain gray one of 640 x 480 px)"
+    )
     parser.add_argument(
         "--concurrency",
         metavar="N[,N...]",
@@ -115,7 +117,11 @@ def add_bench_command(commands: Subcommands) -> None:
         help="requests in flight, one level after the other (default: 1,8)",
     )
     parser.add_argument(
-        "--seconds", metavar="SECONDS", type=seconds, default=3.0, help="for each level (default: %(default)g)"
+        "--seconds",
+        metavar="SECONDS",
+        type=seconds,
+        default=3.0,
+        help="how long to measure each level (default: %(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
     add_settings(parser)
@@ -142,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(f"{json.dumps({**about, 'measured': [one.to_dict() for one in measured]}, indent=2)}\n")
     if len(endpoints) == 1 and connection.protocol is None:
-        say(f"only {next(iter(endpoints))} was measured: where the other protocol is served, say with FER_GRPC_URL")
+        say(f"only {next(iter(endpoints))} was measured: set FER_URL and FER_GRPC_URL to measure both protocols")
     return EXIT_PARTIAL if any(one.failures for one in measured) else EXIT_OK
 
 

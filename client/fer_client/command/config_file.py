@@ -66,7 +66,7 @@ class ConfigFile:
         """Read a file. The messages of errors never repeat what is in it beyond the names of keys.
 
         Raises:
-            CommandError: It cannot be read, is no TOML, has an unknown key, or has secrets that others can read.
+            CommandError: It cannot be read, is not TOML, has an unknown key, or has secrets that others can read.
         """
         name = printable(path)
         try:
@@ -75,7 +75,7 @@ class ConfigFile:
             raise CommandError(f"cannot read {name}: {error.strerror}") from error
         except ValueError as error:  # Of TOML or of UTF-8.
             place = re.search(r"line \d+", str(error))
-            raise CommandError(f"{name} is no TOML file{f': see {place[0]}' if place else ''}") from error
+            raise CommandError(f"{name} is not a valid TOML file{f': see {place[0]}' if place else ''}") from error
         if unknown := [key for key in document if key not in known]:
             listed = ", ".join(_with_hint(key, known) for key in unknown)
             raise CommandError(f"{name}: unknown {listed}; known are {', '.join(known)}")
@@ -84,7 +84,7 @@ class ConfigFile:
         if _holds_secrets(document) and os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise CommandError(
                 f"{name} holds a secret that other users of this machine can read: chmod 600 it, or put the token into "
-                "a file of its own and name that as token_file"
+                "a file of its own and set token_file to its name"
             )
         return cls(path, document)
 
@@ -96,13 +96,13 @@ class ConfigFile:
             is_path: It names a file; a relative one starts at the folder of the configuration file.
 
         Raises:
-            CommandError: It is neither a text nor a number.
+            CommandError: It is neither a string nor a number.
         """
         value = self.document.get(key)
         if value is None or self.path is None:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise CommandError(f"{self.origin(key)}: expected a text or a number")
+            raise CommandError(f"{self.origin(key)}: expected a string or a number")
         return os.fspath(self.path.parent / Path(str(value)).expanduser()) if is_path else str(value)
 
     def origin(self, key: str) -> str:

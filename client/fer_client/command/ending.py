@@ -35,11 +35,11 @@ exit codes:
   {EXIT_USAGE}    wrong usage or settings, or a file that cannot be read or written
   {EXIT_UNREACHABLE}    no server answers at the URL, or none that TLS trusts
   {EXIT_REFUSED}    the server does not accept the image
-  {EXIT_PARTIAL}    some images have a result and others have not: standard error says which
+  {EXIT_PARTIAL}    some images have a result and others do not: standard error says which
   {EXIT_FORBIDDEN}    the server, or what stands before it, does not accept the token
   {EXIT_DEFECT}   a defect of fer-client itself
   {EXIT_INTERRUPTED}  interrupted (Ctrl-C, SIGTERM); what was answered is kept
-  {EXIT_PIPE}  whatever read the output has stopped, as `| head` does
+  {EXIT_PIPE}  whatever was reading the output has stopped, as `| head` does
 Where no image has a result, the code is that of the first one.
 """
 

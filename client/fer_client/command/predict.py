@@ -102,7 +102,7 @@ def add_predict_command(commands: Subcommands) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
-        help="picture, folder (searched through, without hidden files), quoted pattern, or - for standard input",
+        help="picture, folder (with those below it, but without hidden files), quoted pattern, or - for standard input",
     )
     parser.add_argument(
         "--all", action="store_true", help="try every file in a folder that is not hidden, whatever its name ends in"
@@ -129,15 +129,15 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--resume",
         metavar="FILE",
         type=Path,
-        help="as --jsonl --output FILE, but add to what is in FILE, leaving out pictures that have a result there or "
-        "were refused; name the pictures as the first time, from the same folder",
+        help="as --jsonl --output FILE, but append to FILE and skip the pictures that have a result there or were "
+        "refused; name the pictures as the first time, from the same folder",
     )
     output.add_argument(
         "--output",
         metavar="FILE",
         type=Path,
-        help="write to a file instead of standard output; .csv, .json and .jsonl choose that format, all else is a "
-        "table unless an option says more",
+        help="write to a file instead of standard output; a name that ends in .csv, .json or .jsonl chooses that "
+        "format, any other a table unless an option says otherwise",
     )
     output.add_argument(
         "--annotate",

@@ -94,19 +94,23 @@ SETTINGS: Final = (
         "url",
         "URL",
         _url,
-        "host:port, or that after http://, https://, grpc:// or grpcs:// (default: localhost; without a port 8000, "
-        "8001 for gRPC, 443 with TLS)",
+        "HOST[:PORT], optionally prefixed with http://, https://, grpc:// or grpcs:// (default: localhost; the port is "
+        "8000 by default, 8001 for gRPC, 443 with TLS)",
     ),
-    Setting("protocol", "|".join(PROTOCOLS), _protocol, "default: the URL's, else http"),
+    Setting(
+        "protocol", "|".join(PROTOCOLS), _protocol, "how to talk to the server (default: what the URL says, else http)"
+    ),
     Setting("timeout", "SECONDS", seconds, "how long one try of a request may take (default: 30)"),
     Setting("deadline", "SECONDS", seconds, "how long all tries of a request may take together (default: no limit)"),
     Setting("retries", "N", _retries, "tries after the first, where the server is busy or drops out (default: 3)"),
     Setting("token_file", "FILE", _readable_file, "send the token in this file, as `Authorization: Bearer`", True),
     Setting("ca_cert", "FILE", _readable_file, "trust the authorities in this PEM file, not the system's", True),
     Setting("client_cert", "FILE", _readable_file, "PEM file of this client's own certificate", True),
-    Setting("client_key", "FILE", _readable_file, "PEM file of its private key, if that is not beside it", True),
-    Setting("tls_server_name", "NAME", str, "name that the server's certificate bears, if not the URL's host"),
-    Setting("compression", "gzip|deflate", _compression, "of what is sent; photos hardly get smaller"),
+    Setting(
+        "client_key", "FILE", _readable_file, "PEM file of its private key, unless --client-cert holds that too", True
+    ),
+    Setting("tls_server_name", "NAME", str, "name in the server's certificate, if it is not the URL's host"),
+    Setting("compression", "gzip|deflate", _compression, "compress what is sent; photos hardly get smaller"),
 )
 
 _TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "tls_server_name")
@@ -120,8 +124,8 @@ _OF_OTHER_COMMANDS: Final = ("FER_METRICS_URL", "FER_MODELS", "FER_PROFILE", "FE
 PRECEDENCE: Final = f"""\
 settings:
   What a command lists under "server" can also be set by the environment variable in brackets, or
-  in a TOML file under its name, with _ for -. The command line counts more than the environment,
-  the environment more than the file, the file more than the default.
+  in a TOML file under its name, with _ for -. The command line takes precedence over the
+  environment, the environment over the file, and the file over the defaults.
 
   The file is --config FILE, else ${CONFIG_VARIABLE}, else fer-client/config.toml in $XDG_CONFIG_HOME
   (~/.config):
@@ -132,13 +136,13 @@ settings:
     [headers]
     X-Tenant = "blue"
 
-  ${_GRPC_URL.variable}, or grpc_url in the file, is the same server over gRPC: used where the protocol
-  is grpc and the URL is not from a place that counts more.
+  ${_GRPC_URL.variable}, or grpc_url in the file, is the same server over gRPC. It is used where the
+  protocol is grpc, unless the URL comes from a place that takes precedence.
 
   A token is not taken from the command line: every user of the machine sees it there, and the
   shell's history keeps it. It can be in ${TOKEN_VARIABLE}, in --token-file, or under `token` in a file
-  of settings that nobody else can read. It is never printed. What the file says of token and headers
-  is for the server that the file names, if it names one: it is not sent to another.
+  of settings that nobody else can read. It is never printed. Token and headers of a file that
+  names a server are sent to that server only.
 """
 
 
@@ -208,7 +212,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="send this header too; can be repeated; secret ones belong in the file, under [headers]",
     )
-    server.add_argument("--config", metavar="FILE", type=Path, help=f"file of settings, TOML [${CONFIG_VARIABLE}]")
+    server.add_argument("--config", metavar="FILE", type=Path, help=f"TOML file of settings [${CONFIG_VARIABLE}]")
     server.add_argument("--token", action=_RefuseToken, help=argparse.SUPPRESS)
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
 
@@ -340,7 +344,7 @@ def _header(text: str) -> tuple[str, str]:
 def _headers(file: ConfigFile) -> dict[str, str]:
     headers = file.document.get(HEADERS, {})
     if wrong := [name for name, value in headers.items() if not isinstance(value, str)]:
-        raise CommandError(f"{file.origin(HEADERS)}: {wrong[0]}: expected a text")
+        raise CommandError(f"{file.origin(HEADERS)}: {wrong[0]}: expected a string")
     return dict(headers)
 
 

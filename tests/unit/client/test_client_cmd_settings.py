@@ -163,15 +163,15 @@ def test_certificates_of_the_file_do_not_concern_a_plain_url_of_the_command_line
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("timeout = 1\nurl = \n", "is no TOML file: see line 2"),
+        ("timeout = 1\nurl = \n", "is not a valid TOML file: see line 2"),
         ("adress = 'a'", "unknown adress; known are url, protocol, "),
         ("timeout = 'soon'", "timeout: 'soon' is not a number of seconds, more than 0"),
-        ("timeout = true", "timeout: expected a text or a number"),
+        ("timeout = true", "timeout: expected a string or a number"),
         ("retries = -1", "retries: '-1' is not a whole number, 0 to 999"),
         ("protocol = 'ftp'", "protocol: 'ftp' is none of http, grpc"),
         ("ca_cert = 'missing.pem'", "cannot read .*missing.pem: No such file"),
         ("headers = 'X'", "headers: expected a table of names and values"),
-        ("headers.X = 1", "headers: X: expected a text"),
+        ("headers.X = 1", "headers: X: expected a string"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(read, config, text, message):
