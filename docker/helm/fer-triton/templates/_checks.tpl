@@ -7,6 +7,9 @@ Each message names the value, says what it is and what it has to be.
 {{- if not (regexMatch "^[a-z]" (include "fer.name" .)) -}}
 {{- fail (printf "the release is called %s, and names of Services begin with a letter: set fullnameOverride" .Release.Name) -}}
 {{- end -}}
+{{- if has (include "fer.name" .) (list "true" "false" "yes" "no" "on" "off" "y" "n" "null") -}}
+{{- fail (printf "the name %s is no text to YAML: set another fullnameOverride" (include "fer.name" .)) -}}
+{{- end -}}
 {{- if and .Values.priority.create .Values.priority.className -}}
 {{- fail (printf "priority: create makes a class of its own, and className %s is another: set one of the two" .Values.priority.className) -}}
 {{- end -}}

@@ -15,7 +15,7 @@ The pod that serves: (dict "root" $ "pool" $pool "values" $values).
 {{- $models := $root.Values.models -}}
 {{- $shutdown := $root.Values.shutdown -}}
 {{- $probe := list "python3" "-I" "-S" "/scripts/probe.py" "--manifest" "/models/repository/manifest.json" -}}
-serviceAccountName: {{ include "fer.serviceAccount" $root }}
+serviceAccountName: {{ include "fer.serviceAccount" $root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with $root.Values.images.pullSecrets }}
@@ -23,12 +23,12 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext: {{- include "fer.podSecurity" $root | nindent 2 }}
 {{- if $root.Values.priority.create }}
-priorityClassName: {{ include "fer.priorityClass" $root }}
+priorityClassName: {{ include "fer.priorityClass" $root | quote }}
 {{- else if $root.Values.priority.className }}
-priorityClassName: {{ $root.Values.priority.className }}
+priorityClassName: {{ $root.Values.priority.className | quote }}
 {{- end }}
 {{- if and $isGpu $values.gpu.runtimeClassName }}
-runtimeClassName: {{ $values.gpu.runtimeClassName }}
+runtimeClassName: {{ $values.gpu.runtimeClassName | quote }}
 {{- end }}
 # pause + drain + margin: see `shutdown` in values.yaml.
 terminationGracePeriodSeconds: {{ add $shutdown.preStopSeconds $shutdown.drainSeconds $shutdown.marginSeconds }}
@@ -72,7 +72,7 @@ initContainers:
       - {name: RCLONE_CONFIG_MODELS_REGION, value: {{ . | quote }}}
       {{- end }}
     {{- with $models.s3.secretName }}
-    envFrom: [{secretRef: {name: {{ . }}}}]
+    envFrom: [{secretRef: {name: {{ . | quote }}}}]
     {{- end }}
     securityContext: {{- include "fer.containerSecurity" $root | nindent 6 }}
     resources: {{- include "fer.resources" (dict "resources" (dict "cpu" 1 "memory" "256Mi")) | nindent 6 }}
@@ -181,7 +181,7 @@ volumes:
   - name: tmp
     emptyDir: {sizeLimit: 512Mi}
   - name: shm
-    emptyDir: {medium: Memory, sizeLimit: {{ $values.sharedMemory }}}
+    emptyDir: {medium: Memory, sizeLimit: {{ $values.sharedMemory | quote }}}
   - name: scripts
     configMap: {name: {{ include "fer.name" $root }}-scripts, defaultMode: 0444}
 {{- if eq $models.source "oci" }}
@@ -189,14 +189,14 @@ volumes:
     image: {reference: {{ required "models.oci.reference is needed for models.source oci" $models.oci.reference | quote }}, pullPolicy: {{ $models.oci.pullPolicy }}}
 {{- else if eq $models.source "pvc" }}
   - name: source
-    persistentVolumeClaim: {claimName: {{ required "models.pvc.claimName is needed for models.source pvc" $models.pvc.claimName }}, readOnly: true}
+    persistentVolumeClaim: {claimName: {{ required "models.pvc.claimName is needed for models.source pvc" $models.pvc.claimName | quote }}, readOnly: true}
 {{- else if eq $models.source "s3" }}
   - name: source
     emptyDir: {sizeLimit: 512Mi}
 {{- end }}
 {{- if $claim }}
   - name: plans
-    persistentVolumeClaim: {claimName: {{ $claim }}}
+    persistentVolumeClaim: {claimName: {{ $claim | quote }}}
 {{- end }}
 {{- with $values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
