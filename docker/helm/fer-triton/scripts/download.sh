@@ -9,12 +9,12 @@ set -eu
 
 target=${FER_TARGET:-/source/repository}
 
-if ! found=$(rclone lsf "$FER_SOURCE" --max-depth 1 --files-only --include /manifest.json); then
-    echo "download.sh: $FER_SOURCE can't be listed: check models.s3 and models.path" >&2
+if ! found=$(rclone lsf "$FER_SOURCE/manifest.json"); then
+    echo "download.sh: $FER_SOURCE can't be read, for the reason above: check models.s3 and models.path" >&2
     exit 1
 fi
 if [ "$found" != manifest.json ]; then
-    echo "download.sh: there is no manifest.json in $FER_SOURCE: models.path has to be the folder of an assembled repository" >&2
+    echo "download.sh: $FER_SOURCE has no manifest.json: models.path has to be the folder of an assembled repository" >&2
     exit 1
 fi
 rclone sync "$FER_SOURCE" "$target"
