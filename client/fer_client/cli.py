@@ -22,6 +22,7 @@ from fer_client.command.ending import (
     CommandError,
     escape_what_cannot_be_encoded,
     exit_code_of,
+    printable,
     say,
 )
 from fer_client.command.health import add_health_command
@@ -104,7 +105,10 @@ def _fail(error: Exception) -> int:
     if isinstance(error, FerClientError):
         say(error)
         return exit_code_of(error)
-    if isinstance(error, OSError):  # Whatever reads or writes files has said so itself, but for standard output.
+    if isinstance(error, OSError) and error.filename is not None:
+        say(f"{printable(error.filename)}: {error.strerror}")
+        return EXIT_USAGE
+    if isinstance(error, OSError):  # Of what has no name: standard output.
         _discard_output()
         say(f"cannot write the output: {error.strerror or error}")
         return EXIT_USAGE

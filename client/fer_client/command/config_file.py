@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fer_client.command.ending import CommandError, one_line, printable
+from fer_client.command.options import user_path
 from fer_client.command.words import closest
 
 if sys.version_info >= (3, 11):
@@ -53,11 +54,11 @@ class ConfigFile:
         """
         for named, origin in ((flag, "--config"), (environment.get(CONFIG_VARIABLE), f"${CONFIG_VARIABLE}")):
             if named is not None:
-                path = Path(named).expanduser()
+                path = user_path(os.fspath(named))
                 if not path.is_file():
                     raise CommandError(f"{origin}: there is no file {printable(named)}")
                 return cls.read(path, known)
-        folder = Path(environment.get("XDG_CONFIG_HOME", "~/.config")).expanduser()
+        folder = user_path(environment.get("XDG_CONFIG_HOME", "~/.config"))
         path = folder / "fer-client" / "config.toml"
         return cls.read(path, known) if path.is_file() else cls()
 
@@ -103,7 +104,7 @@ class ConfigFile:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise CommandError(f"{self.origin(key)}: expected a string or a number")
-        return os.fspath(self.path.parent / Path(str(value)).expanduser()) if is_path else str(value)
+        return os.fspath(self.path.parent / user_path(str(value))) if is_path else str(value)
 
     def origin(self, key: str) -> str:
         """Where a value comes from, for people."""

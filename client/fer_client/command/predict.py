@@ -157,6 +157,8 @@ def run(options: argparse.Namespace) -> int:
     if results:
         check_output_file(results)
     annotate_to = Path(options.annotate) if options.annotate else None
+    if results and annotate_to and results.resolve() == annotate_to.resolve():
+        raise CommandError(f"{printable(results)} cannot take both results and pictures: give --annotate another name")
     sources = expand(options.paths, [path for path in (results, annotate_to) if path], take_all=options.all)
     _check_not_a_source(results, sources)
     annotated = _plan(sources, options.annotate)

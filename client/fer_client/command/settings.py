@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from fer_client._endpoint import PROTOCOLS, Protocol
 from fer_client.command.config_file import CONFIG_VARIABLE, HEADERS, TOKEN, ConfigFile
 from fer_client.command.ending import CommandError, printable, say
-from fer_client.command.options import seconds
+from fer_client.command.options import seconds, user_path
 from fer_client.command.words import closest, did_you_mean
 
 if TYPE_CHECKING:
@@ -78,12 +78,13 @@ def _retries(text: str) -> int:
 
 
 def _readable_file(text: str) -> Path:
-    path = Path(text).expanduser()
+    path = user_path(text)
     try:
         with path.open("rb"):
             return path
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot read {printable(path)}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character, which a TOML file can have.
+        reason = getattr(error, "strerror", None) or error
+        raise argparse.ArgumentTypeError(f"cannot read {printable(path)}: {reason}") from error
 
 
 _protocol: Final = _choice(*PROTOCOLS)

@@ -105,7 +105,10 @@ def predict(fake_triton, capsys, monkeypatch, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"photo")
 
     def run(*arguments):
-        code = main(["predict", *arguments, "--url", fake_triton.url("http"), "--retries", "0"])
+        try:
+            code = main(["predict", *arguments, "--url", fake_triton.url("http"), "--retries", "0"])
+        except SystemExit as exit_:
+            code = exit_.code
         out, err = capsys.readouterr()
         return code, out, err.splitlines()
 
@@ -132,6 +135,8 @@ def test_the_command_writes_what_the_name_says(predict, tmp_path):
         ["--output", "copy.PNG"],
         ["--annotate", "faces.gif"],
         ["--annotate", "faces.csv"],
+        ["--annotate", "faces", "--output", "faces"],
+        ["--annotate", "faces", "--resume", "./faces"],
     ],
 )
 def test_what_contradicts_itself_is_refused_before_the_server_is_asked(predict, fake_triton, tmp_path, arguments):
@@ -139,6 +144,14 @@ def test_what_contradicts_itself_is_refused_before_the_server_is_asked(predict, 
     assert (code, out, len(err), fake_triton.asked) == (2, "", 1, {})
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
     assert (tmp_path / "photo.jpg").read_bytes() == b"photo"
+
+
+@pytest.mark.parametrize("option", ["--output", "--resume", "--annotate", "--config", "--token-file"])
+def test_a_name_that_is_too_long_is_said_to_be(predict, option):
+    code, out, err = predict("photo.jpg", option, f"{'a' * 300}.jsonl" if option != "--annotate" else "a" * 300)
+    assert (code, out, len(err)) == (2, "", 2 if option == "--token-file" else 1)
+    assert "aaa" in err[-1]
+    assert "File name too long" in err[-1]
 
 
 @pytest.mark.parametrize("option", ["--output", "--resume"])

@@ -199,6 +199,25 @@ def test_a_file_that_is_named_has_to_be_there(read, arguments, environment, mess
         read(*arguments, **environment)
 
 
+def test_a_home_that_nobody_knows_is_no_defect(read, config, monkeypatch, tmp_path):
+    """As in a container whose user has no entry in /etc/passwd."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no entry"])
+    assert read(XDG_CONFIG_HOME="").url == "localhost"
+    with pytest.raises(CommandError, match="--config: there is no file ~/f.toml"):
+        read("--config", "~/f.toml")
+    config('token_file = "~nobody-of-that-name/token"')
+    with pytest.raises(CommandError, match="cannot read .*~nobody-of-that-name/token: No such file"):
+        read()
+
+
+@pytest.mark.parametrize("text", ['token_file = "a\\u0000b"', f'ca_cert = "{"a" * 300}"'])
+def test_a_name_that_no_file_can_have_is_unreadable(read, config, text):
+    config(text)
+    with pytest.raises(CommandError, match="cannot read .*: (embedded null|File name too long)"):
+        read()
+
+
 def test_the_token_comes_from_the_place_that_counts_most(read, config, tmp_path):
     config('token = "of-the-file"\n')
     (tmp_path / "token").write_text("of-the-flag\n")
