@@ -45,8 +45,8 @@ def plan_outputs(pictures: Sequence[tuple[str, PurePath]], output: str) -> list[
     if extension and not target.is_dir() and not output.endswith(("/", os.sep)):
         if extension not in FORMATS:
             raise AnnotationError(
-                f"cannot write {printable(output)}: expected a folder, or a name that ends in {', '.join(FORMATS)}; a new "
-                "folder with a dot in its name is written with / at its end"
+                f"cannot write {printable(output)}: expected a folder, or a name that ends in {', '.join(FORMATS)}; "
+                "write a new folder with a dot in its name with / at its end"
             )
         if len(pictures) > 1:
             raise AnnotationError(

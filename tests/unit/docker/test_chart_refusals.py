@@ -246,6 +246,13 @@ REFUSED = [
     ("models: {source: oci, oci: {reference: registry.example.com/models}}", "/models/oci/reference", REFERENCE),
     ("models: {source: oci, oci: {reference: 'r.example.com/m:latest'}}", "/models/oci/reference", REFERENCE),
     ("models: {source: oci, oci: {reference: 'oci://r.example.com/m:1'}}", "/models/oci/reference", REFERENCE),
+    # what something needs
+    ("models: {source: oci}", "/models/oci/reference", "set for this models.source"),
+    ("models: {source: pvc}", "/models/pvc/claimName", "set for this models.source"),
+    ("models: {source: s3}", "/models/s3/bucket", "set for this models.source"),
+    ("ingress: {enabled: true, host: a.b}", "/ingress/tlsSecretName", "set where enabled is true"),
+    ("ingress: {enabled: true, tlsSecretName: a}", "/ingress/host", "set where enabled is true"),
+    ("gateway: {enabled: true, parentRefs: [{name: a}]}", "/gateway/hostnames", "set where enabled is true"),
     # names and places
     ("models: {source: s3, s3: {bucket: 's3://models'}}", "/models/s3/bucket", "the name of a bucket alone"),
     ("models: {source: s3, s3: {bucket: models/fer}}", "/models/s3/bucket", "the path goes into models.path"),
