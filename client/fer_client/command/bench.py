@@ -261,8 +261,11 @@ def _levels(text: str) -> tuple[int, ...]:
 
 
 def _read(image: str) -> bytes:
+    path = Path(image)
     try:
-        return Path(image).read_bytes()
+        if path.is_char_device() or path.is_block_device():  # Some have no end.
+            raise CommandError(f"cannot read {printable(image)}: it is a device")
+        return path.read_bytes()
     except OSError as error:
         raise CommandError(f"cannot read {printable(image)}: {error.strerror}") from error
 

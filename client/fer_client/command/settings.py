@@ -114,6 +114,8 @@ SETTINGS: Final = (
     Setting("compression", "gzip|deflate", _compression, "compress what is sent; photos hardly get smaller"),
 )
 
+_LONGEST_TOKEN: Final = 65_536
+"""Bytes of a token file that are read: more than servers take, and an end where a device has none."""
 _TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "tls_server_name")
 """In the order of the attributes of `Tls`."""
 _GRPC_URL: Final = Setting("grpc_url", "URL", _url, "")
@@ -321,7 +323,8 @@ def _token(
     if token_file.rank == _Rank.FILE and not is_files_server:
         return None
     if token_file.value is not None:
-        return _checked_token(token_file.value.read_bytes().decode("latin-1"), printable(token_file.value))
+        with token_file.value.open("rb") as stream:
+            return _checked_token(stream.read(_LONGEST_TOKEN).decode("latin-1"), printable(token_file.value))
     text = file.text(TOKEN) if is_files_server else None
     return None if text is None else _checked_token(text, file.origin(TOKEN))
 
