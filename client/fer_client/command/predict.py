@@ -167,7 +167,8 @@ def run(options: argparse.Namespace) -> int:
         source for source in sources.images if previous is None or utf8_name(source.name) not in previous.settled
     ]
     if not pending:
-        say(f"nothing to do: {printable(options.resume)} has all {len(sources.images)} images")
+        done = f"nothing to do: {printable(options.resume)} has all {len(sources.images)} images"
+        say("; ".join(filter(None, (done, format_left_out(sources)))))
         return EXIT_OK
     if all(source.problem for source in pending):
         for source in pending:

@@ -9,7 +9,7 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final
@@ -94,7 +94,7 @@ def expand(arguments: Sequence[str], outputs: Sequence[Path] = (), *, take_all: 
     Raises:
         CommandError: An argument is a URL or empty, or standard input is a terminal.
     """
-    sources = Sources()
+    sources, passed_over = Sources(), _PassedOver()
     for argument in arguments:
         path = Path(argument)
         if not argument:  # As a path it would be the current folder, and an unset variable would send all of it.
@@ -106,14 +106,16 @@ def expand(arguments: Sequence[str], outputs: Sequence[Path] = (), *, take_all: 
                 "curl -fsSL URL | fer-client predict -"
             )
         if argument == STDIN:
-            _add_stdin(sources)
+            _add_stdin(sources.images)
         elif glob.has_magic(argument) and status is None:
-            _add_pattern(sources, argument)
+            _add_pattern(sources.images, argument)
         elif status is not None and stat.S_ISDIR(status.st_mode):
-            _Folder(sources, path, outputs, take_all=take_all).add()
+            passed_over.add(_Folder(sources.images, path, outputs, take_all=take_all).search())
         else:
-            _add_file(sources, path, PurePath(path.name))
+            _add_file(sources.images, path, PurePath(path.name))
     sources.images = list({source.name: source for source in sources.images}.values())
+    named = {source.name for source in sources.images} | {str(Path(argument)) for argument in arguments}
+    passed_over.tell(sources, named)
     return sources
 
 
@@ -158,29 +160,50 @@ def extension_of(name: str) -> str:
     return last if _PLAIN_EXTENSION.fullmatch(last.rstrip("~")) else ""
 
 
-class _Folder:
-    """Adds what is in a folder and below it to the sources."""
+@dataclass
+class _PassedOver:
+    """Files of folders that are not taken, with their extensions, and links to folders that are not followed."""
 
-    def __init__(self, sources: Sources, folder: Path, outputs: Sequence[Path], *, take_all: bool) -> None:
-        self._sources = sources
+    files: dict[str, str] = field(default_factory=dict)
+    links: set[str] = field(default_factory=set)
+
+    def add(self, other: _PassedOver) -> None:
+        """Take in what was passed over in another folder, each path once."""
+        self.files.update(other.files)
+        self.links.update(other.links)
+
+    def tell(self, sources: Sources, named: Collection[str] = ()) -> None:
+        """Count what was passed over and is not named itself."""
+        sources.left_out = Counter(extension for name, extension in self.files.items() if name not in named)
+        sources.linked_folders = len(self.links.difference(named))
+
+
+class _Folder:
+    """Adds the pictures in a folder and below it to others."""
+
+    def __init__(self, images: list[Source], folder: Path, outputs: Sequence[Path], *, take_all: bool) -> None:
+        self._images = images
         self._folder = folder
+        self._passed_over = _PassedOver()
         self._outputs = [status for output in outputs if (status := _status(output)) is not None]
         self._take_all = take_all
 
-    def add(self) -> None:
-        """Add the pictures, or in their place why there are none."""
-        images, before = self._sources.images, len(self._sources.images)
-        earlier, self._sources.left_out = self._sources.left_out, Counter()
+    def search(self) -> _PassedOver:
+        """Add the pictures, or in their place why there are none; returns what was passed over."""
+        before = len(self._images)
         for entry in _walk(self._folder, self._is_searched, self._add_problem):
             self._add_entry(entry)
-        if len(images) == before:
-            looked_for = "" if self._take_all else f" (looked for {', '.join(EXTENSIONS)})"
-            left_out = f"; {text}" if (text := format_left_out(self._sources)) else ""
-            what = "file" if self._take_all else "picture"
-            images.append(
-                Source(str(self._folder), PurePath(), f"there is no {what} in this folder{looked_for}{left_out}")
-            )
-        self._sources.left_out += earlier
+        if len(self._images) == before:
+            self._images.append(Source(str(self._folder), PurePath(), self._why_empty()))
+        return self._passed_over
+
+    def _why_empty(self) -> str:
+        passed_over = Sources()
+        self._passed_over.tell(passed_over)
+        what = "file" if self._take_all else "picture"
+        looked_for = "" if self._take_all else f" (looked for {', '.join(EXTENSIONS)})"
+        left_out = f"; {text}" if (text := format_left_out(passed_over)) else ""
+        return f"there is no {what} in this folder{looked_for}{left_out}"
 
     def _add_entry(self, entry: os.DirEntry[str]) -> None:
         file, extension = Path(entry.path), extension_of(entry.name)
@@ -188,15 +211,16 @@ class _Folder:
             return
         if extension in EXTENSIONS or self._take_all:
             if not _is_special(entry):
-                _add_file(self._sources, file, file.relative_to(self._folder))
+                _add_file(self._images, file, file.relative_to(self._folder))
         elif extension not in _BESIDE_PICTURES and not _is_special(entry):
-            self._sources.left_out[extension] += 1
+            self._passed_over.files[str(file)] = extension
 
     def _is_searched(self, entry: os.DirEntry[str]) -> bool:
         """Whether a folder inside is searched too. Links to folders are not: they can lead in circles."""
         if entry.name.startswith(".") or self._is_output(entry):
             return False
-        self._sources.linked_folders += entry.is_symlink()
+        if entry.is_symlink():
+            self._passed_over.links.add(str(Path(entry.path)))
         return not entry.is_symlink()
 
     def _is_output(self, entry: os.DirEntry[str]) -> bool:
@@ -206,7 +230,7 @@ class _Folder:
             return False
 
     def _add_problem(self, folder: str, error: OSError) -> None:
-        self._sources.images.append(Source(str(Path(folder)), PurePath(), error.strerror or str(error)))
+        self._images.append(Source(str(Path(folder)), PurePath(), error.strerror or str(error)))
 
 
 def _walk(
@@ -243,20 +267,20 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
     return not stat.S_ISREG(mode)
 
 
-def _add_stdin(sources: Sources) -> None:
+def _add_stdin(images: list[Source]) -> None:
     if sys.stdin is None or sys.stdin.isatty():
         raise CommandError("- reads a picture from standard input, and there is none: pipe or redirect a file into it")
-    sources.images.append(Source(STDIN, PurePath("stdin"), is_stream=True))
+    images.append(Source(STDIN, PurePath("stdin"), is_stream=True))
 
 
-def _add_pattern(sources: Sources, pattern: str) -> None:
+def _add_pattern(images: list[Source], pattern: str) -> None:
     """Add the files that a pattern matches, laid out as from its first part with a wildcard on."""
     fixed = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
     files = [Path(match) for match in sorted(_matches(pattern)) if _may_be_a_picture(match)]
     for file in files:
-        _add_file(sources, file, file.relative_to(fixed))
+        _add_file(images, file, file.relative_to(fixed))
     if not files:
-        sources.images.append(Source(pattern, PurePath(), "no file matches this pattern"))
+        images.append(Source(pattern, PurePath(), "no file matches this pattern"))
 
 
 def _matches(pattern: str) -> set[str]:
@@ -306,7 +330,7 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _add_file(sources: Sources, file: Path, relative: PurePath) -> None:
+def _add_file(images: list[Source], file: Path, relative: PurePath) -> None:
     """Add a file, or why it is none that can be read. Pipes can: shells make them of `<(command)`."""
     mode = 0
     try:
@@ -318,4 +342,4 @@ def _add_file(sources: Sources, file: Path, relative: PurePath) -> None:
             problem = "it is neither a file nor a folder"
         else:
             problem = "" if os.access(file, os.R_OK) else "Permission denied"
-    sources.images.append(Source(str(file), relative, problem, stat.S_ISFIFO(mode)))
+    images.append(Source(str(file), relative, problem, stat.S_ISFIFO(mode)))

@@ -155,6 +155,17 @@ def test_a_folder_linked_to_is_searched_where_it_is_named(folder, tmp_path):
     assert names(expand([str(tmp_path / "link")])) == ["a.jpg"]
 
 
+def test_what_is_left_out_is_counted_once_and_not_where_it_is_named(folder, tmp_path):
+    fill(folder, "a.jpg", "b.heic", "sub/c.heic", "d")
+    (folder / "link").symlink_to(folder / "sub")
+    twice = expand([str(folder), f"{folder}/sub", f"{folder}//"])
+    assert (names(twice)[:1], twice.left_out, twice.linked_folders) == (["a.jpg"], Counter({".heic": 2, "": 1}), 1)
+    named = expand([str(folder), f"{folder}/b.heic", f"{folder}/link"])
+    assert (named.left_out[""], f"{folder}/b.heic" in [source.name for source in named.images]) == (1, True)
+    assert named.left_out[".heic"] == 2  # sub/c.heic, and the same through the link that is named
+    assert named.linked_folders == 0
+
+
 def test_no_folder_is_too_deep(folder, monkeypatch):
     """Deeper than Python's stack, and in the end deeper than the system takes paths."""
     monkeypatch.chdir(folder)
