@@ -40,9 +40,9 @@ class Parser(argparse.ArgumentParser):
         """Print the usage and the message, a line each, and end with exit code 2."""
         formatter = self._get_formatter()
         formatter.add_usage(None, self._get_positional_actions(), [])
-        usage = formatter.format_help().replace(
-            self.prog, f"{self.prog} [OPTION ...]" * (not self._commands()) or self.prog
-        )
+        usage = formatter.format_help()
+        if not self._commands():
+            usage = usage.replace(self.prog, f"{self.prog} [OPTION ...]", 1)
         message = re.sub(r"ignored explicit argument (.*)", r"takes no value, and \1 is one", message)
         help_at = "" if "--help" in message else f" (see {self.prog} --help)"
         self.exit(2, f"{usage.strip()}\n{self.prog}: {one_line(message)}{help_at}\n")

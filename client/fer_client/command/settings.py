@@ -121,9 +121,6 @@ _TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "tls_server_name")
 _GRPC_URL: Final = Setting("grpc_url", "URL", _url, "")
 _KNOWN_KEYS: Final = (*(setting.key for setting in SETTINGS), _GRPC_URL.key, TOKEN, HEADERS)
 
-_OF_OTHER_COMMANDS: Final = ("FER_METRICS_URL", "FER_MODELS", "FER_PROFILE", "FER_SOURCE")
-"""Variables of this project that other commands read."""
-
 PRECEDENCE: Final = f"""\
 settings:
   What a command lists under "server" can also be set by the environment variable in brackets, or
@@ -262,8 +259,8 @@ def _warn_of_misspelt(environment: Mapping[str, str]) -> None:
     """Say which variables are nearly called like one of ours. They may be another program's, so it is no error."""
     known = (*(setting.variable for setting in SETTINGS), _GRPC_URL.variable, TOKEN_VARIABLE, CONFIG_VARIABLE)
     for name in sorted(environment):
-        is_ours = name in known or name in _OF_OTHER_COMMANDS or not name.upper().startswith("FER")
-        if not is_ours and (meant := closest(name, known, alike=0.85)):
+        is_candidate = name not in known and name.upper().startswith("FER")
+        if is_candidate and (meant := closest(name, known, alike=0.85, by_beginning=False)):
             say(f"${printable(name)} is not a setting: did you mean ${meant}?")
 
 

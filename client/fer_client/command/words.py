@@ -11,26 +11,25 @@ _ALIKE: Final = 0.7
 they were meant to be; `--gray` and `photo` are below it for everything there is."""
 
 
-def closest(word: str, known: Iterable[str], alike: float = _ALIKE) -> str | None:
+def closest(word: str, known: Iterable[str], alike: float = _ALIKE, *, by_beginning: bool = True) -> str | None:
     """The known word that another one is most like, or None where it is like none.
 
     Args:
         word: As the user typed it.
         known: What could be meant.
-        alike: Share of letters in common that is needed, 0..1. The beginning of a known word always suffices.
+        alike: Share of letters in common that is needed, 0..1.
+        by_beginning: The first letters of a known word suffice, two at least.
     """
-    words = list(known)
-    lowered = word.lower().replace("_", "-")
-    by_form = {known_word.lower().replace("_", "-"): known_word for known_word in words}
-    if found := difflib.get_close_matches(lowered, by_form, n=1, cutoff=alike):
+    typed = word.lower().replace("_", "-")
+    by_form = {known_word.lower().replace("_", "-"): known_word for known_word in known}
+    if found := difflib.get_close_matches(typed, by_form, n=1, cutoff=alike):
         return by_form[found[0]]
-    longer = [
-        known_word for form, known_word in by_form.items() if len(lowered.strip("-")) > 1 and form.startswith(lowered)
-    ]
-    return min(longer, key=len, default=None)
+    if not by_beginning or len(typed.strip("-")) < 2:
+        return None
+    return min((by_form[form] for form in by_form if form.startswith(typed)), key=len, default=None)
 
 
-def did_you_mean(word: str, known: Iterable[str], alike: float = _ALIKE) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`: did you mean WORD?`, to be put behind a message; empty where nothing is alike."""
-    found = closest(word, known, alike)
+    found = closest(word, known)
     return f": did you mean {found}?" if found else ""

@@ -149,7 +149,9 @@ def test_a_variable_that_is_nearly_ours_is_said_to_be_none(run, monkeypatch, var
     assert SECRET not in "".join(err)
 
 
-@pytest.mark.parametrize("variable", ["FER_METRICS_URL", "FER_PHOTOS_DIR", "FER2013_DIR", "FER_PROFILE", "FERNET_KEY"])
+@pytest.mark.parametrize(
+    "variable", ["FER_METRICS_URL", "FER_PHOTOS_DIR", "FER2013_DIR", "FER_PROFILE", "FERNET_KEY", "FER"]
+)
 def test_a_variable_of_something_else_is_no_news(run, monkeypatch, variable):
     monkeypatch.setenv(variable, "x")
     assert len(run("health")[1]) == 1
@@ -159,7 +161,7 @@ def test_words_that_are_like_nothing_get_no_guess():
     assert closest("xyz", ["predict", "health"]) is None
     assert did_you_mean("xyz", ["predict", "health"]) == ""
     assert closest("-", ["--json"]) is None
-    assert closest("FER_BYTES", ["FER_RETRIES"], alike=0.85) is None
+    assert closest("FER_", ["FER_RETRIES"], by_beginning=False) is None
 
 
 def test_every_command_is_what_it_is_like():
