@@ -156,7 +156,7 @@ REFUSED = [
         "/networkPolicy/extraEgress/0/ports/0/port",
         "a port: a whole number",
     ),
-    ("loadtest: {waitSeconds: 900}", "", "loadtest.deadlineSeconds is 900, with the waiting, and waitSeconds 900"),
+    ("loadtest: {enabled: true, waitSeconds: 900}", "", "loadtest.deadlineSeconds is 900, with the waiting, and wait"),
     # scaling
     (
         "autoscaling: {targets: {busyFraction: 70}}",
@@ -172,11 +172,6 @@ REFUSED = [
         "pools: {a: {autoscaling: {enabled: true, minReplicas: 11}}}",
         "",
         "autoscaling of fer-a: minReplicas 11 is more than maxReplicas 10",
-    ),
-    (
-        "autoscaling: {enabled: true, kind: keda, keda: {fallbackReplicas: 20}}",
-        "",
-        "autoscaling.keda.fallbackReplicas is 20, more than maxReplicas 10",
     ),
     ("autoscaling: {minReplicas: 0}", "/autoscaling/minReplicas", "a whole number from 1 on"),
     (
@@ -283,6 +278,11 @@ REFUSED = [
         "/networkPolicy/allowFrom/0/ipBlock/cidr",
         "a range of addresses with its length",
     ),
+    (
+        "networkPolicy: {allowFrom: [{ipBlock: {cidr: 10.0.0.0/8}, podSelector: {}}]}",
+        "/networkPolicy/allowFrom/0",
+        "an ipBlock alone, or selectors without one",
+    ),
     ("fullnameOverride: Faces", "/fullnameOverride", "at most 40 lower-case letters, digits and -, a letter first"),
     (f"fullnameOverride: {'a' * 41}", "/fullnameOverride", "at most 40 lower-case letters"),
     ("fullnameOverride: 'on'", "", "the name on is no text to YAML: set another fullnameOverride"),
@@ -355,6 +355,7 @@ ACCEPTED = [
     "loadtest: {enabled: true, resources: {cpu: 0.5}}",
     "loadtest: {enabled: true, resources: {cpu: '1.5'}}",
     "replicas: 0",
+    "autoscaling: {enabled: true, kind: keda, minReplicas: 1, maxReplicas: 3}",
     "rollout: {maxSurge: 25%, maxUnavailable: 0}",
     "rollout: {maxSurge: 200%, maxUnavailable: 100%}",
     "podDisruptionBudget: {maxUnavailable: 50%}",
@@ -427,6 +428,11 @@ def test_every_pod_goes_to_a_node_that_its_image_is_built_for(rendered):
             assert spec["nodeSelector"]["kubernetes.io/arch"] == "amd64", name
     for name, spec in pod_specs(rendered(None, "nodeSelector.kubernetes\\.io/arch=arm64")).items():
         assert spec["nodeSelector"] == {"kubernetes.io/arch": "arm64"}, name
+
+
+def test_what_is_kept_without_metrics_is_no_more_than_there_may_be(rendered):
+    scaler = one(rendered("keda-values.yaml", "autoscaling.maxReplicas=3"), "ScaledObject")
+    assert (scaler["spec"]["fallback"]["replicas"], scaler["spec"]["maxReplicaCount"]) == (3, 3)
 
 
 def test_a_priority_class_is_the_release_s_own(rendered):

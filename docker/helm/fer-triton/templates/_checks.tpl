@@ -19,7 +19,7 @@ Each message names the value, says what it is and what it has to be.
 {{- include "fer.atLeast" (dict "name" "planCache.size" "size" .Values.planCache.size "least" "64Mi" "why" "a TensorRT plan takes some MiB, and there is one for each kind of GPU") -}}
 {{- with .Values.loadtest -}}
 {{- include "fer.atLeast" (dict "name" "loadtest.resources.memory" "size" .resources.memory "least" "128Mi" "why" "Locust needs that much") -}}
-{{- if ge (int .waitSeconds) (int .deadlineSeconds) -}}
+{{- if and .enabled (ge (int .waitSeconds) (int .deadlineSeconds)) -}}
 {{- fail (printf "loadtest.deadlineSeconds is %d, with the waiting, and waitSeconds %d already: give it more" (int .deadlineSeconds) (int .waitSeconds)) -}}
 {{- end -}}
 {{- end -}}
@@ -50,9 +50,6 @@ Each message names the value, says what it is and what it has to be.
 {{- end -}}
 {{- if ge (int .rollout.minReadySeconds) (int .rollout.progressDeadlineSeconds) -}}
 {{- fail (printf "%srollout.progressDeadlineSeconds is %d and has to be more than minReadySeconds, which is %d" $prefix (int .rollout.progressDeadlineSeconds) (int .rollout.minReadySeconds)) -}}
-{{- end -}}
-{{- if and .autoscaling.enabled (eq .autoscaling.kind "keda") (gt (int .autoscaling.keda.fallbackReplicas) (int .autoscaling.maxReplicas)) -}}
-{{- fail (printf "%sautoscaling.keda.fallbackReplicas is %d, more than maxReplicas %d" $prefix (int .autoscaling.keda.fallbackReplicas) (int .autoscaling.maxReplicas)) -}}
 {{- end -}}
 {{- include "fer.unique" (dict "name" (print $prefix "extraEnv") "items" .extraEnv "key" "name") -}}
 {{- include "fer.unique" (dict "name" (print $prefix "extraVolumes") "items" .extraVolumes "key" "name") -}}
