@@ -145,7 +145,7 @@ def read_folder(folder: Path) -> list[Picture]:
 
 
 def describe_left_out(folder: Path) -> str:
-    """Say how many of a folder's pictures `read_folder` leaves out; empty where it takes them all. Raises as it does."""
+    """Say how many of a folder's pictures `read_folder` leaves out; empty where it takes all. Raises as it does."""
     found = len(_picture_files(folder))
     if found <= _FOLDER_LIMIT:
         return ""
