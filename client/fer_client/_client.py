@@ -141,7 +141,8 @@ class FerClient:
         """The raw tensors of the model `fer`, checked. Takes and raises the same as `predict`.
 
         Returns:
-            For N faces, largest first, in px of the upright image: IMAGE_SIZE int32 (2,), width and height; BOXES
+            For N faces, largest first, in px of the upright image: IMAGE_SIZE int32 (2,), width and height; FACES_FOUND
+            int32 (1,), N or more, where the server has it; BOXES
             float32 (N, 4), x_min, y_min, x_max, y_max; LANDMARKS float32 (N, 5, 2), x and y of the right eye, left eye,
             nose tip, right and left mouth corner; DETECTION_SCORES float32 (N,), 0..1; PROBABILITIES float32
             (N, number of labels), 0..1, in the order of `labels`. The arrays are read-only.
