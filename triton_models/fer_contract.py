@@ -13,7 +13,8 @@ FACE_SIZE_PX: Final = 48
 """Width and height of an aligned face crop, FER2013's own."""
 
 MAX_FACES: Final = 32
-"""Faces reported per image; the largest are kept. Stays under MAX_CLASSIFIER_BATCH, which Triton enforces."""
+"""Faces reported per image; the largest are kept, and FACES_FOUND says how many there were. Stays under
+MAX_CLASSIFIER_BATCH, which Triton enforces."""
 
 MAX_CLASSIFIER_BATCH: Final = 64
 """`max_batch_size` of the classifier: faces of one request, or of several that are batched together."""
@@ -37,6 +38,7 @@ LANDMARKS: Final = "LANDMARKS"
 DETECTION_SCORES: Final = "DETECTION_SCORES"
 FACES: Final = "FACES"
 FACE_COUNT: Final = "FACE_COUNT"
+FACES_FOUND: Final = "FACES_FOUND"
 CLASSIFIED: Final = "CLASSIFIED"
 PROBABILITIES: Final = "PROBABILITIES"
 

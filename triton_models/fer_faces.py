@@ -49,6 +49,8 @@ class Faces:
     """float32, (N,): the detector's, 0..1."""
     crops: npt.NDArray[np.uint8]
     """uint8, (N, 1, 48, 48): aligned faces, gray, 0..255."""
+    found: int
+    """How many faces the detector found: N, or more where there are more than MAX_FACES."""
 
 
 def find_faces(
@@ -70,7 +72,8 @@ def find_faces(
     """
     image = decode_image(data, limits, ENOUGH_PX)
     finish(DECODE)
-    found = _largest_first(detector.detect(image.pixels))
+    detected = detector.detect(image.pixels)
+    found = _largest_first(detected)
     finish(DETECT)
     crops = np.empty((len(found.boxes), 1, FACE_SIZE_PX, FACE_SIZE_PX), np.uint8)
     for crop, landmarks in zip(crops, found.landmarks, strict=True):
@@ -79,7 +82,7 @@ def find_faces(
     corners = found.boxes.reshape(-1, 2, 2) * image.scale
     boxes = np.clip(corners, 0, size.astype(np.float32)).reshape(-1, 4)
     finish(ALIGN)
-    return Faces(size, boxes, found.landmarks * image.scale, found.scores, crops)
+    return Faces(size, boxes, found.landmarks * image.scale, found.scores, crops, len(detected.boxes))
 
 
 def read_face_crop(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:

@@ -23,6 +23,7 @@ from fer_client._errors import (
     ServerUnreachableError,
     TlsError,
 )
+from fer_client._extras import MissingExtraError
 from fer_client._images import Channels, ImageSource
 from fer_client._results import Box, CroppedPrediction, Face, ImageSize, Landmarks, Point, Prediction
 from fer_client._server_info import ModelInfo, ServerInfo
@@ -43,6 +44,7 @@ __all__ = [
     "ImageSource",
     "ImageUnreadableError",
     "Landmarks",
+    "MissingExtraError",
     "ModelInfo",
     "Point",
     "Prediction",

@@ -14,6 +14,7 @@ from fer_client._cancellation import Cancellation
 from fer_client._core import Ask, Core, Encode, Pause, Step, Steps
 from fer_client._endpoint import Protocol
 from fer_client._errors import FerClientError
+from fer_client._extras import require_extra
 from fer_client._images import Channels, ImageSource, encoded
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._server_info import ServerInfo
@@ -141,7 +142,8 @@ class FerClient:
         """The raw tensors of the model `fer`, checked. Takes and raises the same as `predict`.
 
         Returns:
-            For N faces, largest first, in px of the upright image: IMAGE_SIZE int32 (2,), width and height; BOXES
+            For N faces, largest first, in px of the upright image: IMAGE_SIZE int32 (2,), width and height; FACES_FOUND
+            int32 (1,), N or more, where the server has it; BOXES
             float32 (N, 4), x_min, y_min, x_max, y_max; LANDMARKS float32 (N, 5, 2), x and y of the right eye, left eye,
             nose tip, right and left mouth corner; DETECTION_SCORES float32 (N,), 0..1; PROBABILITIES float32
             (N, number of labels), 0..1, in the order of `labels`. The arrays are read-only.
@@ -265,6 +267,7 @@ def _without_index(numbered: Generator[tuple[int, _Result], None, None]) -> Gene
 def _open_transport(settings: Settings) -> Transport:
     """The transport for the endpoint's protocol. The other one, and what it imports, is not even loaded."""
     if settings.endpoint.protocol == "grpc":
+        require_extra("grpc")
         from fer_client._grpc import GrpcTransport
 
         return GrpcTransport(settings)

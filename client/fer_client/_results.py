@@ -144,14 +144,21 @@ class Prediction:
 
     Attributes:
         image_size: Size of the upright image, which boxes and landmarks refer to.
-        faces: Largest first; empty when there is no face.
+        faces: Largest first; empty when there is no face. The server answers no more than the largest 32.
         model_version: Version of the network served when this client first asked. It asks once: make a new client
             after the server has been given another network.
+        faces_left_out: How many more faces the server found than it answers; 0 too where an older server does not say.
     """
 
     image_size: ImageSize
     faces: tuple[Face, ...]
     model_version: str
+    faces_left_out: int = 0
+
+    @property
+    def faces_found(self) -> int:
+        """How many faces the server found: those in `faces`, and those that it left out."""
+        return len(self.faces) + self.faces_left_out
 
     @property
     def boxes(self) -> NDArray[np.float32]:
@@ -175,7 +182,8 @@ class Prediction:
         return _array(rows, len(rows[0]) if rows else 0)
 
     def __repr__(self) -> str:
-        count = f"{len(self.faces)} face{'s' * (len(self.faces) != 1)}"
+        left_out = f" of {self.faces_found}" if self.faces_left_out else ""
+        count = f"{len(self.faces)}{left_out} face{'s' * (self.faces_found != 1)}"
         faces = ": " * bool(self.faces) + "; ".join(face._summary() for face in self.faces)
         return f"Prediction({self.image_size.width} x {self.image_size.height} px, {count}{faces})"
 
@@ -184,22 +192,24 @@ class Prediction:
         return {
             "image_size": self.image_size._asdict(),
             "model_version": self.model_version,
+            "faces_found": self.faces_found,
             "faces": [face.to_dict() for face in self.faces],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Prediction:
-        """Read back what `to_dict` made; what else is in the mapping is ignored.
+        """Read back what `to_dict` made, in an older version too; what else is in the mapping is ignored.
 
         Raises:
             ValueError: It was made by something else.
         """
         with _reading("prediction"):
-            return cls(
-                image_size=ImageSize(**values["image_size"]),
-                faces=tuple(Face.from_dict(face) for face in values["faces"]),
-                model_version=str(values["model_version"]),
-            )
+            size = ImageSize(**values["image_size"])
+            faces = tuple(Face.from_dict(face) for face in values["faces"])
+            left_out = int(values.get("faces_found", len(faces))) - len(faces)
+            if left_out < 0:
+                raise ValueError(f"faces_found is less than the number of faces, {len(faces)}")
+            return cls(size, faces, str(values["model_version"]), left_out)
 
 
 @dataclass(frozen=True, repr=False)
@@ -246,7 +256,8 @@ def prediction_from_tensors(tensors: Mapping[str, NDArray[Any]], served: ServedM
 
     Args:
         tensors: IMAGE_SIZE int32 (2,), BOXES float32 (N, 4), LANDMARKS float32 (N, 5, 2), DETECTION_SCORES float32 (N,)
-            and PROBABILITIES float32 (N, number of labels), by name; others are ignored.
+            and PROBABILITIES float32 (N, number of labels), by name; FACES_FOUND int32 (1,) where `served` has it;
+            others are ignored.
         served: What the server says about the model.
     """
     rows = zip(
@@ -266,7 +277,9 @@ def prediction_from_tensors(tensors: Mapping[str, NDArray[Any]], served: ServedM
         )
         for box, points, score, row in rows
     )
-    return Prediction(ImageSize(*tensors[fer_contract.IMAGE_SIZE].tolist()), faces, served.version)
+    size = ImageSize(*tensors[fer_contract.IMAGE_SIZE].tolist())
+    [found] = tensors[fer_contract.FACES_FOUND].tolist() if served.tells_faces_found else [len(faces)]
+    return Prediction(size, faces, served.version, found - len(faces))
 
 
 def cropped_prediction_from_tensors(tensors: Mapping[str, NDArray[Any]], served: ServedModel) -> CroppedPrediction:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _IMAGE_SPEC: Final = "TYPE_STRING [1]"
 _FACES: Final = -1
 """The dimension that differs from image to image: how many faces there are."""
+_INTEGERS: Final = (fer_contract.IMAGE_SIZE, fer_contract.FACES_FOUND)
+"""Outputs of int32; the others are float32."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,15 @@ class ServedModel:
         version: Version of the network.
         uncertain_below: A face whose highest probability is below it is uncertain; 0, so none, where the server does
             not say.
+        tells_faces_found: Whether answers say how many faces were found. Older servers of `fer` don't, nor does
+            `fer_cropped`.
     """
 
     name: str
     labels: tuple[str, ...]
     version: str
     uncertain_below: float = 0.0
+    tells_faces_found: bool = False
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -41,6 +46,7 @@ class ServedModel:
             return {fer_contract.IMAGE_SIZE: (2,), fer_contract.PROBABILITIES: (1, len(self.labels))}
         return {
             fer_contract.IMAGE_SIZE: (2,),
+            **({fer_contract.FACES_FOUND: (1,)} if self.tells_faces_found else {}),
             fer_contract.BOXES: (_FACES, 4),
             fer_contract.LANDMARKS: (_FACES, len(fer_contract.LANDMARK_NAMES), 2),
             fer_contract.DETECTION_SCORES: (_FACES,),
@@ -64,7 +70,8 @@ class ServedModel:
         try:
             labels = tuple(label.strip() for label in parameter(config, fer_contract.LABELS_PARAMETER).split(","))
             threshold = parameter(config, fer_contract.UNCERTAIN_BELOW_PARAMETER) or "0"
-            served = cls(name, labels, parameter(config, fer_contract.MODEL_VERSION_PARAMETER), _decimal(threshold))
+            version = parameter(config, fer_contract.MODEL_VERSION_PARAMETER)
+            served = cls(name, labels, version, _decimal(threshold), fer_contract.FACES_FOUND in _outputs(config))
             differences = served._parameter_differences(threshold) or served._tensor_differences(config)
         except (AttributeError, LookupError, TypeError, ValueError) as error:  # JSON, and no model configuration.
             raise ContractError(url, f"its model configuration cannot be read ({error!r})") from error
@@ -91,9 +98,9 @@ class ServedModel:
         inputs = {tensor["name"]: _spec(tensor) for tensor in config.get("input", []) if not tensor.get("optional")}
         if inputs != {fer_contract.IMAGE: _IMAGE_SPEC}:
             differences.append(f"inputs are {_listed(inputs)}, expected {fer_contract.IMAGE} {_IMAGE_SPEC}")
-        outputs = {tensor["name"]: _spec(tensor) for tensor in config.get("output", [])}
+        outputs = _outputs(config)
         for name, shape in self.output_shapes.items():
-            data_type = "TYPE_INT32" if name == fer_contract.IMAGE_SIZE else "TYPE_FP32"
+            data_type = "TYPE_INT32" if name in _INTEGERS else "TYPE_FP32"
             expected = f"{data_type} {list(shape)}"
             if name not in outputs:
                 differences.append(f"output {name} is missing, expected {expected}")
@@ -112,7 +119,8 @@ class ServedModel:
             The tensors of `output_shapes`, with one row per face in all that describe faces.
 
         Raises:
-            ContractError: A tensor is missing, or has another type, or another shape than the number of boxes asks for.
+            ContractError: A tensor is missing, or has another type, or another shape than the number of boxes asks for,
+                or fewer faces were found than there are boxes.
         """
         boxes = tensors.get(fer_contract.BOXES)
         face_count = 0 if boxes is None or boxes.ndim == 0 else boxes.shape[0]
@@ -124,16 +132,26 @@ class ServedModel:
             expected = tuple(face_count if size == _FACES else size for size in shape)
             if tensor.shape != expected:
                 raise ContractError(url, f"output {name} has the shape {list(tensor.shape)}, expected {list(expected)}")
-            data_type = "int32" if name == fer_contract.IMAGE_SIZE else "float32"
+            data_type = "int32" if name in _INTEGERS else "float32"
             if tensor.dtype != data_type:
                 raise ContractError(url, f"output {name} is of {tensor.dtype}, expected {data_type}")
             complete[name] = tensor
+        if self.tells_faces_found and (found := int(complete[fer_contract.FACES_FOUND][0])) < face_count:
+            raise ContractError(
+                url,
+                f"output {fer_contract.FACES_FOUND} is {found}, expected the number of boxes, {face_count}, or more",
+            )
         return complete
 
 
 def parameter(config: Mapping[str, Any], name: str) -> str:
     """A parameter of a model configuration, empty where it has none of that name. Raises as reading JSON does."""
     return str(config.get("parameters", {}).get(name, {}).get("string_value", ""))
+
+
+def _outputs(config: Mapping[str, Any]) -> dict[str, str]:
+    """Type and shape of each output, by name."""
+    return {tensor["name"]: _spec(tensor) for tensor in config.get("output", [])}
 
 
 def _decimal(text: str) -> float:

@@ -11,6 +11,7 @@ import fer_contract as contract
 MODELS = Path(contract.__file__).parent
 PUBLIC_OUTPUTS = {
     contract.IMAGE_SIZE: ("TYPE_INT32", [2]),
+    contract.FACES_FOUND: ("TYPE_INT32", [1]),
     contract.BOXES: ("TYPE_FP32", [-1, 4]),
     contract.LANDMARKS: ("TYPE_FP32", [-1, len(contract.LANDMARK_NAMES), 2]),
     contract.DETECTION_SCORES: ("TYPE_FP32", [-1]),

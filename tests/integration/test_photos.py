@@ -15,6 +15,7 @@ from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
 from fer_contract import (
     BOXES,
     DETECTION_SCORES,
+    FACES_FOUND,
     FER_CROPPED_MODEL,
     IMAGE_SIZE,
     LABELS,
@@ -49,8 +50,11 @@ def assert_fits_the_contract(answer):
     assert answer[LANDMARKS].shape == (count, 5, 2)
     assert answer[DETECTION_SCORES].shape == (count,)
     assert answer[PROBABILITIES].shape == (count, len(LABELS))
-    assert {array.dtype.name for name, array in answer.items() if name != IMAGE_SIZE} == {"float32"}
-    assert answer[IMAGE_SIZE].dtype == np.int32
+    integers = (IMAGE_SIZE, FACES_FOUND)
+    assert {array.dtype.name for name, array in answer.items() if name not in integers} == {"float32"}
+    assert {answer[name].dtype.name for name in integers} == {"int32"}
+    assert answer[FACES_FOUND].shape == (1,)
+    assert answer[FACES_FOUND][0] == count or (count == MAX_FACES and answer[FACES_FOUND][0] > count)
     assert np.allclose(answer[PROBABILITIES].sum(axis=1), 1, atol=1e-4)
     assert ((answer[DETECTION_SCORES] >= 0) & (answer[DETECTION_SCORES] <= 1)).all()
 
@@ -109,6 +113,7 @@ def test_of_40_faces_the_32_largest_are_answered(infer, photo):
     areas = np.prod(answer[BOXES][:, 2:] - answer[BOXES][:, :2], axis=1)
     assert len(areas) == MAX_FACES
     assert (np.diff(areas) <= 0).all()
+    assert answer[FACES_FOUND].tolist() == [40]
 
 
 def test_a_12_megapixel_photo_is_answered_in_its_own_coordinates(infer, photo):

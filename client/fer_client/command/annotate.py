@@ -89,7 +89,8 @@ def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output:
     kind = FORMATS[output.suffix.lower()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        draw(photo, getattr(prediction, "faces", [prediction])).save(partial, format=kind, **_QUALITY.get(kind, {}))
+        faces, left_out = getattr(prediction, "faces", [prediction]), getattr(prediction, "faces_left_out", 0)
+        draw(photo, faces, left_out).save(partial, format=kind, **_QUALITY.get(kind, {}))
         partial.replace(output)
     except (OSError, ValueError) as error:  # ValueError: larger than the format can be.
         raise AnnotationError(

@@ -93,6 +93,7 @@ class Tally:
 
     images: int = 0
     faces: int = 0
+    faces_left_out: int = 0
     without_face: int = 0
     refused: int = 0
     unreadable: int = 0
@@ -116,6 +117,7 @@ class Tally:
         if outcome.prediction is not None:
             faces = getattr(outcome.prediction, "faces", (outcome.prediction,))  # A crop is one face.
             self.faces += len(faces)
+            self.faces_left_out += getattr(outcome.prediction, "faces_left_out", 0)
             self.without_face += not faces
         elif outcome.error_kind == REFUSED:
             self.refused += 1
@@ -135,6 +137,7 @@ class Tally:
             "images": self.images,
             "answered": self.answered,
             "faces": self.faces,
+            "faces_found": self.faces + self.faces_left_out,
             "without_face": self.without_face,
             "refused": self.refused,
             "unreadable": self.unreadable,
@@ -146,9 +149,12 @@ class Tally:
 
     def __str__(self) -> str:
         """One line for people."""
+        faces = f"{self.faces} face{'s' * (self.faces != 1)}"
+        if self.faces_left_out:
+            faces = f"{self.faces} of {self.faces + self.faces_left_out} faces (the largest of each image)"
         parts = [
             f"{self.images} image{'s' * (self.images != 1)}",
-            f"{self.faces} face{'s' * (self.faces != 1)}",
+            faces,
             *(f"{self.without_face} without a face" for _ in range(self.without_face > 0)),
             f"{self.refused} refused",
             *(f"{self.unreadable} unreadable" for _ in range(self.unreadable > 0)),
@@ -256,7 +262,8 @@ class CsvWriter(Writer):
     def begin(self, labels: Sequence[str]) -> None:
         """See Writer."""
         columns = ["image", "width", "height", "face", *self._BOX, "detection_score", "emotion", "confidence"]
-        columns += ["uncertain", *labels, "model_version", "error"]
+        # What later versions added comes last, so that a column keeps its number.
+        columns += ["uncertain", *labels, "model_version", "error", "faces_found"]
         self._rows = csv.DictWriter(self._stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
         self._rows.writeheader()
 
@@ -276,6 +283,7 @@ def _csv_rows(name: str, outcome: Outcome) -> Iterator[dict[str, Any]]:
         return
     document = outcome.prediction.to_dict()
     image |= document["image_size"] | {"model_version": document["model_version"]}
+    image["faces_found"] = document.get("faces_found", "")
     faces = document.get("faces", [document])  # A crop is one face.
     for number, face in enumerate(faces, start=1):
         expression = {key: face[key] for key in ("detection_score", "emotion", "confidence") if key in face}

@@ -37,7 +37,10 @@ def format_one(name: str, prediction: Prediction | CroppedPrediction, url: str, 
         [str(number), _box(face.box), f"{face.detection_score:.2f}", _expression(face), *_percents(face)]
         for number, face in enumerate(prediction.faces, start=1)
     ]
-    return f"{request}\n\n{_aligned([header, *rows], {1, 3})}"
+    table = _aligned([header, *rows], {1, 3})
+    if prediction.faces_left_out:
+        table += f"\n\nthe {len(rows)} largest of {prediction.faces_found} faces; the others are not classified"
+    return f"{request}\n\n{table}"
 
 
 class ManyTable:
@@ -54,13 +57,13 @@ class ManyTable:
         return self._row("image", "face", "box (x, y, w x h)", "score", "apparent expression", "next likely")
 
     def rows(self, name: str, prediction: Prediction | CroppedPrediction) -> list[str]:
-        """The lines of one image; an image without a face has one too."""
+        """The lines of one image; an image without a face has one too, and so have faces that the server left out."""
         shown = printable(name)
         if isinstance(prediction, CroppedPrediction):
             return [self._row(shown, "-", "-", "-", _expression(prediction), _runner_up(prediction))]
         if not prediction.faces:
             return [self._row(shown, "-", "-", "-", "no face found", "")]
-        return [
+        rows = [
             self._row(
                 shown,
                 str(number),
@@ -71,6 +74,9 @@ class ManyTable:
             )
             for number, face in enumerate(prediction.faces, start=1)
         ]
+        if prediction.faces_left_out:
+            rows.append(self._row(shown, "-", "-", "-", f"{prediction.faces_left_out} more, not classified", ""))
+        return rows
 
     def _row(self, *cells: str) -> str:
         padded = [cell.ljust(width) for cell, width in zip(cells, self._widths, strict=False)]

@@ -61,6 +61,7 @@ def test_no_face_is_a_result(detector, size):
     assert faces.landmarks.shape == (0, 5, 2)
     assert faces.scores.shape == (0,)
     assert faces.crops.shape == (0, 1, 48, 48)
+    assert faces.found == 0
 
 
 def test_of_40_faces_the_32_largest_are_kept(astronaut, detector):
@@ -69,6 +70,7 @@ def test_of_40_faces_the_32_largest_are_kept(astronaut, detector):
     areas = np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1)
     assert len(areas) == MAX_FACES
     assert (np.diff(areas) <= 0).all()
+    assert faces.found == 40
 
 
 @pytest.mark.parametrize("arguments", [{"side_px": 0}, {"min_score": 1.5}])

@@ -58,4 +58,5 @@ class TritonPythonModel:
             contract.LANDMARKS: faces.landmarks,
             contract.DETECTION_SCORES: faces.scores,
             contract.IMAGE_SIZE: faces.image_size,
+            contract.FACES_FOUND: np.array([faces.found], np.int32),
         }
