@@ -65,24 +65,25 @@ _OPTIONS: Final = (
 _COMPRESSIONS: Final = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate, None: None}
 
 
-def open_channel(module: Any, settings: Settings) -> Any:
+def open_channel(settings: Settings, generation: int) -> grpc.Channel:
     """A channel, which connects when it is first used.
 
     Args:
-        module: `grpc` or `grpc.aio`, which open channels alike.
         settings: Where to and how.
+        generation: How many forks lie between the first process and this one. Channels with the same options share a
+            connection, and one that was made before a fork is the parent's.
 
     Raises:
         ValueError: The TLS files are not what they should be.
     """
     address, tls = settings.endpoint.address, settings.tls
+    options = (*_OPTIONS, ("fer.generation", generation))
     if tls is None:
-        return module.insecure_channel(address, options=_OPTIONS)
-    tls.ssl_context()  # Says which file is wrong; gRPC would fail much later.
+        return grpc.insecure_channel(address, options=options)
     authorities, certificate, key = tls.pem_files()
     credentials = grpc.ssl_channel_credentials(authorities, key, certificate)
     name = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
-    return module.secure_channel(address, credentials, options=_OPTIONS + name)
+    return grpc.secure_channel(address, credentials, options=options + name)
 
 
 class GrpcCodec:
