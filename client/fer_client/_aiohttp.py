@@ -12,8 +12,8 @@ from typing import Any, Final
 import aiohttp
 
 from fer_client import _forks
-from fer_client._calls import Call
-from fer_client._errors import FerClientError, RequestTimeoutError, ServerUnreachableError
+from fer_client._calls import Call, Infer
+from fer_client._errors import ContractError, FerClientError, RequestTimeoutError, ServerUnreachableError
 from fer_client._failures import of_closed_connection, of_connection
 from fer_client._http_codec import HttpAnswer, HttpCodec, HttpRequest
 from fer_client._settings import Settings
@@ -39,12 +39,19 @@ class AsyncHttpTransport:
 
     async def ask(self, call: Call, timeout_s: float) -> Any:
         """Make a call. Raises FerClientError when it fails."""
-        return self._codec.result(call, await self._exchange(self._codec.request(call), timeout_s))
+        answer = await self._exchange(self._codec.request(call), timeout_s)
+        try:
+            return self._codec.result(call, answer)
+        except ContractError:
+            if isinstance(call, Infer):  # Who answers one request wrongly may have more for the next one.
+                await self.close()
+            raise
 
     async def close(self) -> None:
         """Close all connections; what is still in flight is given up."""
-        if self._session is not None and not self._session.closed:
-            await self._session.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
             await asyncio.sleep(0 if self._tls is None else _TLS_FAREWELL_S)
 
     def start_anew(self) -> None:
@@ -132,9 +139,9 @@ class _Connector(aiohttp.TCPConnector):
         self._is_abandoned = True
         _forks.let_go(self._sockets)
 
-    def __del__(self) -> None:
+    def __del__(self, *arguments: Any) -> None:
         if not self._is_abandoned:
-            super().__del__()
+            super().__del__(*arguments)
 
     def _make_socket(self, address: tuple[Any, ...]) -> socket.socket:
         made = socket.socket(*address[:3])

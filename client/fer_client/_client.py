@@ -39,8 +39,20 @@ class Transport(Interface):
 class FerClient:
     """Asks one Triton server for the apparent facial expressions in images.
 
-    Nothing is sent before the first question. One client may be shared by any number of threads. Use it in a `with`
-    statement, or call `close` when it is no longer needed.
+    Nothing is sent before the first question. Use it in a `with` statement, or call `close` in the end.
+
+    Threads: one client may be shared by any number of them.
+
+    Forked processes (`os.fork`, multiprocessing with fork, gunicorn's preload, Celery, PyTorch's DataLoader on Linux):
+    a client may be made and used before the fork, also while other threads use it, and goes on working on both sides.
+    The child opens connections of its own and leaves its parent's alone, even where it closes the client. Over gRPC,
+    the fork waits up to 5 s for calls under way; where gRPC cannot work in the child all the same, because other parts
+    of the program were using it at the fork or its support for forks is switched off, the first call there raises
+    RuntimeError within some seconds. What `predict_many` began before a fork goes on in the parent alone; to continue
+    it in the child raises RuntimeError.
+
+    Spawned processes (spawn, forkserver): a client can be pickled, and so be an argument of a process or an attribute
+    of a Dataset. The pickle holds what the client was told, its headers and token included, and no connection.
     """
 
     def __init__(
@@ -214,6 +226,16 @@ class FerClient:
     ) -> None:
         """Close the client."""
         self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: all that the client was told, headers and token included."""
+        return {"settings": self._core.settings, "is_closed": self._core.is_closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the same client anew, with connections of its own."""
+        self._core = Core(state["settings"])
+        self._core.is_closed = state["is_closed"]
+        self._transport = _open_transport(state["settings"])
 
     def __repr__(self) -> str:
         return f"FerClient({self.url!r})"

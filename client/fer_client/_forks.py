@@ -1,4 +1,4 @@
-"""What a forked process does with the connections it inherits: it lets go of them, so that they stay its parent's alone.
+"""What a forked process does with the connections it inherits: it lets go of them, and they stay its parent's alone.
 
 After a fork both processes hold the same connections, and each would read answers meant for the other. So transports
 register here, and start anew in each forked process before any other code runs in it. A check of the process's number
@@ -52,6 +52,22 @@ def let_go(connections: Iterable[socket.socket]) -> None:
                     os.dup2(nowhere.fileno(), descriptor, inheritable=False)
     except OSError:  # No descriptor is left. Nothing uses the inherited ones any more; they end with the process.
         pass
+
+
+def require_same_process(process: int) -> None:
+    """Make sure that work is continued where it began.
+
+    Args:
+        process: Number of the process in which it began.
+
+    Raises:
+        RuntimeError: This is another one, forked meanwhile. The threads or tasks at work are the parent's alone.
+    """
+    if os.getpid() != process:
+        raise RuntimeError(
+            "these results are those of the process that asked for them, and this one was forked meanwhile: "
+            "call predict_many or predict_as_completed in each process"
+        )
 
 
 def _start_anew() -> None:

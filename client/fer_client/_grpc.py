@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2_grpc
 from fer_client import _forks
 from fer_client._calls import Call
 from fer_client._cancellation import Cancellation
-from fer_client._grpc_codec import GrpcCodec, open_channel
+from fer_client._grpc_codec import GrpcCodec, channel_opener
 from fer_client._grpc_forks import CALLS
 from fer_client._settings import Settings
 
@@ -23,10 +23,8 @@ class GrpcTransport:
 
     def __init__(self, settings: Settings) -> None:
         """Prepare to talk to the server; nothing is sent yet. Raises ValueError where TLS files are not good."""
-        self._settings = settings
         self._codec = GrpcCodec(settings)
-        if settings.tls is not None:
-            settings.tls.ssl_context()
+        self._open_channel = channel_opener(settings)
         self._opening = threading.Lock()
         self._channel: Any = None
         self._stub: Any = None
@@ -95,7 +93,7 @@ class GrpcTransport:
         """The stub. Its channel is not opened earlier, so that forks before the first call have nothing to disturb."""
         with self._opening:
             if self._stub is None:
-                self._channel = open_channel(self._settings, CALLS.generation)
+                self._channel = self._open_channel(CALLS.forks)
                 self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
             return self._stub
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import grpc
@@ -37,16 +37,15 @@ class Calls:
     """Counts the gRPC calls of this process, and lets none overlap with a fork. One for all clients.
 
     Attributes:
-        generation: How many forks lie between the first process and this one. Channels of another generation are
-            another process's.
+        forks: How many lie between the first process and this one.
     """
 
     def __init__(self) -> None:
         """Nothing is under way."""
-        self.generation = 0
+        self.forks = 0
         self._changed = threading.Condition()
         self._under_way = 0
-        self._forks = 0
+        self._forking = 0
         self._is_tried_out = True
         self._is_broken = False
 
@@ -61,14 +60,14 @@ class Calls:
         if self._is_broken:
             raise RuntimeError(_BROKEN)
         with self._changed:
-            self._changed.wait_for(lambda: not self._forks)
+            self._changed.wait_for(lambda: not self._forking)
             self._under_way += 1
 
     def end(self) -> None:
         """Note that a call is over."""
         with self._changed:
             self._under_way -= 1
-            if self._forks and not self._under_way:
+            if self._forking and not self._under_way:
                 self._changed.notify_all()
 
     @contextmanager
@@ -83,13 +82,13 @@ class Calls:
     def before_fork(self) -> None:
         """Wait until the calls under way are over, and let no other begin."""
         with self._changed:
-            self._forks += 1
+            self._forking += 1
             self._changed.wait_for(lambda: not self._under_way, _PATIENCE_S)
 
     def after_fork_in_parent(self) -> None:
         """Let calls begin again."""
         with self._changed:
-            self._forks -= 1
+            self._forking -= 1
             self._changed.notify_all()
 
     def start_anew(self) -> None:
@@ -97,21 +96,26 @@ class Calls:
         self._is_broken = self._is_broken or self._under_way > 0
         self._is_tried_out = self._is_broken
         self._changed = threading.Condition()
-        self._under_way = self._forks = 0
-        self.generation += 1
+        self._under_way = self._forking = 0
+        self.forks += 1
 
     def _try_out(self) -> None:
         """Find out whether gRPC works here. It is tried in a thread, because it may not even give up by itself."""
         failed = threading.Event()
 
         def fail() -> None:
-            with grpc.insecure_channel(_NOBODY, options=(("fer.process", os.getpid()),)) as channel:
-                if channel.unary_unary("/nobody/Nothing").future(b"", timeout=_TRIAL_S).exception(_TRIAL_S):
-                    failed.set()
+            channel = grpc.insecure_channel(_NOBODY, options=(("fer.forks", self.forks),))
+            with suppress(grpc.FutureTimeoutError):
+                channel.unary_unary("/nobody/Nothing").future(b"", timeout=_TRIAL_S).exception(_TRIAL_S)
+                failed.set()
+                channel.close()
 
+        with self._changed:
+            self._under_way += 1  # A fork now would leave its child without gRPC.
         threading.Thread(target=fail, name="fer-client-trial", daemon=True).start()
         self._is_broken = not failed.wait(_TRIAL_S)
         self._is_tried_out = True
+        self.end()
 
 
 CALLS: Final = Calls()
