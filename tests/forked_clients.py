@@ -1,4 +1,4 @@
-"""python tests/forked_clients.py CASE KIND URL: uses a client before and after forks, and prints what came of it as JSON.
+"""python tests/forked_clients.py CASE KIND URL: uses a client before and after forks, and prints as JSON what came of it.
 
 The tests run it as a process of its own, because the stand-in's gRPC server in theirs would be in the way of forks.
 Each picture has a size of its own, and the server repeats it in its answer: so answers tell whose they are.
@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from fer_client import AsyncFerClient, FerClient
 WORKERS = 4
 PICTURES = int(os.environ.get("FORKED_PICTURES", "200"))
 """For all workers together, at most 1,600."""
-LIMIT_S = 60
+LIMIT_S = 30
 """A process that takes longer hangs, and is ended."""
 
 
@@ -44,14 +44,19 @@ class Asking:
     def __init__(self, kind: str, url: str, **options: Any) -> None:
         self.kind = kind
         self.client: Any = {"sync": FerClient, "async": AsyncFerClient}[kind](url, retries=0, **options)
-        self.process = os.getpid()
-        self.loop = asyncio.new_event_loop() if kind == "async" else None
+        self.process = 0
+        self.loop: Any = None
 
-    def run(self, coroutine: Any) -> Any:
-        """Runs in this process's own event loop."""
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Runs in an event loop that is this process's own, in a thread, as that of a web server goes on meanwhile.
+
+        One that does not run at the fork would be closed by Python in the child, when it is dropped there, and would
+        stop working in the parent: both have the same epoll instance.
+        """
         if self.process != os.getpid():
             self.process, self.loop = os.getpid(), asyncio.new_event_loop()
-        return self.loop.run_until_complete(coroutine)
+            threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(LIMIT_S)
 
     def count_right(self, numbers: Iterable[int]) -> int:
         """How many pictures got their own answer. Some are sent one by one, some several at a time."""
@@ -102,7 +107,9 @@ def in_child(work: Callable[[], Any], leave: Callable[[int], Any] = os._exit) ->
 def workers(asking: Asking) -> Any:
     """A client that was used once, then in forked workers and in their parent."""
     used = asking.count_right([0])
-    waits = [in_child(lambda first=first: asking.count_right(range(first, PICTURES, WORKERS))) for first in range(WORKERS)]
+    waits = [
+        in_child(lambda first=first: asking.count_right(range(first, PICTURES, WORKERS))) for first in range(WORKERS)
+    ]
     meanwhile = asking.count_right(range(0, PICTURES, WORKERS))
     in_workers = [wait() for wait in waits]
     return [used, in_workers, meanwhile, asking.count_right(range(10))]
@@ -125,6 +132,8 @@ def busy(asking: Asking) -> Any:
             asked += 4
             right += mine.count_right(range(thread, thread + 4))
         counts.append(asked == right > 0)
+        if mine is not asking:
+            mine.close()
 
     asking.count_right([0])
     threads = [threading.Thread(target=ask_on, args=(100 * thread,)) for thread in range(3)]
@@ -178,22 +187,23 @@ def half_done(asking: Asking) -> Any:
     begun = asking.client.predict_many(map(picture, range(40)), concurrency=2)
     not_begun = asking.client.predict_many(map(picture, range(5)), concurrency=2)
 
-    def take(results: Any) -> tuple[int, int]:
-        return tuple(asking.run(anext(results)) if asking.kind == "async" else next(results)).image_size
+    async def later(results: Any) -> Any:
+        return await anext(results)
+
+    async def close_later(results: Any) -> None:
+        await results.aclose()
 
     def take(results: Any) -> Any:
-        return (asking.run(anext(results)) if asking.kind == "async" else next(results)).image_size
+        return (asking.run(later(results)) if asking.kind == "async" else next(results)).image_size
 
     def end(results: Any) -> str:
-        if asking.kind == "async":
-            asking.run(results.aclose())
-        else:
-            results.close()
-        return "closed"
+        asking.run(close_later(results)) if asking.kind == "async" else results.close()
+        return "ended"
 
     first = take(begun) == size_of(0)
     outcomes = [in_child(lambda: take(begun))(), in_child(lambda: end(begun))(), in_child(lambda: take(not_begun))()]
     rest = [take(begun) == size_of(number) for number in range(1, 40)]
+    end(begun), end(not_begun)
     return [first, outcomes, all(rest)]
 
 

@@ -118,9 +118,15 @@ class FerClient:
 
         Args:
             image: Path of an image file, the file's content, a file open for reading bytes, a Pillow image, or an array
-                of pixels: uint8, (height, width) gray or (height, width, 3) in the order of `channels`, 0..255. JPEG,
-                PNG, WebP and BMP files are accepted; their EXIF orientation is honoured. Files are sent as they are and
-                decoded by the server alone; pixels are sent without loss.
+                of pixels. JPEG, PNG, WebP and BMP files are accepted; their EXIF orientation is honoured. Files are
+                sent as they are and decoded by the server alone; pixels are sent without loss.
+                An array has the shape (height, width) or (height, width, 1), gray, (height, width, 3) in the order of
+                `channels`, or (height, width, 4) with alpha last. It is of uint8, 0..255, of uint16, 0..65535, of bool,
+                or of floats, 0..1; of int32 or a longer integer, it is taken for 0..65535 where a value is above 255.
+                A Pillow image may be of any mode; I and F have the ranges of int32 and float arrays. As it was opened,
+                it is turned as its EXIF data say. One that Pillow has made of another, by rotate or convert for
+                example, is taken as it stands: call `ImageOps.exif_transpose` first, right after opening a photo.
+                Transparent pictures are seen on white.
             channels: `rgb` or `bgr`: order of the colours of an array. It must be said, because nothing else tells.
 
         Returns:
@@ -137,8 +143,9 @@ class FerClient:
             ContractError: The server does not serve the model that this client expects; the message says what differs.
             ServerError: The server failed.
             TypeError: The image is nothing of the above.
-            ValueError: The array is no picture, or `channels` is missing.
-            RuntimeError: The client is closed.
+            ValueError: The array or Pillow image is no picture, its values have another range, or `channels` is
+                missing.
+            RuntimeError: The client is closed, or gRPC does not work in this process, because it was forked.
         """
         return self._run(self._core.predict(image, channels))
 

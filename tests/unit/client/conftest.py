@@ -100,6 +100,10 @@ class FakeTriton:
     """Path element (`config`, `infer`, `ready`) to a key of HTTP_AND_GRPC_STATUS and a message."""
     hiccups: list[str] = field(default_factory=list)
     """Keys of HTTP_AND_GRPC_STATUS that the next inferences are answered with, one each."""
+    answered_id: str | None = None
+    """Sent back as the id of each inference instead of its own, which Triton would repeat."""
+    peers: list[str] = field(default_factory=list)
+    """The other end of the connection of each gRPC call."""
     raw_answer: bytes | None = None
     """Sent over HTTP instead of anything else, then the connection is closed."""
     delay_s: float = 0.0
@@ -167,13 +171,15 @@ class HttpHandler(BaseHTTPRequestHandler):
         if encoding := self.headers["Content-Encoding"]:
             body = zlib.decompress(body, ZLIB_FORMATS[encoding])
         # The tensor follows the JSON: four bytes that hold its length, then the image.
-        image = body[int(self.headers["Inference-Header-Content-Length"]) + 4 :]
+        json_length = int(self.headers["Inference-Header-Content-Length"])
+        image = body[json_length + 4 :]
+        answered_id = self.fake.answered_id or json.loads(body[:json_length])["id"]
         self.fake.images.append(image)
         outputs = [
             {"name": name, "datatype": type_name(tensor), "shape": tensor.shape, "data": tensor.ravel().tolist()}
             for name, tensor in self.fake.answer_to(self.path.split("/")[3], image).items()
         ]
-        self.reply(json.dumps({"model_name": "fer", "outputs": outputs}).encode())
+        self.reply(json.dumps({"model_name": "fer", "id": answered_id, "outputs": outputs}).encode())
 
     def reply(self, body: bytes) -> None:
         self.fake.headers.append({name.lower(): value for name, value in self.headers.items()})
@@ -213,6 +219,7 @@ class GrpcService(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def reply(self, topic: str, context: grpc.ServicerContext, message: Any) -> Any:
         self.fake.headers.append(dict(context.invocation_metadata()))
+        self.fake.peers.append(context.peer())
         refusal = self.fake.refusal(topic)
         time.sleep(self.fake.delay_s)
         if refusal is not None:
@@ -236,7 +243,7 @@ class GrpcService(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelInfer(self, request: Any, context: Any) -> Any:
         image = request.raw_input_contents[0][4:]
         self.fake.images.append(image)
-        response = service_pb2.ModelInferResponse(model_name="fer")
+        response = service_pb2.ModelInferResponse(model_name="fer", id=self.fake.answered_id or request.id)
         for name, tensor in self.fake.answer_to(request.model_name, image).items():
             response.outputs.add(name=name, datatype=type_name(tensor), shape=tensor.shape)
             response.raw_output_contents.append(tensor.tobytes())
