@@ -1,4 +1,4 @@
-"""python tests/forked_clients.py CASE KIND URL: uses a client before and after forks, and prints as JSON what came of it.
+"""python tests/forked_clients.py CASE KIND URL: uses a client before and after forks, and prints what came of it.
 
 The tests run it as a process of its own, because the stand-in's gRPC server in theirs would be in the way of forks.
 Each picture has a size of its own, and the server repeats it in its answer: so answers tell whose they are.

@@ -3,8 +3,9 @@
 gRPC sets a forked process up anew, but only if no thread was inside gRPC at the moment of the fork; else its threads
 are missing there, and whatever is asked waits for ever (grpcio 1.85: "Other threads are currently calling into gRPC,
 skipping fork() handlers"). So a fork waits here until the calls under way are answered, while new ones wait for the
-fork. Calls of other programs' parts are not seen, and gRPC's own support for forks can be switched off: therefore a
-forked process tries gRPC out before it asks a server, on a socket that does not exist, which must fail at once.
+fork. The calls of other parts of the program are not seen here: therefore a forked process tries gRPC out before it
+asks a server, on a socket that does not exist, which must fail at once. Where gRPC's own support for forks is switched
+off, nothing is even tried, because gRPC may end the process then ("Mutex::Fer while waiting on Condition").
 
 grpc.aio has a thread that is always inside gRPC, which is why the asynchronous client does without it.
 """
@@ -25,6 +26,8 @@ _PATIENCE_S: Final = 5.0
 """How long a fork waits for calls under way. gRPC's own support for forks waits as long."""
 _TRIAL_S: Final = 5.0
 """How long a trial may take. Where gRPC works it is over within 10 ms; a busy machine gets time."""
+_IS_SWITCHED_OFF: Final = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").lower() in {"0", "f", "false", "n", "no"}
+"""Source: gRPC's config_vars. It is on by default, and read once."""
 _NOBODY: Final = "unix:///nonexistent/fer_client"
 
 _BROKEN: Final = (
@@ -46,6 +49,7 @@ class Calls:
         self._changed = threading.Condition()
         self._under_way = 0
         self._forking = 0
+        self._is_used = False
         self._is_tried_out = True
         self._is_broken = False
 
@@ -62,6 +66,7 @@ class Calls:
         with self._changed:
             self._changed.wait_for(lambda: not self._forking)
             self._under_way += 1
+            self._is_used = True
 
     def end(self) -> None:
         """Note that a call is over."""
@@ -93,7 +98,7 @@ class Calls:
 
     def start_anew(self) -> None:
         """In a forked process nothing is under way, and nobody knows yet whether gRPC works."""
-        self._is_broken = self._is_broken or self._under_way > 0
+        self._is_broken = self._is_broken or self._under_way > 0 or (self._is_used and _IS_SWITCHED_OFF)
         self._is_tried_out = self._is_broken
         self._changed = threading.Condition()
         self._under_way = self._forking = 0
