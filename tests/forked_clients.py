@@ -105,11 +105,16 @@ def in_child(work: Callable[[], Any], leave: Callable[[int], Any] = os._exit) ->
 
 
 def workers(asking: Asking) -> Any:
-    """A client that was used once, then in forked workers and in their parent."""
+    """A client that was used once, then in forked workers and in their parent, which all begin at the same moment."""
     used = asking.count_right([0])
-    waits = [
-        in_child(lambda first=first: asking.count_right(range(first, PICTURES, WORKERS))) for first in range(WORKERS)
-    ]
+    waiting, starting = os.pipe()
+
+    def work(first: int) -> int:
+        os.read(waiting, 1)
+        return asking.count_right(range(first, PICTURES, WORKERS))
+
+    waits = [in_child(lambda first=first: work(first)) for first in range(WORKERS)]
+    os.write(starting, bytes(WORKERS))
     meanwhile = asking.count_right(range(0, PICTURES, WORKERS))
     in_workers = [wait() for wait in waits]
     return [used, in_workers, meanwhile, asking.count_right(range(10))]

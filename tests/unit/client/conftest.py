@@ -173,7 +173,7 @@ class HttpHandler(BaseHTTPRequestHandler):
         # The tensor follows the JSON: four bytes that hold its length, then the image.
         json_length = int(self.headers["Inference-Header-Content-Length"])
         image = body[json_length + 4 :]
-        answered_id = self.fake.answered_id or json.loads(body[:json_length])["id"]
+        answered_id = self.fake.answered_id or json.loads(body[:json_length]).get("id", "")
         self.fake.images.append(image)
         outputs = [
             {"name": name, "datatype": type_name(tensor), "shape": tensor.shape, "data": tensor.ravel().tolist()}
