@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_client import AsyncFerClient, FerClient
+from fer_client import AsyncFerClient, FerClient, Tls
 
 WORKERS = 4
 PICTURES = int(os.environ.get("FORKED_PICTURES", "200"))
@@ -318,7 +318,8 @@ def main() -> None:
     name, kind, url = sys.argv[1:]
     signal.alarm(2 * LIMIT_S)
     case = {case.__name__: case for case in CASES}[name]
-    asking = Asking(kind, url)
+    authority = os.environ.get("FORKED_AUTHORITY")
+    asking = Asking(kind, url, **({"tls": Tls(ca_file=authority)} if authority else {}))
     print(json.dumps(case(asking)))
     asking.close()
 

@@ -40,8 +40,8 @@ class AsyncFerClient:
     Use it in one event loop at a time, from any number of its tasks, in an `async with` statement or with `close` at
     the end. When that loop is closed, it may be used in another one; before, over HTTP, that raises RuntimeError.
 
-    Forked and spawned processes: as `FerClient` says. A forked process needs an event loop of its own, and had better not
-    close or drop one that it inherits while that does not run: Python would stop it in the parent too.
+    Forked and spawned processes: as `FerClient` says. A forked process needs an event loop of its own, and must not
+    close or drop one that it inherits and that was not running: Python would stop it in the parent too.
     """
 
     def __init__(

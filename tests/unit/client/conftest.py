@@ -12,8 +12,11 @@ import copy
 import functools
 import inspect
 import json
+import shutil
 import socket
 import socketserver
+import ssl
+import subprocess
 import threading
 import time
 import zlib
@@ -23,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -270,6 +274,25 @@ def fake_triton() -> Iterator[FakeTriton]:
     grpc_server.stop(grace=None).wait()
     http_server.shutdown()
     http_server.server_close()
+
+
+@pytest.fixture
+def https_triton(fake_triton: FakeTriton, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The URL of the stand-in over HTTPS, and its certificate, which signs itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl: apt-get install openssl")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    make = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *name)
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    handler = type("Handler", (HttpHandler,), {"fake": fake_triton})
+    with HttpServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"https://localhost:{server.server_port}", certificate
+        server.shutdown()
 
 
 class Relay(socketserver.ThreadingTCPServer):

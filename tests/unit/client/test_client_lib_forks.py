@@ -77,6 +77,23 @@ def test_what_children_close_or_drop_stays_open_for_the_parent(outcome, measurin
         assert measuring.peers[0] == measuring.peers[-1]
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_encrypted_connections_survive_what_children_do(https_triton, measuring, kind):
+    """A goodbye over TLS, or another's messages in between, would end the parent's connection."""
+    url, certificate = https_triton
+    environment = {**os.environ, "FORKED_AUTHORITY": str(certificate), "FORKED_PICTURES": "40"}
+    for case, expected in (
+        ("workers", [1, [10] * 4, 10, 10]),
+        ("closing", [["closed", "dropped", "closed", 4], 1]),
+    ):
+        measuring.sockets.clear()
+        command = [sys.executable, SCRIPT, case, kind, url]
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        assert finished.returncode == 0, finished.stderr
+        assert json.loads(finished.stdout) == expected
+    assert measuring.connections <= 3  # The parent's, and two of the child that asks two at a time.
+
+
 def test_a_child_that_forks_again(outcome):
     assert outcome("grandchild") == [10, 10, 10]
 
