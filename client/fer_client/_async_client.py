@@ -38,7 +38,11 @@ class AsyncTransport(Interface):
 class AsyncFerClient:
     """`FerClient` for asyncio: the same names, arguments, results and errors, to be awaited.
 
-    Use it in one event loop, from any number of its tasks, in an `async with` statement or with `close` at the end.
+    Use it in one event loop at a time, from any number of its tasks, in an `async with` statement or with `close` at
+    the end. When that loop is closed, it may be used in another one; before, over HTTP, that raises RuntimeError.
+
+    Forked and spawned processes: as `FerClient` says. A forked process needs an event loop of its own, and must not
+    close or drop one that it inherits and that was not running: Python would stop it in the parent too.
     """
 
     def __init__(
@@ -138,6 +142,16 @@ class AsyncFerClient:
     ) -> None:
         """Close the client."""
         await self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: all that the client was told, headers and token included."""
+        return {"settings": self._core.settings, "is_closed": self._core.is_closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the same client anew, with connections of its own."""
+        self._core = Core(state["settings"])
+        self._core.is_closed = state["is_closed"]
+        self._transport = _open_transport(state["settings"])
 
     def __repr__(self) -> str:
         return f"AsyncFerClient({self.url!r})"

@@ -40,8 +40,20 @@ class Transport(Interface):
 class FerClient:
     """Asks one Triton server for the apparent facial expressions in images.
 
-    Nothing is sent before the first question. One client may be shared by any number of threads. Use it in a `with`
-    statement, or call `close` when it is no longer needed.
+    Nothing is sent before the first question. Use it in a `with` statement, or call `close` in the end.
+
+    Threads: one client may be shared by any number of them.
+
+    Forked processes (`os.fork`, multiprocessing with fork, gunicorn's preload, Celery, PyTorch's DataLoader on Linux):
+    a client may be made and used before the fork, also while other threads use it, and goes on working on both sides.
+    The child opens connections of its own and leaves its parent's alone, even where it closes the client. Over gRPC,
+    the fork waits up to 5 s for calls under way; where gRPC cannot work in the child all the same, because other parts
+    of the program were using it at the fork or its support for forks is switched off, the first call there raises
+    RuntimeError within some seconds. What `predict_many` began before a fork goes on in the parent alone; to continue
+    it in the child raises RuntimeError.
+
+    Spawned processes (spawn, forkserver): a client can be pickled, and so be an argument of a process or an attribute
+    of a Dataset. The pickle holds what the client was told, its headers and token included, and no connection.
     """
 
     def __init__(
@@ -107,9 +119,15 @@ class FerClient:
 
         Args:
             image: Path of an image file, the file's content, a file open for reading bytes, a Pillow image, or an array
-                of pixels: uint8, (height, width) gray or (height, width, 3) in the order of `channels`, 0..255. JPEG,
-                PNG, WebP and BMP files are accepted; their EXIF orientation is honoured. Files are sent as they are and
-                decoded by the server alone; pixels are sent without loss.
+                of pixels. JPEG, PNG, WebP and BMP files are accepted; their EXIF orientation is honoured. Files are
+                sent as they are and decoded by the server alone; pixels are sent without loss.
+                An array has the shape (height, width) or (height, width, 1), gray, (height, width, 3) in the order of
+                `channels`, or (height, width, 4) with alpha last. It is of uint8, 0..255, of uint16, 0..65535, of bool,
+                or of floats, 0..1; of int32 or a longer integer, it is taken for 0..65535 where a value is above 255.
+                A Pillow image may be of any mode; I and F have the ranges of int32 and float arrays. As it was opened,
+                it is turned as its EXIF data say. One that Pillow has made of another, by rotate or convert for
+                example, is taken as it stands: call `ImageOps.exif_transpose` first, right after opening a photo.
+                Transparent pictures are seen on white.
             channels: `rgb` or `bgr`: order of the colours of an array. It must be said, because nothing else tells.
 
         Returns:
@@ -126,8 +144,9 @@ class FerClient:
             ContractError: The server does not serve the model that this client expects; the message says what differs.
             ServerError: The server failed.
             TypeError: The image is nothing of the above.
-            ValueError: The array is no picture, or `channels` is missing.
-            RuntimeError: The client is closed.
+            ValueError: The array or Pillow image is no picture, its values have another range, or `channels` is
+                missing.
+            RuntimeError: The client is closed, or gRPC does not work in this process, because it was forked.
         """
         return self._run(self._core.predict(image, channels))
 
@@ -216,6 +235,16 @@ class FerClient:
     ) -> None:
         """Close the client."""
         self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: all that the client was told, headers and token included."""
+        return {"settings": self._core.settings, "is_closed": self._core.is_closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the same client anew, with connections of its own."""
+        self._core = Core(state["settings"])
+        self._core.is_closed = state["is_closed"]
+        self._transport = _open_transport(state["settings"])
 
     def __repr__(self) -> str:
         return f"FerClient({self.url!r})"
