@@ -78,10 +78,12 @@ class BmpFile:
     def _decode_strip(self, strip: npt.NDArray[np.uint8], has_alpha: bool) -> npt.NDArray[np.uint8]:
         if self.bits == 24:
             return strip[:, : 3 * self.width].reshape(len(strip), self.width, 3)
+        if self.bits == 32 and self.masks[:3] == _USUAL_MASKS[32][:3]:
+            bgra = strip.reshape(len(strip), self.width, 4)
+            return to_bgr(bgra) if has_alpha else np.asarray(cv2.cvtColor(bgra, cv2.COLOR_BGRA2BGR), np.uint8)
         if self.bits <= 8:
-            shifts = np.arange(8 - self.bits, -1, -self.bits, dtype=np.uint8)
-            indices = (strip[..., np.newaxis] >> shifts & ((1 << self.bits) - 1)).reshape(len(strip), -1)
-            return self.palette[indices[:, : self.width]]
+            indices = strip if self.bits == 8 else _split_bytes(strip, self.bits)
+            return np.asarray(cv2.applyColorMap(indices[:, : self.width], self.palette[:, np.newaxis]), np.uint8)
         values = self._values(strip)
         red, green, blue, alpha = self.masks
         wanted = (blue, green, red, alpha) if has_alpha else (blue, green, red)
@@ -157,7 +159,8 @@ def _check_kind(size: int, bits: int, compression: int) -> None:
         _MASKS_WITH_ALPHA: (16, 32),
     }
     if bits not in known.get(compression, ()):
-        raise unsupported(f"a BMP file of a rare kind ({bits} bits a pixel, compression {compression})")
+        kind = f"a BMP file of a rare kind ({bits} bits a pixel, compression {compression})"
+        raise unsupported(kind, "Save it as a PNG file")
 
 
 def _read_masks(data: bytes, size: int, bits: int, compression: int) -> tuple[tuple[int, int, int, int], int]:
@@ -171,6 +174,13 @@ def _read_masks(data: bytes, size: int, bits: int, compression: int) -> tuple[tu
         if size == _INFO:
             behind += 16 if compression == _MASKS_WITH_ALPHA else 12
     return (red, green, blue, alpha), behind
+
+
+def _split_bytes(strip: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
+    """The 2, 4 or 8 numbers in each byte, highest bits first."""
+    shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+    numbers: npt.NDArray[np.uint8] = strip[..., np.newaxis] >> shifts & np.uint8((1 << bits) - 1)
+    return numbers.reshape(len(strip), -1)
 
 
 def _read_channel(values: npt.NDArray[np.uint32], mask: int) -> npt.NDArray[np.uint8]:

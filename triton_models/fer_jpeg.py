@@ -65,6 +65,8 @@ _UNSUPPORTED: Final = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "a hierarchical JPEG file"),
 }
 
+_REMEDY: Final = "Save it as a baseline JPEG file of 8 bits a sample"
+
 _START: Final = b"\xff\xd8"
 _END: Final = b"\xff\xd9"
 _JFIF: Final = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
@@ -151,7 +153,7 @@ class JpegFile:
 
     def _refuse(self, complaint: str) -> NoReturn:
         if "Unsupported" in complaint or "Unknown" in complaint:
-            raise unsupported("a JPEG file of a rare kind") from None
+            raise unsupported("a JPEG file of a rare kind", _REMEDY) from None
         reason = "its data end before its pixels do" if "premature" in complaint.lower() else "its data are damaged"
         if "extraneous" in complaint:
             reason = "it has more data than pixels"
@@ -232,6 +234,8 @@ class _Walk:
             if end > len(self.file):
                 return
             content = self.file[position + 2 : end]
+            if marker == _APP0 and self.file[end : end + 1] != b"\xff":
+                end = position + 2  # Its length is wrong, and there is nothing in it that could be taken for a marker.
             position = end
             if marker == _SOS:
                 position = self.take_scan(content, end)
@@ -243,7 +247,7 @@ class _Walk:
         if marker in _TABLES:
             self.pieces.append(_segment(marker, content))
         elif marker in _UNSUPPORTED:
-            raise unsupported(_UNSUPPORTED[marker])
+            raise unsupported(_UNSUPPORTED[marker], _REMEDY)
         elif marker in _SEQUENTIAL or marker in _PROGRESSIVE:
             self.take_frame(marker, content)
         elif marker == _DNL and self.height == 0 and len(content) == 2:
@@ -264,9 +268,9 @@ class _Walk:
             raise unreadable()
         bits, self.height, self.width, components = struct.unpack_from(">BHHB", content)
         if bits != 8:
-            raise unsupported(f"a JPEG file of {bits} bits a sample")
+            raise unsupported(f"a JPEG file of {bits} bits a sample", _REMEDY)
         if components not in (1, 3, 4):
-            raise unsupported(f"a JPEG file of {components} components")
+            raise unsupported(f"a JPEG file of {components} components", _REMEDY)
         self.frame, self.process = len(self.pieces), marker
         self.unsent = {identifier: [16] * 64 for identifier in content[6::3]}
         self.pieces.append(_segment(marker, content))
@@ -278,7 +282,9 @@ class _Walk:
             self.refuse("a scan has no proper header")
         if len(self.data) == MAX_SCANS:
             raise ImageRefusedError(
-                "too_many_scans", f"the JPEG file has more than {MAX_SCANS:,} scans. Save it as a baseline JPEG."
+                "too_many_scans",
+                f"the JPEG file of {self.width}x{self.height} px has more than {MAX_SCANS:,} scans. "
+                "Save it as a baseline JPEG.",
             )
         if self.process in _SEQUENTIAL:
             content = content[:-3] + b"\0\x3f\0"  # the only ones that there are

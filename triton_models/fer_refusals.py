@@ -46,13 +46,14 @@ def unreadable() -> ImageRefusedError:
     )
 
 
-def unsupported(what: str) -> ImageRefusedError:
+def unsupported(what: str, remedy: str = ACCEPTED) -> ImageRefusedError:
     """For an image of another format, or of a rare kind of an accepted one.
 
     Args:
         what: a noun with its article, as in "a GIF file".
+        remedy: a sentence without its full stop.
     """
-    return ImageRefusedError("not_an_image", f"the bytes are {what}, which is not accepted. {ACCEPTED}.")
+    return ImageRefusedError("not_an_image", f"the bytes are {what}, which is not accepted. {remedy}.")
 
 
 def corrupt(format: str, width: int, height: int, reason: str) -> ImageRefusedError:
