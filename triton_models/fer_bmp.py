@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_pixels import decode_with_opencv, to_bgr
+from fer_pixels import STRIP_ROWS, decode_with_opencv, to_bgr
 from fer_refusals import corrupt, unreadable, unsupported
 
 _FILE_HEADER: Final = 14
@@ -23,7 +23,6 @@ _CORE, _INFO, _WITH_RGB_MASKS, _WITH_ALPHA_MASK, _OS2 = 12, 40, 52, 56, 64
 _RGB, _RLE8, _RLE4, _MASKS, _MASKS_WITH_ALPHA = 0, 1, 2, 3, 6
 """Compressions."""
 _USUAL_MASKS: Final = {16: (0x7C00, 0x03E0, 0x001F, 0), 32: (0xFF0000, 0x00FF00, 0x0000FF, 0)}
-_STRIP_ROWS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class BmpFile:
     scans = 1
     exif = b""
 
-    def decode(self, enough_px: int) -> npt.NDArray[np.uint8]:
+    def decode(self) -> npt.NDArray[np.uint8]:
         """Decodes the pixels, at full size.
 
         Returns:
@@ -62,7 +61,7 @@ class BmpFile:
         stride = (self.width * self.bits + 31) // 32 * 4
         size, used = stride * self.height, (self.width * self.bits + 7) // 8
         if len(self.pixels) < size - stride + used:
-            raise self._corrupt()
+            raise corrupt("BMP", self.width, self.height, "its data end before its pixels do")
         rows = self.pixels[:size] if len(self.pixels) >= size else bytes(self.pixels) + bytes(stride - used)
         stored = np.frombuffer(rows, np.uint8, size).reshape(self.height, stride)
         if not self.top_down:
@@ -70,9 +69,9 @@ class BmpFile:
         # A mask under which all pixels are zero was not meant: nobody saves a picture of nothing.
         has_alpha = bool(self.masks[3]) and bool((self._values(stored) & self.masks[3]).any())
         decoded = np.empty((self.height, self.width, 3), np.uint8)
-        for row in range(0, self.height, _STRIP_ROWS):
-            strip = np.ascontiguousarray(stored[row : row + _STRIP_ROWS])
-            decoded[row : row + _STRIP_ROWS] = self._decode_strip(strip, has_alpha)
+        for row in range(0, self.height, STRIP_ROWS):
+            strip = np.ascontiguousarray(stored[row : row + STRIP_ROWS])
+            decoded[row : row + STRIP_ROWS] = self._decode_strip(strip, has_alpha)
         return decoded
 
     def _decode_strip(self, strip: npt.NDArray[np.uint8], has_alpha: bool) -> npt.NDArray[np.uint8]:
@@ -103,13 +102,8 @@ class BmpFile:
         header += struct.pack(
             "<IiiHHIIiiII", _INFO, self.width, self.height, 1, self.bits, self.compression, len(self.pixels), 0, 0, 0, 0
         )
-        pixels = decode_with_opencv(header + colours + bytes(self.pixels), "BMP", cv2.IMREAD_COLOR)
-        if pixels is None:
-            raise self._corrupt()
-        return to_bgr(pixels)
-
-    def _corrupt(self) -> Exception:
-        return corrupt("BMP", self.width, self.height, "its data end before its pixels do")
+        file = header + colours + bytes(self.pixels)
+        return to_bgr(decode_with_opencv(file, "BMP", self.width, self.height, keep_all=False))
 
 
 def read_bmp(data: bytes) -> BmpFile:

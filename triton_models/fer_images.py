@@ -12,19 +12,20 @@ Transparency is put on white before anything is looked at. Of an animation, or o
 is taken.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_bmp import read_bmp
+from fer_bmp import BmpFile, read_bmp
 from fer_exif import read_orientation
-from fer_jpeg import read_jpeg
-from fer_png import read_png
+from fer_jpeg import JpegFile, read_jpeg
+from fer_png import PngFile, read_png
 from fer_refusals import ACCEPTED, REFUSALS, ImageLimits, ImageRefusedError, unreadable, unsupported
-from fer_webp import read_webp
+from fer_webp import WebpFile, read_webp
 
 __all__ = ["ACCEPTED", "REFUSALS", "ImageLimits", "ImageRefusedError", "UprightImage", "decode_image"]
 
@@ -32,7 +33,14 @@ _MAX_SCANS_AT_MAX_PIXELS: Final = 16
 """A progressive JPEG is decoded in passes over the whole image, and 14 bytes are enough for one: 20 MiB of them would
 keep a core busy for hours. Real files have about 10. Smaller images may have more in proportion."""
 
-_READERS: Final = {b"\xff\xd8": read_jpeg, b"\x89PNG\r\n\x1a\n": read_png, b"BM": read_bmp}
+_ImageFile: TypeAlias = JpegFile | PngFile | WebpFile | BmpFile
+"""What a reader makes of a file: its structure was read, nothing is decoded yet."""
+
+_READERS: Final[dict[bytes, Callable[[bytes], _ImageFile]]] = {
+    b"\xff\xd8": read_jpeg,
+    b"\x89PNG\r\n\x1a\n": read_png,
+    b"BM": read_bmp,
+}
 """By what a file begins with. WebP begins like a film."""
 _OTHERS: Final = {
     b"GIF8": "a GIF file",
@@ -66,20 +74,6 @@ _UPRIGHT: Final = {
     7: (True, True, True),
     8: (True, False, True),
 }
-
-
-class _ImageFile(Protocol):
-    """What a reader makes of a file: its structure was read, nothing is decoded yet."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def scans(self) -> int: ...
-    @property
-    def exif(self) -> bytes: ...
-    def decode(self, enough_px: int) -> npt.NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightIma
             truncated or corrupt.
     """
     file = _read_structure(data, limits)
-    pixels = file.decode(enough_px)
+    pixels = file.decode(enough_px) if isinstance(file, JpegFile) else file.decode()
     transpose, flip_x, flip_y = _UPRIGHT[read_orientation(file.exif)]
     width, height = (file.height, file.width) if transpose else (file.width, file.height)
     return UprightImage(_turn(pixels, transpose, flip_x, flip_y), width, height)

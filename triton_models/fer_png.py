@@ -8,6 +8,7 @@ of one of those four, or missing data, is damage; a missing end mark is not.
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +16,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_pixels import decode_with_opencv, to_bgr
+from fer_pixels import STRIP_ROWS, decode_with_opencv, to_bgr
 from fer_refusals import corrupt, unreadable
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNKS: Final = 100_000
 """20 MiB of empty chunks would be nearly two million. Real files have up to a few thousand."""
+_HEADER_BYTES: Final = 33
+"""The signature and IHDR."""
 _IEND: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _GRAY, _RGB, _PALETTE = 0, 2, 3
 _WITH_ALPHA: Final = (4, 6)
@@ -47,7 +50,7 @@ class PngFile:
 
     scans = 1
 
-    def decode(self, enough_px: int) -> npt.NDArray[np.uint8]:
+    def decode(self) -> npt.NDArray[np.uint8]:
         """Decodes the pixels, at full size.
 
         Returns:
@@ -58,10 +61,7 @@ class PngFile:
         """
         keyed = self.transparent and self.color_type in (_GRAY, _RGB)
         opaque = not self.transparent and self.color_type not in _WITH_ALPHA
-        flags = cv2.IMREAD_COLOR if opaque else cv2.IMREAD_UNCHANGED
-        pixels = decode_with_opencv(b"".join(self.pieces), "PNG", flags)
-        if pixels is None:
-            raise corrupt("PNG", self.width, self.height, "its data are damaged, or end before its pixels do")
+        pixels = decode_with_opencv(b"".join(self.pieces), "PNG", self.width, self.height, keep_all=not opaque)
         return self._whiten_key(pixels) if keyed else to_bgr(pixels)
 
     def _whiten_key(self, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
@@ -75,9 +75,12 @@ class PngFile:
             key = [sample * 255 // mask for sample in key]
         if pixels.ndim == 2:
             key = key[:1]
-        hidden = cv2.inRange(pixels, np.array(key), np.array(key))
+        low = high = np.array(key)
         bgr = to_bgr(pixels)
-        bgr[hidden > 0] = 255
+        for row in range(0, self.height, STRIP_ROWS):
+            strip = slice(row, row + STRIP_ROWS)
+            hidden = cv2.cvtColor(cv2.inRange(pixels[strip], low, high), cv2.COLOR_GRAY2BGR)
+            cv2.bitwise_or(bgr[strip], hidden, dst=bgr[strip])
         return bgr
 
 
@@ -90,40 +93,50 @@ def read_png(data: bytes) -> PngFile:
     Raises:
         ImageRefusedError: the header is missing, or the file has no image data.
     """
-    if len(data) < 33 or data[8:16] != b"\0\0\0\rIHDR" or not _is_whole(data[12:29], data[29:33]):
+    width, height, bits, color_type = _read_header(data)
+    kept: dict[bytes, list[bytes]] = {b"PLTE": [], b"tRNS": [], b"IDAT": []}
+    exif = b""
+    for kind, chunk in _walk(data):
+        if kind == b"IDAT" or (kind in kept and not kept[kind] and not kept[b"IDAT"]):
+            kept[kind].append(chunk)
+        elif kind == b"IHDR":
+            raise corrupt("PNG", width, height, "it has two headers")
+        elif kind == b"eXIf" and not exif and _is_whole(chunk):
+            exif = chunk[8:-4]
+    if not kept[b"IDAT"]:
+        raise corrupt("PNG", width, height, "it has no whole chunk of image data")
+    palette, transparent = b"".join(kept[b"PLTE"]), b"".join(kept[b"tRNS"])
+    if color_type in _WITH_ALPHA:
+        transparent = b""  # it has no meaning there
+    if transparent and not _is_whole(transparent):
+        raise corrupt("PNG", width, height, "its transparent colours are damaged")
+    # Of other pictures a palette is a suggestion for old screens, and a transparent colour is made white by `decode`.
+    colours = palette + transparent if color_type == _PALETTE else b""
+    pieces = [data[:_HEADER_BYTES], colours, *kept[b"IDAT"], _IEND]
+    return PngFile(width, height, exif, bits, color_type, transparent[8:-4], pieces)
+
+
+def _read_header(data: bytes) -> tuple[int, ...]:
+    """Width, height, bits of a sample and colour type."""
+    if len(data) < _HEADER_BYTES or data[8:16] != b"\0\0\0\rIHDR" or not _is_whole(data[8:_HEADER_BYTES]):
         raise unreadable()
     width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
     if not width or not height:
         raise unreadable()
-    kept: dict[bytes, list[bytes]] = {b"PLTE": [], b"tRNS": [], b"IDAT": []}
-    exif = transparent = b""
-    position = 33
+    return width, height, bits, color_type
+
+
+def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The kind of each chunk behind the header, and all of it; to the end mark, or to where a chunk is not whole."""
+    position = _HEADER_BYTES
     for _ in range(_MAX_CHUNKS):
-        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
-        content, end = position + 8, position + 12 + length
+        kind = data[position + 4 : position + 8]
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         if end > len(data) or kind == b"IEND":
-            break
-        if kind == b"IDAT" or (kind in kept and not kept[kind] and not kept[b"IDAT"]):
-            kept[kind].append(data[position:end])
-            transparent = data[content : end - 4] if kind == b"tRNS" else transparent
-        elif kind == b"IHDR":
-            raise corrupt("PNG", width, height, "it has two headers")
-        elif kind == b"eXIf" and not exif and _is_whole(data[position + 4 : end - 4], data[end - 4 : end]):
-            exif = data[content : end - 4]
+            return
+        yield kind, data[position:end]
         position = end
-    else:
-        raise corrupt("PNG", width, height, "it has too many chunks")
-    if not kept[b"IDAT"]:
-        raise corrupt("PNG", width, height, "it has no whole chunk of image data")
-    if transparent and color_type in _WITH_ALPHA:
-        kept[b"tRNS"], transparent = [], b""  # it has no meaning there
-    if transparent and not _is_whole(kept[b"tRNS"][0][4:-4], kept[b"tRNS"][0][-4:]):
-        raise corrupt("PNG", width, height, "its transparent colours are damaged")
-    if color_type != _PALETTE:
-        kept[b"PLTE"], kept[b"tRNS"] = [], []  # a suggestion for old screens, and what `decode` does itself
-    pieces = [data[:33], *kept[b"PLTE"], *kept[b"tRNS"], *kept[b"IDAT"], _IEND]
-    return PngFile(width, height, exif, bits, color_type, transparent, pieces)
 
 
-def _is_whole(chunk: bytes, checksum: bytes) -> bool:
-    return zlib.crc32(chunk) == int.from_bytes(checksum, "big")
+def _is_whole(chunk: bytes) -> bool:
+    return zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")

@@ -56,15 +56,16 @@ def unsupported(what: str, remedy: str = ACCEPTED) -> ImageRefusedError:
     return ImageRefusedError("not_an_image", f"the bytes are {what}, which is not accepted. {remedy}.")
 
 
-def corrupt(format: str, width: int, height: int, reason: str) -> ImageRefusedError:
+def corrupt(name: str, width: int, height: int, reason: str) -> ImageRefusedError:
     """For an image of which pixels are missing or wrong.
 
     Args:
-        format: as people call it.
+        name: of the format, as people call it.
         width: in px, as stored.
         height: in px, as stored.
         reason: what was found, a clause.
     """
     return ImageRefusedError(
-        "corrupt", f"the {format} file of {width}x{height} px is truncated or corrupt: {reason}. Send a whole copy of it."
+        "corrupt",
+        f"the {name} file of {width}x{height} px is truncated or corrupt: {reason}. Send a whole copy of it.",
     )

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -42,7 +41,7 @@ class WebpFile:
 
     scans = 1
 
-    def decode(self, enough_px: int) -> npt.NDArray[np.uint8]:
+    def decode(self) -> npt.NDArray[np.uint8]:
         """Decodes the pixels of a still picture, or of an animation's first frame, at full size.
 
         Returns:
@@ -51,10 +50,7 @@ class WebpFile:
         Raises:
             ImageRefusedError: pixels are missing or wrong.
         """
-        pixels = decode_with_opencv(self.still, "WEBP", cv2.IMREAD_UNCHANGED if self.has_alpha else cv2.IMREAD_COLOR)
-        if pixels is None or pixels.shape[1::-1] != self.size:
-            raise corrupt("WebP", self.width, self.height, "its data are damaged, or end before its pixels do")
-        picture = to_bgr(pixels)
+        picture = to_bgr(decode_with_opencv(self.still, "WebP", *self.size, keep_all=self.has_alpha))
         if self.size == (self.width, self.height):
             return picture
         canvas = np.full((self.height, self.width, 3), 255, np.uint8)

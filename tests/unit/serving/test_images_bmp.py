@@ -40,10 +40,14 @@ def write(
     """A BMP file of rows from top to bottom."""
     stored = rows if top_down else rows[::-1]
     pixels = b"".join(row + bytes(-len(row) % 4) for row in stored)
-    return write_raw(pixels, width, -len(rows) if top_down else len(rows), bits, size, compression, masks, palette, gap, colours)
+    return write_raw(
+        pixels, width, -len(rows) if top_down else len(rows), bits, size, compression, masks, palette, gap, colours
+    )
 
 
-def write_raw(pixels, width, height, bits, size=INFO, compression=RGB, masks=(), palette=b"", gap=0, colours=0) -> bytes:
+def write_raw(
+    pixels, width, height, bits, size=INFO, compression=RGB, masks=(), palette=b"", gap=0, colours=0
+) -> bytes:
     if size == 12:
         header = struct.pack("<IHHHH", 12, width, height, 1, bits)
     else:
@@ -125,7 +129,9 @@ def test_any_masks(photo, bits, masks, size):
         values |= stored << shift
         expected.append(scale(stored >> max(0, width - 8), min(width, 8)))
     rows = [row.astype(f"<u{bits // 8}").tobytes() for row in values]
-    data = write(rows, 317, bits, size, MASKS, (*masks, 0))if size > INFO else write(rows, 317, bits, size, MASKS, masks)
+    data = (
+        write(rows, 317, bits, size, MASKS, (*masks, 0)) if size > INFO else write(rows, 317, bits, size, MASKS, masks)
+    )
     assert np.abs(decode(data).astype(int) - np.dstack(expected[::-1])).max() == 0
 
 

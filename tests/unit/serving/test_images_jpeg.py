@@ -1,4 +1,4 @@
-"""fer_jpeg: what may stand in a JPEG file beside its pixels, and what it looks like when pixels are missing or wrong."""
+"""fer_jpeg: what may stand in a JPEG file beside its pixels, and how missing and wrong pixels show."""
 
 import io
 import struct
@@ -96,9 +96,9 @@ DECORATED = {
     "XMP": lambda d: insert(d, DQT, segment(APP1, b"http://ns.adobe.com/xap/1.0/\0" + NOISE[:2000])),
     "16 stray bytes behind the scan": lambda d: change_scan(d, lambda s: s + NOISE[:16]),
     "zeros behind the scan": lambda d: change_scan(d, lambda s: s + bytes(512)),
-    "DNL": lambda d: change_segment(d, SOF0, lambda c: c[:1] + b"\0\0" + c[3:])[:-2]
-    + segment(DNL, struct.pack(">H", 240))
-    + END,
+    "DNL": lambda d: (
+        change_segment(d, SOF0, lambda c: c[:1] + b"\0\0" + c[3:])[:-2] + segment(DNL, struct.pack(">H", 240)) + END
+    ),
     "DNL without need": lambda d: d[:-2] + segment(DNL, struct.pack(">H", 77)) + END,
 }
 
@@ -222,17 +222,13 @@ def test_a_progressive_file_without_one_of_its_scans_is_refused(photo, scan, end
         decode(put_together([part for part in segments if part is not scans[scan]], end))
 
 
-@pytest.mark.parametrize("scan", [0, 5, 6, 9])
-def test_a_progressive_file_with_a_scan_twice_is_refused_or_the_same(photo, scan):
-    file = encode(photo, "JPEG", progressive=True)
-    segments = take_apart(file)
+@pytest.mark.parametrize("scan", range(10))
+def test_a_progressive_file_with_a_scan_twice_is_refused(photo, scan):
+    segments = take_apart(encode(photo, "JPEG", progressive=True))
     twice = [part for part in segments if part.marker == SOS][scan]
-    try:
-        assert np.array_equal(
-            decode(put_together([copy for part in segments for copy in [part] * (1 + (part is twice))])), decode(file)
-        )
-    except ImageRefusedError as refusal:
-        assert refusal.reason == "corrupt"
+    doubled = put_together([copy for part in segments for copy in [part] * (1 + (part is twice))])
+    with pytest.raises(ImageRefusedError, match="corrupt: its data are damaged"):
+        decode(doubled)
 
 
 @pytest.mark.parametrize("wrong", [b"", b"\xff\xd3\xff\xd3", b"\xff\xd6"], ids=["missing", "doubled", "another"])

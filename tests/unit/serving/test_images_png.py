@@ -4,6 +4,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from fer_images import ImageLimits, ImageRefusedError, decode_image
 
 LIMITS = ImageLimits()
-Chunks = list[tuple[bytes, bytes]]
+Chunks = Sequence[tuple[bytes, bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def with_chunk(chunks: Chunks, kind: bytes, content: bytes, place: int = 1) -> C
     return [*chunks[:place], (kind, content), *chunks[place:]]
 
 
-def split_data(chunks: Chunks, step: int, between: Chunks = []) -> Chunks:
+def split_data(chunks: Chunks, step: int, between: Chunks = ()) -> Chunks:
     header, (_, data), end = chunks
     parts = [data[start : start + step] for start in range(0, len(data), step)]
     return [header, *[chunk for part in parts for chunk in ((b"IDAT", part), *between)], end]
@@ -78,7 +79,9 @@ DECORATED = {
     "half an end": lambda c: write(c)[:-6],
     "trailing rubbish": lambda c: write(c) + bytes(range(256)) * 1000,
     "a second picture behind it": lambda c: write(c) * 2,
-    "more data than pixels": lambda c: write([c[0], (b"IDAT", zlib.compress(zlib.decompress(c[1][1]) + bytes(999))), c[2]]),
+    "more data than pixels": lambda c: write(
+        [c[0], (b"IDAT", zlib.compress(zlib.decompress(c[1][1]) + bytes(999))), c[2]]
+    ),
     "data in pieces": lambda c: write(split_data(c, 100)),
     "empty pieces of data": lambda c: write(split_data(c, 5000, [(b"IDAT", b"")])),
     "texts between pieces of data": lambda c: write(split_data(c, 5000, [(b"tEXt", b"a\0b")])),
@@ -109,7 +112,9 @@ DAMAGED = {
     "a piece of the data doubled": lambda c: write(split_data(c, 5000)[:4] + split_data(c, 5000)[3:]),
     "no data": lambda c: write([c[0], c[2]]),
     "two headers": lambda c: write([c[0], c[0], *c[1:]]),
-    "an unknown filter": lambda c: write([c[0], (b"IDAT", zlib.compress(b"\x09" + zlib.decompress(c[1][1])[1:])), c[2]]),
+    "an unknown filter": lambda c: write(
+        [c[0], (b"IDAT", zlib.compress(b"\x09" + zlib.decompress(c[1][1])[1:])), c[2]]
+    ),
     "a million chunks": lambda c: write(c[:1]) + png_chunk(b"teSt", b"") * 1_000_000 + write(c[1:])[8:],
 }
 
@@ -174,7 +179,15 @@ def pack(row: np.ndarray, bits: int) -> bytes:
 def test_interlaced_rows_are_put_in_order(photo):
     pixels = np.asarray(photo)
     rows = b""
-    for x, y, dx, dy in ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)):
+    for x, y, dx, dy in (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ):
         rows += b"".join(b"\0" + row.tobytes() for row in pixels[y::dy, x::dx])
     header = struct.pack(">IIBBBBB", 320, 240, 8, 2, 0, 0, 1)
     data = write([(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")])

@@ -86,8 +86,10 @@ def test_png_with_a_transparent_colour(photo, color_type, bits):
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_png_with_a_transparent_gray_of_few_bits(bits):
     levels = 1 << bits
-    row = bytes(sum(number << (8 - bits - at * bits) for at, number in enumerate(group)) for group in
-                np.resize(np.arange(levels), (8, 8 // bits)).tolist())
+    row = bytes(
+        sum(number << (8 - bits - at * bits) for at, number in enumerate(group))
+        for group in np.resize(np.arange(levels), (8, 8 // bits)).tolist()
+    )
     width = 8 * (8 // bits)
     header = struct.pack(">IIBBBBB", width, 4, bits, 0, 0, 0, 0)
     chunks = (b"IHDR", header), (b"tRNS", b"\0\1"), (b"IDAT", zlib.compress((b"\0" + row) * 4)), (b"IEND", b"")
