@@ -162,7 +162,8 @@ def _read_masks(data: bytes, size: int, bits: int, compression: int) -> tuple[tu
     behind = _FILE_HEADER + size
     red, green, blue, alpha = _USUAL_MASKS.get(bits, (0, 0, 0, 0))
     if compression in (_MASKS, _MASKS_WITH_ALPHA):
-        red, green, blue = struct.unpack_from("<III", data, _FILE_HEADER + _INFO)
+        named = struct.unpack_from("<III", data, _FILE_HEADER + _INFO)
+        red, green, blue = named if any(named) else (red, green, blue)
         if size >= _WITH_ALPHA_MASK or compression == _MASKS_WITH_ALPHA:
             (alpha,) = struct.unpack_from("<I", data, _FILE_HEADER + _WITH_RGB_MASKS)
         if size == _INFO:

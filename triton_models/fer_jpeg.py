@@ -14,7 +14,7 @@ libjpeg's warnings (`JWRN_*` in its jerror.h), and what is made of each:
 | JFIF_MAJOR | an unknown version of JFIF | written anew |
 | NOT_SEQUENTIAL | a baseline scan with a progressive one's parameters | written anew |
 | EXTRANEOUS_DATA, in front of the first scan | stray bytes, a wrong length of a comment | left out |
-| EXTRANEOUS_DATA, behind a scan | up to 16 bytes, or zeros | left out |
+| EXTRANEOUS_DATA, behind a scan | up to 8 bytes, or zeros | left out |
 | EXTRANEOUS_DATA, behind a scan | more | refused: data doubled or lost in the middle |
 | EXTRANEOUS_DATA, in front of a restart marker | a stripe that has other data than its pixels need | refused |
 | JPEG_EOF | no end-of-image marker | added; refused if a scan or bits of one are missing |
@@ -47,8 +47,9 @@ MAX_SCANS: Final = 2_000
 """A progressive image has about 10."""
 _MAX_MARKERS: Final = 100_000
 """20 MiB of comments without a word in them would be five million. Real files have up to 500."""
-_FEW_BYTES: Final = 16
-"""As many may be left over behind the data of a scan. Webcams leave up to 7; doubled data are hundreds."""
+_FEW_BYTES: Final = 8
+"""As many may be left over behind the data of a scan, as libjpeg counts: up to 8 more it has read already. Webcams leave
+a few; doubled data are hundreds."""
 
 _MARKER: Final = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _END_OF_DATA: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
@@ -170,7 +171,7 @@ class JpegFile:
         pixels = self._open([*before, data, *behind], enough_px)
         if not np.array_equal(pixels, self._open([*before, data, b"\x35\xca" * 64, *behind], enough_px)):
             self._refuse("premature end")
-        shorter = data[: -_FEW_BYTES - 1].rstrip(b"\xff")
+        shorter = data[: -2 * _FEW_BYTES].rstrip(b"\xff")
         if self.scans == 1 and np.array_equal(pixels, self._open([*before, shorter, *behind], enough_px)):
             self._refuse("extraneous bytes")
         return pixels

@@ -106,12 +106,7 @@ def assemble(
         counts = count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
         _write_instance_counts(made, counts)
         if profile == CPU:
-            _write_runtime(made, runtime, threads)
-            if queue_delay_us is not None:
-                config = made / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
-                _substitute(
-                    config, r"max_queue_delay_microseconds: \d+", f"max_queue_delay_microseconds: {queue_delay_us}"
-                )
+            _write_runtime(made, runtime, threads, queue_delay_us)
         else:
             (made / contract.CLASSIFIER_MODEL / "1" / "model.py").unlink()
         manifest = _manifest(made, classifier, profile, runtime, counts)
@@ -169,10 +164,12 @@ def _write_description(repository: Path, classifier: ClassifierFile) -> None:
         _write_parameter(config, contract.UNCERTAIN_BELOW_PARAMETER, f"{classifier.uncertain_below:g}")
 
 
-def _write_runtime(repository: Path, runtime: str, threads: int) -> None:
+def _write_runtime(repository: Path, runtime: str, threads: int, queue_delay_us: int | None) -> None:
     config = repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
     _write_parameter(config, "runtime", runtime)
     _write_parameter(config, "threads", str(threads))
+    if queue_delay_us is not None:
+        _substitute(config, r"max_queue_delay_microseconds: \d+", f"max_queue_delay_microseconds: {queue_delay_us}")
 
 
 def _check_runtime(repository: Path, classifier: ClassifierFile, runtime: str, threads: int) -> None:

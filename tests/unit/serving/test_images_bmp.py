@@ -135,6 +135,13 @@ def test_any_masks(photo, bits, masks, size):
     assert np.abs(decode(data).astype(int) - np.dstack(expected[::-1])).max() == 0
 
 
+def test_masks_of_nothing_are_the_usual_ones(photo):
+    bgr = np.asarray(photo)[..., ::-1]
+    stored = np.dstack([bgr, np.zeros(bgr.shape[:2], np.uint8)])
+    data = write([row.tobytes() for row in stored], 317, 32, V4, MASKS, (0, 0, 0, 0))
+    assert np.array_equal(decode(data), bgr)
+
+
 def test_16_bits_without_masks_are_5_each(photo):
     rgb = np.asarray(photo).astype(int) >> 3
     values = rgb[..., 0] << 10 | rgb[..., 1] << 5 | rgb[..., 2]
