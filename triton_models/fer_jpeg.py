@@ -48,8 +48,8 @@ MAX_SCANS: Final = 2_000
 _MAX_MARKERS: Final = 100_000
 """20 MiB of comments without a word in them would be five million. Real files have up to 500."""
 _FEW_BYTES: Final = 8
-"""As many may be left over behind the data of a scan, as libjpeg counts: up to 8 more it has read already. Webcams leave
-a few; doubled data are hundreds."""
+"""As many may be left over behind the data of a scan by libjpeg's count, which leaves out up to 8 that it has read
+ahead. Webcams leave a few; doubled data are hundreds."""
 
 _MARKER: Final = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _END_OF_DATA: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
