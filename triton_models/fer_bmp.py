@@ -103,7 +103,8 @@ class BmpFile:
             "<IiiHHIIiiII", _INFO, self.width, self.height, 1, self.bits, self.compression, len(self.pixels), 0, 0, 0, 0
         )
         file = header + colours + bytes(self.pixels)
-        return to_bgr(decode_with_opencv(file, "BMP", self.width, self.height, keep_all=False))
+        pixels = to_bgr(decode_with_opencv(file, "BMP", self.width, self.height, keep_all=False))
+        return pixels[::-1] if self.top_down else pixels
 
 
 def read_bmp(data: bytes) -> BmpFile:
@@ -131,11 +132,11 @@ def read_bmp(data: bytes) -> BmpFile:
         raise unreadable() from None
     _check_kind(size, bits, compression)
     top_down, height = height < 0, abs(height)
-    if width <= 0 or height == 0 or (top_down and compression in (_RLE8, _RLE4)):
+    if width <= 0 or height == 0:
         raise unreadable()
     entry = 3 if size == _CORE else 4
     count = min(colours or 1 << min(bits, 8), 1 << bits, 256) if bits <= 8 else 0
-    if not behind <= start < len(data):
+    if not behind <= start < len(data) or start == behind:  # Some say that the pixels begin where the palette does.
         start = behind + count * entry
     count = min(count, (min(start, len(data)) - behind) // entry)
     palette = np.zeros((256, 3), np.uint8)

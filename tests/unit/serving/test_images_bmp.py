@@ -188,9 +188,18 @@ def test_run_lengths_of_4_bits():
     assert np.array_equal(decode(data), np.tile(colours[np.arange(320) // 20, :3], (50, 1, 1)))
 
 
-@pytest.mark.parametrize("start", [0, 2**31, 20])
-def test_a_senseless_start_of_the_pixels_is_where_they_must_be(photo, start):
-    data = encode(photo, "BMP")
+def test_run_lengths_may_be_top_down(photo):
+    """Against the specification, and read by all."""
+    numbers = np.asarray(photo.convert("L")) // 4 * 4
+    colours = np.random.default_rng(1).integers(0, 256, (256, 4), dtype=np.uint8)
+    data = write_raw(run_lengths(numbers[::-1]), 317, -240, 8, INFO, RLE8, (), colours.tobytes())
+    assert np.array_equal(decode(data), colours[numbers][..., :3])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("start", [0, 2**31, 20, 54])
+def test_a_senseless_start_of_the_pixels_is_where_they_must_be(photo, mode, start):
+    data = encode(photo.convert(mode), "BMP")
     assert np.array_equal(decode(data[:10] + struct.pack("<I", start) + data[14:]), decode(data))
 
 
