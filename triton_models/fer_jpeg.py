@@ -153,7 +153,7 @@ class JpegFile:
         return pieces
 
     def _refuse(self, complaint: str) -> NoReturn:
-        if "Unsupported" in complaint or "Unknown" in complaint:
+        if "supported" in complaint.lower():
             raise unsupported("a JPEG file of a rare kind", _REMEDY) from None
         reason = "its data end before its pixels do" if "premature" in complaint.lower() else "its data are damaged"
         if "extraneous" in complaint:
@@ -208,7 +208,7 @@ class _Walk:
     file: bytes
     pieces: list[Bytes] = field(default_factory=list)
     data: list[int] = field(default_factory=list)
-    exif: bytes = b""
+    exif: list[bytes] = field(default_factory=list)
     has_jfif: bool = False
     adobe_transform: int | None = None
     frame: int | None = None
@@ -260,7 +260,7 @@ class _Walk:
         elif marker == _APP14 and content.startswith(b"Adobe") and len(content) >= 12:
             self.adobe_transform = content[11]
         elif marker == _APP1 and content.startswith(b"Exif\0"):
-            self.exif += content[6:]  # a block of more than 64 kB goes on in another segment
+            self.exif.append(content[6:])  # a block of more than 64 kB goes on in another segment
 
     def take_frame(self, marker: int, content: bytes) -> None:
         if self.frame is not None:
@@ -315,7 +315,13 @@ class _Walk:
             marks += _ADOBE + bytes([usual if self.adobe_transform else 0])
         scans = [index + 1 for index in self.data]
         return JpegFile(
-            self.width, self.height, len(scans), self.exif, len(self.unsent), [marks, *self.pieces, _END], scans
+            self.width,
+            self.height,
+            len(scans),
+            b"".join(self.exif),
+            len(self.unsent),
+            [marks, *self.pieces, _END],
+            scans,
         )
 
     def refuse(self, reason: str) -> NoReturn:

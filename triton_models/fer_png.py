@@ -2,8 +2,16 @@
 
 The decoder is handed a file made anew of what carries pixels: the header, the palette, the transparent colours and
 the image data. So texts, profiles, dates and the further frames of an animation can neither break the picture nor be
-unpacked, whatever their size and state, and **whatever libpng then complains about is about pixels.** A wrong checksum
-of one of those four, or missing data, is damage; a missing end mark is not.
+unpacked, whatever their size and state, and **whatever libpng then complains about is about pixels.**
+
+| libpng's complaint | here |
+|---|---|
+| any about another chunk: its checksum, size, place, content, or that there are two | never made: the chunk is left out |
+| no end mark | added |
+| too much image data, or bytes behind them | passed over: no pixel is missing |
+| a wrong checksum of one of the four, or inside the image data | refused |
+| not enough image data, or data that can't be unpacked | refused |
+| an unknown filter, no palette, a second header | refused |
 """
 
 import struct
