@@ -6,7 +6,7 @@ unpacked, whatever their size and state, and **whatever libpng then complains ab
 
 | libpng's complaint | here |
 |---|---|
-| any about another chunk: its checksum, size, place, content, or that there are two | never made: the chunk is left out |
+| any about another chunk: its checksum, size, place or content | never made: the chunk is left out |
 | no end mark | added |
 | too much image data, or bytes behind them | passed over: no pixel is missing |
 | a wrong checksum of one of the four, or inside the image data | refused |
