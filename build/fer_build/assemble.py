@@ -20,13 +20,16 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 import fer_contract as contract
 from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.errors import ContractError, RepositoryError
+from fer_build.errors import ContractError, NotInstalledError, RepositoryError
 from fer_build.manifest import (
     CPU,
     GPU,
     MANIFEST,
+    ONNX,
     PROFILES,
     find_changes,
     hash_file,
@@ -36,7 +39,7 @@ from fer_build.manifest import (
 )
 from fer_build.onnx_file import MADE_OF_KEY, ClassifierFile, read_classifier
 from fer_build.release import RELEASED_ONNX, SERVED_ONNX, SERVED_RUNTIME, SOURCES
-from fer_runtimes import ONNX_RUNTIME, RUNTIMES
+from fer_runtimes import ONNX_RUNTIME, RUNTIMES, open_classifier
 
 COUNTED_MODELS: Final = {
     contract.PREPROCESS_MODEL: "config.pbtxt",
@@ -76,7 +79,8 @@ def assemble(
         The manifest, as written to manifest.json, and whether anything had to be written.
 
     Raises:
-        ContractError: the ONNX file doesn't fit the contract.
+        ContractError: the ONNX file doesn't fit the contract, or the runtime can't run it.
+        NotInstalledError: the runtime is not installed.
         RepositoryError: the sources are missing, `out` is something else, or an argument makes no sense.
         OSError: `out` can't be written.
     """
@@ -99,22 +103,19 @@ def assemble(
     with tempfile.TemporaryDirectory(dir=None if dry_run else out.parent, prefix=f".{out.name}-") as aside:
         made = Path(aside) / "repository"
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copyfile(classifier.path, made / contract.CLASSIFIER_MODEL / "1" / "model.onnx")
+        (made / contract.CLASSIFIER_MODEL / "1" / ONNX).write_bytes(classifier.content)
         _write_description(made, classifier)
         counts = count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
         _write_instance_counts(made, counts)
         if profile == CPU:
-            _write_runtime(made, runtime, threads)
-            if queue_delay_us is not None:
-                config = made / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
-                _substitute(
-                    config, r"max_queue_delay_microseconds: \d+", f"max_queue_delay_microseconds: {queue_delay_us}"
-                )
+            _write_runtime(made, runtime, threads, queue_delay_us)
         else:
             (made / contract.CLASSIFIER_MODEL / "1" / "model.py").unlink()
         manifest = _manifest(made, classifier, profile, runtime, counts)
         if _is_there(out, manifest):
             return manifest, False
+        if profile == CPU:
+            _check_runtime(made, classifier, runtime, threads)
         if not dry_run:
             write_manifest(made, manifest)
             _exchange(made, out, Path(aside) / "replaced")
@@ -165,10 +166,24 @@ def _write_description(repository: Path, classifier: ClassifierFile) -> None:
         _write_parameter(config, contract.UNCERTAIN_BELOW_PARAMETER, f"{classifier.uncertain_below:g}")
 
 
-def _write_runtime(repository: Path, runtime: str, threads: int) -> None:
+def _write_runtime(repository: Path, runtime: str, threads: int, queue_delay_us: int | None) -> None:
     config = repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
     _write_parameter(config, "runtime", runtime)
     _write_parameter(config, "threads", str(threads))
+    if queue_delay_us is not None:
+        _substitute(config, r"max_queue_delay_microseconds: \d+", f"max_queue_delay_microseconds: {queue_delay_us}")
+
+
+def _check_runtime(repository: Path, classifier: ClassifierFile, runtime: str, threads: int) -> None:
+    """The file has been tried with ONNX Runtime; what is served has to run with the runtime that serves it."""
+    try:
+        classify = open_classifier(repository / contract.CLASSIFIER_MODEL / "1" / ONNX, runtime, threads)
+        classify(np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8))
+    except ImportError:
+        raise NotInstalledError(f"{runtime} is not installed: in the checkout, pip install -e '.[serve]'") from None
+    except Exception as error:  # The runtimes have no common class for what they can't load.
+        reason = " ".join(str(error).split())[-300:]
+        raise ContractError(f"{classifier.path}: {runtime} can't run it, choose another --runtime ({reason})") from None
 
 
 def _write_parameter(config: Path, name: str, value: str) -> None:

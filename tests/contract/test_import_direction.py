@@ -8,22 +8,34 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_process", "fer_runtimes"}
-OURS = SERVING | {
-    "fer_adapter",
-    "fer_metrics",
-    "fer_settings",
-    "fer_tensors",
-    "fer_bench",
-    "fer_build",
-    "fer_client",
-    "fer_loadtest",
-    "fer_sizing",
-    "fer_training",
-}
+FORMATS = {"fer_bmp", "fer_exif", "fer_jpeg", "fer_pixels", "fer_png", "fer_refusals", "fer_webp"}
+"""What `fer_images` is made of, and nobody else imports."""
+OURS = (
+    SERVING
+    | FORMATS
+    | {
+        "fer_adapter",
+        "fer_metrics",
+        "fer_settings",
+        "fer_tensors",
+        "fer_bench",
+        "fer_build",
+        "fer_client",
+        "fer_loadtest",
+        "fer_sizing",
+        "fer_training",
+    }
+)
 
 MAY_IMPORT = {
     "triton_models/fer_contract.py": set(),
-    "triton_models/fer_images.py": set(),
+    "triton_models/fer_images.py": FORMATS,
+    **{
+        f"triton_models/{module}.py": {"fer_pixels", "fer_refusals"}
+        for module in FORMATS - {"fer_exif", "fer_refusals"}
+    },
+    "triton_models/fer_exif.py": set(),
+    "triton_models/fer_refusals.py": set(),
     "triton_models/fer_detector.py": set(),
     "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector"},
     "triton_models/fer_process.py": set(),

@@ -43,6 +43,13 @@ def test_a_repository_for_a_cpu_is_as_it_was_assembled(tmp_path, capsys):
         (lambda folder: (folder / "fer" / "stray").touch(), "fer/stray was added"),
         (lambda folder: (folder / "stray").mkdir(), "the folder stray was added"),
         (lambda folder: (folder / "__pycache__").mkdir(), "the folder __pycache__ was added"),
+        (lambda folder: (folder / "fer_classifier" / "2").mkdir(), "the folder fer_classifier/2 was added"),
+        (lambda folder: (folder / "fer" / "2").symlink_to(folder), "the folder fer/2 was added"),
+        (lambda folder: (folder / "fer" / "1" / "gone").symlink_to("nowhere"), "fer/1/gone was added"),
+        (
+            lambda folder: (folder / "fer_classifier" / "1" / "model.onnx.data").touch(),
+            "fer_classifier/1/model.onnx.data was added",
+        ),
     ],
 )
 def test_what_was_changed_since_is_named(tmp_path, capsys, damage, message):

@@ -153,3 +153,13 @@ def test_a_file_of_other_tensors_or_labels_is_refused(release, tmp_path):
     onnx.save(model, broken)
     with pytest.raises(ModelFileError, match=r"its tensors must be .*PROBABILITIES.* but are .*SCORES"):
         open_onnx(broken)
+
+
+def test_weights_in_another_file_are_refused(release, tmp_path):
+    """The hash of a teacher's file, and the figures of a release, would be of half of it."""
+    path = tmp_path / "split.onnx"
+    onnx.save(onnx.load(release), path, save_as_external_data=True, location="split.data", size_threshold=0)
+    with pytest.raises(
+        ModelFileError, match=r"split.onnx: keeps its weights in another file.* Export it into one file"
+    ):
+        open_onnx(path)
