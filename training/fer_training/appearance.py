@@ -16,6 +16,7 @@ import math
 from functools import lru_cache
 from typing import Final
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -58,10 +59,10 @@ def normalise_appearance(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     """Evens out light, then sharpness.
 
     Args:
-        views: (N, 1, H, W), normalised as `network.normalise` does it.
+        views: (N, 1, H, H), normalised as `network.normalise` does it.
 
     Returns:
-        float32, (N, 1, H, W), normalised in the same way, from -2 (black) to 1.98 (white); and what the scores are to
+        float32, (N, 1, H, H), normalised in the same way, from -2 (black) to 1.98 (white); and what the scores are to
         be multiplied with, float32, (N, 1), 0 (a plain gray) to nearly 1 (0.998 for FER2013's average contrast).
     """
     with torch.autocast(views.device.type, enabled=False):
@@ -90,20 +91,19 @@ def _even_sharpness(views: torch.Tensor) -> torch.Tensor:
 
 
 def _mean_of_face(values: torch.Tensor) -> torch.Tensor:
-    """Weighted mean over the ellipse: (N, 1, H, W) -> (N, 1, 1, 1)."""
-    window = _draw_window(values.shape[2], values.shape[3]).to(values.device)
-    return (values * window).sum((2, 3), keepdim=True)
+    """Weighted mean over the ellipse: (N, 1, H, H) -> (N, 1, 1, 1)."""
+    # While a graph is traced for an export, sizes are tensors; what is exported takes whole faces.
+    side_px = FACE_SIZE_PX if torch.onnx.is_in_onnx_export() else values.shape[2]
+    return (values * _draw_window(side_px).to(values.device)).sum((2, 3), keepdim=True)
 
 
 @lru_cache(maxsize=8)
-def _draw_window(height: int, width: int) -> torch.Tensor:
-    """The ellipse's weights, which sum to 1: float32, (1, 1, height, width)."""
-    axes = [half * side / FACE_SIZE_PX for half, side in zip(WINDOW_PX, (height, width), strict=True)]
-    rows = (torch.arange(height, dtype=torch.float64) - (height - 1) / 2) / axes[0]
-    columns = (torch.arange(width, dtype=torch.float64) - (width - 1) / 2) / axes[1]
-    distance = (rows.square().view(-1, 1) + columns.square()).sqrt()
-    weights = ((1 + WINDOW_EDGE / 2 - distance) / WINDOW_EDGE).clamp(0, 1)
-    return (weights / weights.sum()).float().view(1, 1, height, width)
+def _draw_window(side_px: int) -> torch.Tensor:
+    """The ellipse's weights, which sum to 1: float32, (1, 1, side_px, side_px)."""
+    place = (np.arange(side_px) + 0.5) * FACE_SIZE_PX / side_px - FACE_SIZE_PX / 2
+    distance = np.hypot(place[:, np.newaxis] / WINDOW_PX[0], place / WINDOW_PX[1])
+    weights = ((1 + WINDOW_EDGE / 2 - distance) / WINDOW_EDGE).clip(0, 1)
+    return torch.tensor(weights / weights.sum(), dtype=torch.float32).view(1, 1, side_px, side_px)
 
 
 def _mean_of_three(values: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
