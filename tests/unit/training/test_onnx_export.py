@@ -48,7 +48,10 @@ def test_the_file_answers_as_the_calibrated_network_does(release, metrics, check
     assert metrics["export"]["largest_difference_from_pytorch"] < 1e-4
 
 
-@pytest.mark.parametrize("change", [{"equalise": True}, {"local_regions": True}, {"input_px": 96, "channels": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [{"equalise": True}, {"normalise_appearance": True}, {"local_regions": True}, {"input_px": 96, "channels": 3}],
+)
 def test_what_a_recipe_does_to_the_pixels_is_in_the_file(recipe, data, tmp_path, change):
     torch.manual_seed(0)
     network = Classifier(dataclasses.replace(recipe.network, **change), 7).eval()
