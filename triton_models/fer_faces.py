@@ -21,7 +21,7 @@ FER2013_LANDMARKS: Final = np.array(
     np.float32,
 )
 """float32, (5, 2): where FER2013's pictures have the landmarks, in px of the 48x48 crop: the frame that faces are
-aligned into. Source: means over 574 Training images, measured with LibFaceDetection; deviations are 3 to 5 px."""
+aligned into. Source: means over 574 Training images, measured with libfacedetection; deviations are 3 to 5 px."""
 
 ENOUGH_PX: Final = 1280
 """Longest side at which an image is good enough: 4 x the detector's default of 320, so that a face of 12 px there still

@@ -16,6 +16,9 @@ INT8: Final = "int8"
 SMALLER: Final = (FP16, INT8)
 """What is made of it."""
 
+EXAMPLE_PHOTO: Final = _CHECKOUT / "examples" / "astronaut.png"
+"""The one photo that is shipped."""
+
 RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_classifier.onnx"
 
 

@@ -120,7 +120,7 @@ def test_assembling_the_same_again_does_nothing(tmp_path, profile):
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
-@pytest.mark.parametrize("damage", ["fer/config.pbtxt", "fer_classifier/1/model.onnx"])
+@pytest.mark.parametrize("damage", ["fer/config.pbtxt", "fer_classifier/1/model.onnx", "fer_preprocess/1/yunet.onnx"])
 def test_a_damaged_repository_is_made_again(tmp_path, damage):
     out = tmp_path / "repository"
     assemble(out, cores=2)
