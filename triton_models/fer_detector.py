@@ -1,7 +1,8 @@
 """Face detection behind a small interface: BGR pixels in; boxes, five landmarks and scores out.
 
 `fer_faces` asks a `FaceDetector`. The one that is served is `FaceSearch`, which decides at what sizes a picture is
-shown to a network. The network in use is `fer_yunet`, chosen by the parameter `detector` of fer_preprocess/config.pbtxt.
+shown to a network. The network in use is `fer_yunet`, chosen by the parameter `detector` of
+fer_preprocess/config.pbtxt.
 Another one takes its place in one file, whose class offers `look` as the `Network` below has it:
 
     class MyNetwork:

@@ -117,7 +117,7 @@ def _require_partners(name: str, complaint: str, some: Detections, others: Detec
 
 
 def _differ(ours: Detections, index: int, theirs: Detections, other: int) -> tuple[float, float]:
-    """The largest difference of the box's corner, its size or a landmark, in px; and of the score, ours minus theirs."""
+    """The largest difference of corner, size or landmark in px, and that of the scores, ours minus theirs."""
     mine, box = ours.boxes[index], theirs.boxes[other]
     moved = [mine[:2] - box[:2], (mine[2:] - mine[:2]) - (box[2:] - box[:2])]
     moved.append((ours.landmarks[index] - theirs.landmarks[other]).ravel())
