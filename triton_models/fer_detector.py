@@ -1,7 +1,7 @@
 """Face detection behind a small interface: BGR pixels in; boxes, five landmarks and scores out.
 
-`fer_faces` asks a `FaceDetector`. The one that is served is `FaceSearch`, which decides at what sizes a picture is
-shown to a network. The network in use is `fer_yunet`, chosen by the parameter `detector` of
+`fer_faces` asks a `FaceDetector`. The one that is served is `fer_search.FaceSearch`, which decides at what sizes a
+picture is shown to a network. The network in use is `fer_yunet`, chosen by the parameter `detector` of
 fer_preprocess/config.pbtxt.
 Another one takes its place in one file, whose class offers `look` as the `Network` below has it:
 
@@ -14,7 +14,6 @@ and in one line of `open_network`, which gives it a name.
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +23,7 @@ NETWORKS: Final = (YUNET,)
 
 @dataclass(frozen=True)
 class Detections:
-    """Faces found in one image, in no particular order. Coordinates are px of that image, origin top left."""
+    """Faces found in one image. Coordinates are px of that image, origin top left."""
 
     boxes: npt.NDArray[np.float32]
     """float32, (N, 4): x_min, y_min, x_max, y_max. May reach over the image's edge."""
@@ -37,6 +36,54 @@ class Detections:
     def none() -> "Detections":
         """No face."""
         return Detections(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
+
+    @property
+    def sides(self) -> npt.NDArray[np.float32]:
+        """float32, (N, 2): width and height of the boxes in px."""
+        return self.boxes[:, 2:] - self.boxes[:, :2]
+
+    def picked(self, indices: npt.NDArray[np.intp]) -> "Detections":
+        """Only some of them, in this order."""
+        return Detections(self.boxes[indices], self.landmarks[indices], self.scores[indices])
+
+    def scaled(self, factors: npt.NDArray[np.float32]) -> "Detections":
+        """In px of another picture: x and y are multiplied by `factors`, float32, (2,)."""
+        boxes = self.boxes.reshape(-1, 2, 2) * factors
+        return Detections(boxes.reshape(-1, 4), self.landmarks * factors, self.scores)
+
+    def turned(self, to_other: npt.NDArray[np.float64]) -> "Detections":
+        """In px of another picture that is turned: boxes keep their shape around a centre that is moved.
+
+        Args:
+            to_other: float64, (3, 3): x, y, 1 of this picture to x, y, 1 of the other: a similarity.
+        """
+        turn, shift = to_other[:2, :2].astype(np.float32), to_other[:2, 2].astype(np.float32)
+        centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 @ turn.T + shift
+        halves = self.sides * (np.float32(np.hypot(*turn[:, 0])) / 2)
+        boxes = np.concatenate([centres - halves, centres + halves], axis=1)
+        return Detections(boxes, self.landmarks @ turn.T + shift, self.scores)
+
+    def joined(self, others: "Detections") -> "Detections":
+        """These, then `others`."""
+        return Detections(
+            np.concatenate([self.boxes, others.boxes]),
+            np.concatenate([self.landmarks, others.landmarks]),
+            np.concatenate([self.scores, others.scores]),
+        )
+
+    def without(self, others: "Detections", max_overlap: float) -> "Detections":
+        """Those that overlap none of `others` by more than this intersection over union."""
+        if not len(others.boxes) or not len(self.boxes):
+            return self
+        overlaps = np.stack([self.overlaps(box) for box in others.boxes])  # (others, N)
+        return self.picked(np.flatnonzero(overlaps.max(axis=0) <= max_overlap))
+
+    def overlaps(self, box: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """float32, (N,): intersection over union of each with `box`, (4,)."""
+        shared = np.minimum(self.boxes[:, 2:], box[2:]) - np.maximum(self.boxes[:, :2], box[:2])
+        areas = np.maximum(shared, 0).prod(axis=1)
+        both = self.sides.prod(axis=1) + (box[2:] - box[:2]).prod() - areas
+        return np.asarray(areas / both, np.float32)
 
 
 class Network(Protocol):
@@ -66,37 +113,3 @@ def open_network(name: str) -> Network:
 
         return YuNet()
     raise ValueError(f"detector must be one of {', '.join(NETWORKS)}, not {name!r}")
-
-
-class FaceSearch:
-    """Shows a picture to a network. One object serves one thread at a time."""
-
-    def __init__(self, network: Network, side_px: int = 320, min_score: float = 0.5) -> None:
-        """Takes the settings.
-
-        Args:
-            network: what finds faces in pixels.
-            side_px: larger images are shrunk to this longest side, at least 32. More px find smaller faces, in a time
-                that grows with their square.
-            min_score: weaker detections are dropped. 0..1.
-
-        Raises:
-            ValueError: an argument is out of its range.
-        """
-        if side_px < 32 or not 0 <= min_score <= 1:
-            raise ValueError(f"side_px must be at least 32 and min_score 0..1: {side_px}, {min_score}")
-        self._network = network
-        self._side_px = side_px
-        self._min_score = min_score
-
-    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
-        """Finds the faces in `image`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
-        height, width = image.shape[:2]
-        ratio = min(1.0, self._side_px / max(height, width))
-        if ratio == 1:
-            return self._network.look(image, self._min_score)
-        small_width, small_height = max(1, round(width * ratio)), max(1, round(height * ratio))
-        small = np.asarray(cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA), np.uint8)
-        found = self._network.look(small, self._min_score)
-        scale = np.array([width / small_width, height / small_height], np.float32)
-        return Detections(found.boxes * np.tile(scale, 2), found.landmarks * scale, found.scores)

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 import fer_contract as contract
 from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
-from fer_detector import YUNET, FaceSearch, open_network
+from fer_detector import YUNET, open_network
 from fer_faces import Faces, find_faces
 from fer_images import ImageLimits
 from fer_process import set_up_process
 from fer_runtimes import open_classifier
+from fer_search import FaceSearch
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_process", "fer_runtimes", "fer_yunet"}
+SERVING = {
+    "fer_contract",
+    "fer_images",
+    "fer_detector",
+    "fer_faces",
+    "fer_process",
+    "fer_runtimes",
+    "fer_scaling",
+    "fer_search",
+    "fer_yunet",
+}
 OURS = SERVING | {
     "fer_adapter",
     "fer_metrics",
@@ -26,7 +36,9 @@ MAY_IMPORT = {
     "triton_models/fer_images.py": set(),
     "triton_models/fer_detector.py": {"fer_yunet"},  # when it is chosen
     "triton_models/fer_yunet.py": {"fer_detector"},
-    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector"},
+    "triton_models/fer_scaling.py": set(),
+    "triton_models/fer_search.py": {"fer_detector", "fer_scaling"},
+    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector", "fer_scaling"},
     "triton_models/fer_process.py": set(),
     "triton_models/fer_runtimes.py": {"fer_contract"},
     "triton_models/fer_settings.py": set(),

@@ -14,9 +14,10 @@ import fer_adapter
 import fer_contract as contract
 import fer_faces
 import fer_process
-from fer_detector import FaceSearch, open_network
+from fer_detector import open_network
 from fer_images import REFUSALS
 from fer_metrics import ImageCounters, StageClock, publish_model_info
+from fer_search import FaceSearch, SearchSettings
 from fer_settings import Settings
 
 _NO_FACE = np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8)
@@ -33,8 +34,11 @@ class TritonPythonModel:
         self._limits = fer_adapter.image_limits(settings)
         self._detector = FaceSearch(
             open_network(settings.read("detector", str)),
-            settings.read("detector_side_px", int),
-            settings.read("detector_min_score", float),
+            SearchSettings(
+                side_px=settings.read("detector_side_px", int),
+                second_look_px=settings.read("detector_second_look_px", int),
+                min_score=settings.read("detector_min_score", float),
+            ),
         )
         self._detector.detect(np.zeros((240, 320, 3), np.uint8))
         self._counters = ImageCounters(contract.PREPROCESS_MODEL, REFUSALS, fer_faces.STAGES, counts_faces=True)
