@@ -23,9 +23,9 @@ FER2013_LANDMARKS: Final = np.array(
 """float32, (5, 2): where FER2013's pictures have the landmarks, in px of the 48x48 crop: the frame that faces are
 aligned into. Source: means over 574 Training images, measured with libfacedetection; deviations are 3 to 5 px."""
 
-ENOUGH_PX: Final = 1280
-"""Longest side at which an image is good enough: 4 x the detector's default of 320, so that a face of 12 px there still
-has 48 px to be cropped from. A JPEG of 4000x3000 px decodes at 3/8 of its size."""
+ENOUGH_PX: Final = 1100
+"""An image that has as many px as a square of this side is good enough: the search's second look shows about as many. A
+JPEG of 4000x3000 px is decoded at half its size, and a PNG is reduced to that, so that both give the same answer."""
 
 
 DECODE: Final = "decode"

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from fer_scaling import choose_reduction, reduce_to
+
 ACCEPTED_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 ACCEPTED: Final = "Accepted are JPEG, PNG, WebP and BMP files"
 _EXIF_ORIENTATION: Final = 0x0112
@@ -108,17 +110,21 @@ def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightIma
     Args:
         data: one encoded file: JPEG, PNG, WebP or BMP.
         limits: what to refuse.
-        enough_px: a JPEG may be decoded at n/8 of its size as long as its longest side keeps at least this many px.
+        enough_px: the image may come at 1/2, 1/4 or 1/8 of its size as long as it keeps as many px as a square of this
+            side has.
 
     Returns:
-        The upright image. Transparency is dropped, 16 bits are reduced to 8, gray becomes BGR.
+        The upright image, at the same size whatever its format. Transparency is dropped, 16 bits are reduced to 8, gray becomes BGR.
 
     Raises:
         ImageRefusedError: the bytes are empty, too many, not an image of an accepted format, over the pixel limit,
             truncated or corrupt.
     """
     header = _read_header(data, limits)
-    pixels = _decode_jpeg(data, header, enough_px) if header.format == "JPEG" else _decode_other(data, header)
+    factor = choose_reduction(header.width, header.height, enough_px)
+    side_px = math.ceil(max(header.width, header.height) / factor)
+    pixels = _decode_jpeg(data, header, side_px) if header.format == "JPEG" else _decode_other(data, header)
+    pixels = reduce_to(pixels, math.ceil(header.width / factor), math.ceil(header.height / factor))
     transpose, flip_x, flip_y = _UPRIGHT[header.orientation]
     width, height = (header.height, header.width) if transpose else (header.width, header.height)
     return UprightImage(_turn(pixels, transpose, flip_x, flip_y), width, height)

@@ -57,7 +57,7 @@ class SearchSettings:
 
     side_px: int = 320
     """The first look's longest side."""
-    second_look_px: int = 1_300_000
+    second_look_px: int = 1_600_000
     """The second look's width times height; 0 for none. More find smaller faces, in a time that grows with it."""
     small_face_px: int = 20
     """Faces whose box is smaller than this in the first look, in both directions, are small."""

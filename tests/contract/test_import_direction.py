@@ -33,7 +33,7 @@ OURS = SERVING | {
 
 MAY_IMPORT = {
     "triton_models/fer_contract.py": set(),
-    "triton_models/fer_images.py": set(),
+    "triton_models/fer_images.py": {"fer_scaling"},
     "triton_models/fer_detector.py": {"fer_yunet"},  # when it is chosen
     "triton_models/fer_yunet.py": {"fer_detector"},
     "triton_models/fer_scaling.py": set(),
