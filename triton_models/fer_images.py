@@ -114,7 +114,8 @@ def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightIma
             side has.
 
     Returns:
-        The upright image, at the same size whatever its format. Transparency is dropped, 16 bits are reduced to 8, gray becomes BGR.
+        The upright image, at the same size whatever its format. Transparency is dropped, 16 bits are reduced to 8,
+        gray becomes BGR.
 
     Raises:
         ImageRefusedError: the bytes are empty, too many, not an image of an accepted format, over the pixel limit,

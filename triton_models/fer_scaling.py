@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-
 _REDUCTIONS: Final = (8, 4, 2)
-"""What libjpeg-turbo decodes at with SIMD instructions. At 3/8 a photo of 12 megapixels takes longer than at 4/8, and at
-5/8 to 7/8 longer than whole."""
+"""What libjpeg-turbo decodes at with SIMD instructions. At 3/8 a photo of 12 megapixels takes longer than at 4/8, and
+at 5/8 to 7/8 longer than whole."""
 
 
 def choose_reduction(width: int, height: int, enough_px: int) -> int:
