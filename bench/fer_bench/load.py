@@ -50,8 +50,6 @@ class Load:
     """Median latency."""
     p99_ms: float
     """The latency that one answer in a hundred exceeds."""
-    sent: float = 0.0
-    """Requests answered, those of the warm-up among them."""
 
 
 def http_request(server: str, image: bytes) -> Request:
