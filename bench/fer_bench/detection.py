@@ -4,7 +4,7 @@
 
 Ten heads of the shipped photo are pasted into random backgrounds, and the pictures searched in several ways: at one
 size, and with a second look of several sizes where the first shows no face or only small ones. With `--invented`, busy
-pictures without a face are searched besides. Everything runs in this process on one thread; times are medians of its CPU.
+pictures without a face are searched besides. Everything runs in this process on one thread; times are medians of CPU.
 """
 
 import argparse
