@@ -12,6 +12,7 @@ Transparency is put on white before anything is looked at. Of an animation, or o
 is taken.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -25,6 +26,7 @@ from fer_exif import read_orientation
 from fer_jpeg import JpegFile, read_jpeg
 from fer_png import PngFile, read_png
 from fer_refusals import ACCEPTED, REFUSALS, ImageLimits, ImageRefusedError, unreadable, unsupported
+from fer_scaling import choose_reduction, reduce_to
 from fer_webp import WebpFile, read_webp
 
 __all__ = ["ACCEPTED", "REFUSALS", "ImageLimits", "ImageRefusedError", "UprightImage", "decode_image"]
@@ -100,17 +102,22 @@ def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightIma
     Args:
         data: one encoded file: JPEG, PNG, WebP or BMP.
         limits: what to refuse.
-        enough_px: a JPEG may be decoded at n/8 of its size as long as its longest side keeps at least this many px.
+        enough_px: the image may come at 1/2, 1/4 or 1/8 of its size as long as it keeps as many px as a square of this
+            side has.
 
     Returns:
-        The upright image. Transparency is put on white, 16 bits are reduced to 8, gray becomes BGR.
+        The upright image, at the same size whatever its format. Transparency is put on white, 16 bits are reduced to 8,
+        gray becomes BGR.
 
     Raises:
         ImageRefusedError: the bytes are empty, too many, not an image of an accepted format, over the pixel limit,
             truncated or corrupt.
     """
     file = _read_structure(data, limits)
-    pixels = file.decode(enough_px) if isinstance(file, JpegFile) else file.decode()
+    factor = choose_reduction(file.width, file.height, enough_px)
+    side_px = math.ceil(max(file.width, file.height) / factor)
+    pixels = file.decode(side_px) if isinstance(file, JpegFile) else file.decode()
+    pixels = reduce_to(pixels, math.ceil(file.width / factor), math.ceil(file.height / factor))
     transpose, flip_x, flip_y = _UPRIGHT[read_orientation(file.exif)]
     width, height = (file.height, file.width) if transpose else (file.width, file.height)
     return UprightImage(_turn(pixels, transpose, flip_x, flip_y), width, height)

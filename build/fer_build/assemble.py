@@ -24,6 +24,7 @@ import numpy as np
 
 import fer_contract as contract
 from fer_build.command import EXIT_STATUSES, run_command
+from fer_build.detector_options import add_detector_options, check_detector, read_detector_options
 from fer_build.errors import ContractError, NotInstalledError, RepositoryError
 from fer_build.manifest import (
     CPU,
@@ -59,6 +60,7 @@ def assemble(
     cores: int | None = None,
     instances: Mapping[str, int] | None = None,
     queue_delay_us: int | None = None,
+    detector: Mapping[str, int | float | str] | None = None,
     dry_run: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Writes a model repository to `out`, replacing one that is there.
@@ -73,6 +75,7 @@ def assemble(
         cores: what the instance counts are made for; by default the cores this process may use.
         instances: counts by model, for those of `COUNTED_MODELS` that should have another one.
         queue_delay_us: for `cpu`: how long the classifier waits for more faces, in microseconds; by default not at all.
+        detector: parameters of `fer_preprocess` that should have another value, of `detector_options.PARAMETERS`.
         dry_run: whether to do all but write.
 
     Returns:
@@ -89,6 +92,7 @@ def assemble(
     if min(threads, 1 if cores is None else cores) < 1:
         raise RepositoryError("instances are made for 1 core and 1 thread at least")
     _check_tuning(instances or {}, queue_delay_us)
+    check_detector(detector or {})
     if not (SOURCES / "fer_contract.py").is_file():
         raise RepositoryError(
             "the model sources are missing from this installation: pip install --force-reinstall fer-triton"
@@ -107,6 +111,7 @@ def assemble(
         _write_description(made, classifier)
         counts = count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
         _write_instance_counts(made, counts)
+        _write_detector(made, detector or {})
         if profile == CPU:
             _write_runtime(made, runtime, threads, queue_delay_us)
         else:
@@ -184,6 +189,11 @@ def _check_runtime(repository: Path, classifier: ClassifierFile, runtime: str, t
     except Exception as error:  # The runtimes have no common class for what they can't load.
         reason = " ".join(str(error).split())[-300:]
         raise ContractError(f"{classifier.path}: {runtime} can't run it, choose another --runtime ({reason})") from None
+
+
+def _write_detector(repository: Path, parameters: Mapping[str, int | float | str]) -> None:
+    for name, value in parameters.items():
+        _write_parameter(repository / contract.PREPROCESS_MODEL / "config.pbtxt", name, str(value))
 
 
 def _write_parameter(config: Path, name: str, value: str) -> None:
@@ -281,6 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="microseconds that a CPU's classifier waits for faces; default: 0",
     )
+    add_detector_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="do all but write")
     options = parser.parse_args(arguments)
     if options.profile == GPU and options.runtime:
@@ -303,6 +314,7 @@ def _run(options: argparse.Namespace) -> None:
         cores=options.cores,
         instances=dict(options.instances),
         queue_delay_us=options.queue_delay_us,
+        detector=read_detector_options(options),
         dry_run=options.dry_run,
     )
     done = ("would assemble" if options.dry_run else "assembled") if written else "up to date:"

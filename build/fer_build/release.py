@@ -5,7 +5,7 @@ from typing import Final
 
 from fer_runtimes import OPENVINO
 
-_IN_WHEEL: Final = Path(__file__).resolve().with_name("shipped")
+_IN_WHEEL: Final = Path(__file__).resolve().parents[1] / "fer_shipped"
 """An installed wheel has them here, in the folders that they have in a checkout; see pyproject.toml."""
 _HOME: Final = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).resolve().parents[2]
 SOURCES: Final = _HOME / "triton_models"
@@ -17,6 +17,9 @@ FP16: Final = "fp16"
 INT8: Final = "int8"
 SMALLER: Final = (FP16, INT8)
 """What is made of it."""
+
+EXAMPLE_PHOTO: Final = _HOME / "examples" / "astronaut.png"
+"""The one photo that is shipped."""
 
 RELEASED_ONNX: Final = _HOME / "training" / "release" / "fer_classifier.onnx"
 

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_process", "fer_runtimes"}
+SERVING = {
+    "fer_contract",
+    "fer_images",
+    "fer_detector",
+    "fer_faces",
+    "fer_process",
+    "fer_runtimes",
+    "fer_scaling",
+    "fer_search",
+    "fer_yunet",
+}
 FORMATS = {"fer_bmp", "fer_exif", "fer_jpeg", "fer_pixels", "fer_png", "fer_refusals", "fer_webp"}
 """What `fer_images` is made of, and nobody else imports."""
 OURS = (
@@ -29,15 +39,18 @@ OURS = (
 
 MAY_IMPORT = {
     "triton_models/fer_contract.py": set(),
-    "triton_models/fer_images.py": FORMATS,
+    "triton_models/fer_images.py": FORMATS | {"fer_scaling"},
     **{
         f"triton_models/{module}.py": {"fer_pixels", "fer_refusals"}
         for module in FORMATS - {"fer_exif", "fer_refusals"}
     },
     "triton_models/fer_exif.py": set(),
     "triton_models/fer_refusals.py": set(),
-    "triton_models/fer_detector.py": set(),
-    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector"},
+    "triton_models/fer_detector.py": {"fer_yunet"},  # when it is chosen
+    "triton_models/fer_yunet.py": {"fer_detector"},
+    "triton_models/fer_scaling.py": set(),
+    "triton_models/fer_search.py": {"fer_detector", "fer_scaling"},
+    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector", "fer_scaling"},
     "triton_models/fer_process.py": set(),
     "triton_models/fer_runtimes.py": {"fer_contract"},
     "triton_models/fer_settings.py": set(),

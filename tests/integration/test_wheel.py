@@ -68,12 +68,13 @@ def test_the_wheel_holds_what_serves_and_nothing_that_does_not(wheel):
     sources = {
         path for path in (ROOT / "triton_models").rglob("*") if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {f"fer_build/shipped/{path.relative_to(ROOT)}" for path in sources} <= names
+    assert {f"fer_shipped/{path.relative_to(ROOT)}" for path in sources} <= names
     release = {"fer_classifier.onnx", "fer_classifier_int8.onnx", "calibration.json"}
-    assert {name for name in names if "/release/" in name} == {
-        f"fer_build/shipped/training/release/{n}" for n in release
-    }
-    assert {"fer_loadtest/astronaut.png", "fer_loadtest/locustfile.py", "fer_contract.py"} <= names
+    assert {name for name in names if "/release/" in name} == {f"fer_shipped/training/release/{n}" for n in release}
+    assert {"fer_shipped/examples/astronaut.png", "fer_loadtest/locustfile.py"} <= names
+    assert {
+        path.name for path in sources if path.parent == ROOT / "triton_models"
+    } <= names  # for training and the build
     assert {name.rsplit("/", 1)[1] for name in names if "/licenses/" in name} == {"LICENSE", "NOTICE"}
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
     assert sum(path.stat().st_size for path in [wheel]) < 20e6

@@ -10,17 +10,18 @@ from PIL import Image
 
 import fer_faces
 from fer_contract import MAX_FACES
-from fer_detector import Detections, LibFaceDetection
+from fer_detector import YUNET, Detections, open_network
 from fer_faces import FER2013_LANDMARKS, align_face, find_faces, read_face_crop, similarity_transform
 from fer_images import ImageLimits
+from fer_search import FaceSearch
 
 LIMITS = ImageLimits()
 ASTRONAUT_BOX = np.array([179, 62, 267, 173], np.float32)
 
 
 @pytest.fixture(scope="module")
-def detector() -> LibFaceDetection:
-    return LibFaceDetection()
+def detector() -> FaceSearch:
+    return FaceSearch(open_network(YUNET))
 
 
 class FixedDetector:
@@ -71,12 +72,6 @@ def test_of_40_faces_the_32_largest_are_kept(astronaut, detector):
     assert len(areas) == MAX_FACES
     assert (np.diff(areas) <= 0).all()
     assert faces.found == 40
-
-
-@pytest.mark.parametrize("arguments", [{"side_px": 0}, {"min_score": 1.5}])
-def test_a_detector_without_sense_is_refused(arguments):
-    with pytest.raises(ValueError, match="side_px must be at least 32 and min_score 0..1"):
-        LibFaceDetection(**arguments)
 
 
 def test_boxes_stay_inside_the_image():

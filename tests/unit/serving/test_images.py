@@ -72,11 +72,28 @@ def test_nonsense_in_exif_is_ignored(photo):
     assert decode(encode(photo, "JPEG", exif=b"Exif\0\0" + bytes(range(64)))).shape == (240, 320, 3)
 
 
-def test_a_12_megapixel_jpeg_is_not_decoded_at_full_size(photo):
-    image = decode_image(encode(photo.resize((4000, 3000)), "JPEG"), LIMITS, 1280)
-    assert (image.width_px, image.height_px) == (4000, 3000)
-    assert image.pixels.shape == (1125, 1500, 3)  # 3/8, the smallest that keeps 1280
-    assert np.allclose(image.scale, 8 / 3)
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("size", "enough_px", "expected"),
+    [
+        ((4000, 3000), 1280, (1500, 2000, 3)),  # at 1/4, a square of 1280 px would have more
+        ((4000, 3000), 500, (750, 1000, 3)),
+        ((1001, 777), 400, (389, 501, 3)),
+        ((4000, 100), 300, (50, 2000, 3)),
+        ((400, 300), 10, (38, 50, 3)),
+    ],
+)
+def test_a_large_image_comes_at_a_half_a_quarter_or_an_eighth(photo, format, size, enough_px, expected):
+    image = decode_image(encode(photo.resize(size), format), LIMITS, enough_px)
+    assert (image.width_px, image.height_px) == size
+    assert image.pixels.shape == expected
+    assert np.allclose(image.scale, [size[0] / expected[1], size[1] / expected[0]])
+
+
+def test_a_reduced_png_is_like_a_reduced_jpeg(photo):
+    files = [encode(photo.resize((1601, 1203)), *how) for how in (["PNG"], ["JPEG"])]
+    png, jpeg = (decode_image(data, LIMITS, 600).pixels.astype(int) for data in files)
+    assert np.abs(png - jpeg).mean() < 2
 
 
 def test_a_small_jpeg_is_decoded_at_full_size(photo):
@@ -114,7 +131,7 @@ def test_a_jpeg_with_stray_bytes_between_markers_is_decoded(photo):
 
 def test_a_jpeg_with_a_second_image_behind_it_is_a_jpeg(photo):
     data = encode(photo.resize((2400, 1800)), "MPO", save_all=True, append_images=[photo])
-    image = decode_image(data, LIMITS, 1280)
+    image = decode_image(data, LIMITS, 1000)
     assert (image.width_px, image.height_px) == (2400, 1800)
     assert image.pixels.shape[1] < 2400
 
