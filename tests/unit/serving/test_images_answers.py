@@ -22,17 +22,18 @@ from jpeg_files import (
 from pictures import encode, intersection_over_union, png_chunk
 from PIL import Image
 
-from fer_detector import LibFaceDetection
+from fer_detector import YUNET, open_network
 from fer_faces import find_faces
 from fer_images import ImageLimits
+from fer_search import FaceSearch
 
 LIMITS = ImageLimits()
 ASTRONAUT_BOX = np.array([179, 62, 267, 173], np.float32)
 
 
 @pytest.fixture(scope="module")
-def detector() -> LibFaceDetection:
-    return LibFaceDetection()
+def detector() -> FaceSearch:
+    return FaceSearch(open_network(YUNET))
 
 
 def odd_scan(photo: Image.Image) -> bytes:
