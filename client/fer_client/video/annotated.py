@@ -15,6 +15,7 @@ from fer_client._results import ImageSize
 from fer_client.video.errors import VideoError, require
 
 if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
     from fer_client.video.sightings import Sighting
@@ -26,7 +27,8 @@ _CODEC: Final = "libvpx-vp9"
 H.264 is x264, under the GPL."""
 _OPTIONS: Final = {
     "deadline": "realtime",
-    "cpu-used": "8",  # The fastest, and 0.5 dB short of the slowest that is bearable: DECISIONS.md.
+    "cpu-used": "8",
+    "lag-in-frames": "0",
     "crf": "33",
     "b": "0",
     "g": "120",  # So many frames from a key frame to the next, which is where players can jump to.
@@ -65,6 +67,7 @@ class AnnotatedVideo:
         self._partial = path.with_name(f".{path.stem}.{os.getpid()}.part{EXTENSION}")
         self._drawing = FrameDrawing(size, labels)
         self._start_s: float | None = None
+        self._duration = 0
         self._is_closed = False
         with self._failures():
             # The index goes first, so that a browser shows the beginning before it has the end.
@@ -94,10 +97,9 @@ class AnnotatedVideo:
         drawn = self._av.VideoFrame.from_ndarray(np.asarray(self._drawing.draw(jpeg, sighting)))
         frame = drawn.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=1)
         frame.pts, frame.time_base = round((sighting.time_s - self._start_s) / _TIME_BASE), _TIME_BASE
+        self._duration = round(duration_s / _TIME_BASE)
         with self._failures():
-            for packet in self._stream.encode(frame):
-                packet.duration = round(duration_s / _TIME_BASE)
-                self._file.mux(packet)
+            self._write(frame)
 
     def close(self) -> None:
         """Complete the file. Closing twice is fine.
@@ -111,12 +113,18 @@ class AnnotatedVideo:
         try:
             with self._failures():
                 if self._start_s is not None:
-                    self._file.mux(self._stream.encode(None))
+                    self._write(None)
                 self._file.close()
                 if self._start_s is not None:
                     self._partial.replace(self._path)
         finally:
             self._remove_partial()
+
+    def _write(self, frame: VideoFrame | None) -> None:
+        """Encode a frame, or what is left where there is none."""
+        for packet in self._stream.encode(frame):
+            packet.duration = self._duration  # The next one's time stamp overrules it.
+            self._file.mux(packet)
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:

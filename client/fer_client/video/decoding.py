@@ -31,6 +31,9 @@ _LONGEST_START_FRAMES: Final = 600
 _TOLD_IN_THE_LOG: Final = ("matroska,webm", "hevc")
 """FFmpeg's demuxers and decoders that go on past damage without a flag or an error code. What others log as an error is
 often said of whole videos that an odd program wrote."""
+_FLAGS_A_GUESS: Final = ("mpegts", "hls", "rtsp")
+"""Demuxers that call a packet corrupt where a counter jumps, as it does where recordings are joined. The decoder sees
+whether anything is missing."""
 _MOST_TRIES: Final = 5
 _LONGEST_WAIT_S: Final = 8.0
 """Between two tries to connect again; the first waits are shorter."""
@@ -150,6 +153,8 @@ class Decoder:
     def _decode(self, packet: Packet[VideoStream] | None, is_counted: bool) -> list[VideoFrame]:
         """Decode a packet, or what is left where there is none. Damage is counted unless it lies before the start."""
         frames: list[VideoFrame] = []
+        if packet is not None and self.input.container.format.name in _FLAGS_A_GUESS:
+            packet.is_corrupt = False
         is_damaged = packet is not None and packet.is_corrupt
         try:
             frames = self.input.stream.decode(packet)

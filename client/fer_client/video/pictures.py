@@ -40,8 +40,8 @@ class PictureConverter:
         Args:
             stream: Where the frames come from. It may be closed before the last of them is converted.
         """
-        # A container's aspect overrides that of its frames, as in FFmpeg. Where both say the same, that of the frames is
-        # taken, since it may change midway.
+        # A container's aspect overrides that of its frames, as in FFmpeg. Where they agree, it is left to the frames,
+        # whose aspect may change midway.
         stated, coded = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
         self._stated_aspect = stated if stated and stated != coded else None
         self._graph: Graph | None = None
