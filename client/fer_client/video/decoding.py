@@ -6,6 +6,7 @@ Importing this module needs PyAV.
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 import time
 from collections import deque
@@ -28,9 +29,9 @@ _PEEKED_S: Final = 2.0
 """How much of a video tells its usual rate: whichever of the three is reached first."""
 _LONGEST_START_FRAMES: Final = 600
 """For so many frames a key frame is waited for. Until there is one, pictures are gray with moving patches."""
-_TOLD_IN_THE_LOG: Final = ("matroska,webm", "hevc")
-"""FFmpeg's demuxers and decoders that go on past damage without a flag or an error code. What others log as an error is
-often said of whole videos that an odd program wrote."""
+_TOLD_IN_THE_LOG: Final = re.compile("matroska,webm |hevc |mjpeg error ")
+"""FFmpeg's demuxers and decoders that go on past damage without a flag or an error code, with the beginning of what
+they say. Other errors are often logged of whole videos that an odd program or webcam made."""
 _FLAGS_A_GUESS: Final = ("mpegts", "hls", "rtsp")
 """Demuxers that call a packet corrupt where a counter jumps, as it does where recordings are joined. The decoder sees
 whether anything is missing."""
@@ -134,19 +135,23 @@ class Decoder:
 
     def _whole_frames(self) -> Iterator[VideoFrame]:
         """The frames of this connection, without those before the first key frame and without damaged ones."""
-        is_started, start_pts, waited = False, None, 0
+        is_started, is_shown, start_pts, waited = False, False, None, 0
         while True:
             packet = self._peeked.popleft() if self._peeked else next(self._packets, None)
             if packet is not None and packet.is_keyframe and not is_started:
                 is_started, start_pts = True, packet.pts
-            for frame in self._decode(packet, is_counted=is_started):
-                # What comes before the key frame in time refers to pictures that are not there.
-                if frame.key_frame or waited == _LONGEST_START_FRAMES:
-                    is_started, start_pts = True, start_pts if is_started else frame.pts
-                if is_started and (start_pts is None or frame.pts is None or frame.pts >= start_pts):
-                    yield frame
-                else:
+            # Pictures before the key frame in time may follow it, and refer to others that are not there.
+            is_due = is_shown or (is_started and _is_from(packet, start_pts))
+            for frame in self._decode(packet, is_counted=is_due):
+                if not is_shown:
+                    is_shown = (
+                        frame.key_frame
+                        or waited == _LONGEST_START_FRAMES
+                        or (is_started and _is_from(frame, start_pts))
+                    )
                     waited += 1
+                if is_shown:
+                    yield frame
             if packet is None:
                 return
 
@@ -167,7 +172,7 @@ class Decoder:
             frames = [] if packet.is_corrupt else frames
             is_damaged = is_damaged or not (frames or packet.is_discard)
         whole = [frame for frame in frames if not frame.is_corrupt]
-        is_told = any(name in _TOLD_IN_THE_LOG for _, name, _ in self._log)
+        is_told = any(_TOLD_IN_THE_LOG.match(f"{name} {message}") for _, name, message in self._log)
         self._log.clear()
         if is_counted and (is_damaged or is_told or len(whole) < len(frames)):
             self.damaged += 1
@@ -189,3 +194,8 @@ class Decoder:
         reason = f" ({self._broken_by})" if self._broken_by else ""
         self.problem = f"{self.input.name} ended or was lost{reason}, and {_MOST_TRIES} tries to connect again failed"
         return False
+
+
+def _is_from(item: Packet[VideoStream] | VideoFrame | None, start_pts: int | None) -> bool:
+    """Whether a packet or frame is not before this time stamp, as far as is known."""
+    return item is None or item.pts is None or start_pts is None or item.pts >= start_pts

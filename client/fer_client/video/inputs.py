@@ -229,10 +229,10 @@ def _video_of(container: InputContainer, source: str) -> VideoStream:
     if not decodable:
         raise _undecodable(name)
     best = max(decodable, key=lambda stream: (stream.frames != 1, stream.width * stream.height, -stream.index))
-    if best.width * best.height > MOST_PIXELS:
+    if not 0 < best.width * best.height <= MOST_PIXELS:  # 0: FFmpeg was told the limit and did not look further.
         raise VideoError(
-            f"cannot read {name}: its frames are said to be {best.width} x {best.height} px; expected at most "
-            f"{MOST_PIXELS:,} pixels: make it smaller: ffmpeg -i FILE -vf scale=1920:-2 smaller.mp4"
+            f"cannot decode {name}: its frames are damaged, or larger than the {MOST_PIXELS:,} pixels that are read; "
+            "make it smaller: ffmpeg -i FILE -vf scale=1920:-2 smaller.mp4"
         )
     return best
 
