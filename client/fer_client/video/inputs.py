@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -175,11 +176,14 @@ def _open_address(source: str) -> InputContainer:
     options = {**(_RTSP_OPTIONS if source.lower().startswith("rtsp") else _WEB_OPTIONS), "tls_verify": "1"}
     if certificates:
         options["ca_file"] = certificates
+    started_s = time.monotonic()
     try:
         return _open(source, options, timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S))
     except av.FFmpegError as error:
+        # FFmpeg takes an answer that was cut off for a wrong one.
+        is_late = time.monotonic() - started_s >= _CONNECT_TIMEOUT_S
         raise VideoError(
-            f"cannot open {name_of(source)}: {reason_of(error)}; expected a stream that plays at this address, as "
+            f"cannot open {name_of(source)}: {'no answer in time' if is_late else reason_of(error)}; expected a stream that plays at this address, as "
             "rtsp://HOST/PATH or https://HOST/PATH.m3u8"
         ) from error
 

@@ -138,18 +138,8 @@ def test_what_cannot_be_decoded_is_no_video_and_the_remedy_is_said(clip, kind):
     )
 
 
-@pytest.mark.parametrize(
-    ("codec", "pixel_format", "expected"),
-    [
-        (
-            "rawvideo",
-            "bgr24",
-            "its frames are said to be 30000 x 30000 px; expected at most 50,000,000 pixels: make it",
-        ),
-        ("png", "rgb24", "expected a whole video file"),
-    ],
-)
-def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path, codec, pixel_format, expected):
+@pytest.mark.parametrize(("codec", "name"), [("rawvideo", "clip.mov"), ("png", "clip.mov"), ("png", "clip.avi")])
+def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path, codec, name):
     """A small file that claims 30,000 x 30,000 px: decoded, a frame would take 2.7 GB."""
     clip = write_clip(tmp_path / name, PICTURES, codec=codec, pixel_format="rgb24")
     content = clip.read_bytes()
