@@ -45,7 +45,7 @@ MAY_IMPORT = {
 LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib", "PIL"}
 """What the client may import from outside: what tritonclient brings, tomli on Python 3.10, and Pillow for drawing."""
 
-VIDEO = {"cv2", "matplotlib"}
+VIDEO = {"av", "matplotlib"}
 """What its folder `video` may import besides."""
 
 ROOMS = ("bench", "build", "client", "docker/sizing", "loadtest", "training", "triton_models")

@@ -182,8 +182,9 @@ def _open_address(source: str) -> InputContainer:
     except av.FFmpegError as error:
         # FFmpeg takes an answer that was cut off for a wrong one.
         is_late = time.monotonic() - started_s >= _CONNECT_TIMEOUT_S
+        reason = "no answer in time" if is_late else reason_of(error)
         raise VideoError(
-            f"cannot open {name_of(source)}: {'no answer in time' if is_late else reason_of(error)}; expected a stream that plays at this address, as "
+            f"cannot open {name_of(source)}: {reason}; expected a stream that plays at this address, as "
             "rtsp://HOST/PATH or https://HOST/PATH.m3u8"
         ) from error
 

@@ -37,6 +37,7 @@ HEAVY = {
     "PIL",
     "aiohttp",
     "asyncio",
+    "av",
     "cv2",
     "gevent",
     "google.protobuf",
