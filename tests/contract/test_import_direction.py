@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "build/fer_build": SERVING,
     "training/fer_training": SERVING | {"fer_client"},  # to measure a running server
     "client/fer_client": {"fer_contract"},
-    "bench/fer_bench": SERVING | {"fer_build"},
+    "bench/fer_bench": SERVING | {"fer_build", "fer_client"},  # to measure its reading of videos
     "docker/sizing/fer_sizing": SERVING | {"fer_build"},
     "loadtest": {"fer_contract", "fer_client", "fer_loadtest"},
 }

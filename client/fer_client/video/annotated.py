@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 EXTENSION: Final = ".mp4"
 
-_CODEC: Final = "libvpx-vp9"
-"""VP9, which Chromium, Firefox and Safari play. PyAV's wheels have an encoder for it under the BSD licence; theirs for
-H.264 is x264, under the GPL."""
-_OPTIONS: Final = {
+CODEC: Final = "libvpx-vp9"
+"""VP9, which browsers play. PyAV's wheels have an encoder for it under the BSD licence; theirs for H.264 is x264, under
+the GPL. See DECISIONS.md."""
+ENCODER_OPTIONS: Final = {
     "deadline": "realtime",
     "cpu-used": "8",
     "lag-in-frames": "0",
@@ -72,7 +72,7 @@ class AnnotatedVideo:
         with self._failures():
             # The index goes first, so that a browser shows the beginning before it has the end.
             self._file = av.open(f"file:{self._partial.absolute()}", "w", options={"movflags": "+faststart"})
-        self._stream = cast("VideoStream", self._file.add_stream(_CODEC, options=dict(_OPTIONS)))
+        self._stream = cast("VideoStream", self._file.add_stream(CODEC, options=dict(ENCODER_OPTIONS)))
         self._stream.width, self._stream.height = self._drawing.canvas_size
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context

@@ -66,7 +66,7 @@ _EXAMPLES: Final = """\
   fer-client video clip.mp4 --plot clip.png            and the probabilities over time
   fer-client video long.mp4 --every 5 --timeline long.jsonl
   fer-client video 0 --seconds 60 --timeline me.jsonl  a minute from the first camera
-  fer-client video rtsp://camera.example/stream --seconds 60
+  fer-client video rtsp://camera.example/live          a stream, until it ends or Ctrl-C
   fer-client video clip.mp4 --json | jq '.episodes[] | select(.label == "surprise")'
 """
 

@@ -29,9 +29,11 @@ _PEEKED_S: Final = 2.0
 """How much of a video tells its usual rate: whichever of the three is reached first."""
 _LONGEST_START_FRAMES: Final = 600
 """For so many frames a key frame is waited for. Until there is one, pictures are gray with moving patches."""
-_TOLD_IN_THE_LOG: Final = re.compile("matroska,webm |hevc |mjpeg error ")
-"""FFmpeg's demuxers and decoders that go on past damage without a flag or an error code, with the beginning of what
-they say. Other errors are often logged of whole videos that an odd program or webcam made."""
+_TOLD_IN_THE_LOG: Final = re.compile(
+    rf"{av.logging.ERROR} (matroska,webm|hevc|mjpeg error) |{av.logging.WARNING} hls Segment .* skipping"
+)
+"""What FFmpeg says where it goes on past damage without a flag or an error code: level, demuxer or decoder, message.
+Others log errors of whole videos too, which an odd program or webcam made."""
 _FLAGS_A_GUESS: Final = ("mpegts", "hls", "rtsp")
 """Demuxers that call a packet corrupt where a counter jumps, as it does where recordings are joined. The decoder sees
 whether anything is missing."""
@@ -68,7 +70,7 @@ class Decoder:
         # PyAV logs with Python's lock held. With one decoding thread there is no other that could wait for it.
         self._capture = av.logging.Capture(local=False)
         self._log = self._capture.__enter__()
-        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_level(av.logging.WARNING)
         self._start(opened)
 
     def usual_step_s(self) -> float | None:
@@ -172,7 +174,7 @@ class Decoder:
             frames = [] if packet.is_corrupt else frames
             is_damaged = is_damaged or not (frames or packet.is_discard)
         whole = [frame for frame in frames if not frame.is_corrupt]
-        is_told = any(_TOLD_IN_THE_LOG.match(f"{name} {message}") for _, name, message in self._log)
+        is_told = any(_TOLD_IN_THE_LOG.match(f"{level} {name} {text}") for level, name, text in self._log)
         self._log.clear()
         if is_counted and (is_damaged or is_told or len(whole) < len(frames)):
             self.damaged += 1

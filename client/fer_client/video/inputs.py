@@ -34,6 +34,7 @@ _WEB_OPTIONS: Final = {
     # A playlist's segments come over the same protocols. `file` is not among them, nor is what reads other files.
     "protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto",
     "format_whitelist": f"{_CONTAINERS},hls,aac,webvtt",
+    "seg_max_retry": "2",
     "reconnect": "1",
     "reconnect_on_network_error": "1",
     "reconnect_delay_max": "4",

@@ -84,6 +84,14 @@ def test_a_playlist_is_read_to_its_end_and_nothing_else(web, tmp_path):
     assert set(web.asked) == {"/list.m3u8", "/0.ts", "/1.ts"}
 
 
+def test_a_segment_that_is_missing_is_passed_and_counted(web, tmp_path):
+    first, second = write_segments(tmp_path / "web")
+    write_playlist(tmp_path / "web", first, "none.ts", second)
+    with VideoSource(f"http://127.0.0.1:{web.server_port}/list.m3u8") as source:
+        assert len(list(source.frames())) == 60
+        assert (source.problem, source.damaged) == (None, 1)
+
+
 def test_a_video_file_at_an_address_is_read(web, tmp_path):
     write_clip(tmp_path / "web" / "clip.mp4", PICTURES, muxing={"movflags": "+faststart"})
     with VideoSource(f"http://127.0.0.1:{web.server_port}/clip.mp4?token=secret") as source:
