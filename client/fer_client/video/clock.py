@@ -24,6 +24,35 @@ class Jump(NamedTuple):
     step_s: float
 
 
+class StampChoice:
+    """Chooses between a frame's two time stamps the one that goes back less often, or else the time of showing.
+
+    AVI, for one, does not store when frames are shown, and FFmpeg's guess at it may be wrong for whole files. Source:
+    guess_correct_pts in FFmpeg's libavcodec/decode.c.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first frame."""
+        self._last: list[int | None] = [None, None]
+        self._steps_back = [0, 0]
+
+    def choose(self, shown: int | None, decoded: int | None) -> int | None:
+        """Choose a frame's time stamp.
+
+        Args:
+            shown: When it is shown (FFmpeg's pts), in ticks; None where that is not said.
+            decoded: When it is decoded (dts), alike.
+        """
+        for index, stamp in enumerate((shown, decoded)):
+            last = self._last[index]
+            if stamp is not None:
+                self._steps_back[index] += last is not None and stamp <= last
+                self._last[index] = stamp
+        if self._last[1] is not None and self._steps_back[0] > self._steps_back[1]:
+            return decoded  # Also where it is missing, as of a file's last frames.
+        return decoded if shown is None else shown
+
+
 class FrameClock:
     """Gives each frame its time from its time stamp, and closes the jumps between stamps.
 

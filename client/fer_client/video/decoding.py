@@ -37,6 +37,7 @@ Others log errors of whole videos too, which an odd program or webcam made."""
 _FLAGS_A_GUESS: Final = ("mpegts", "hls", "rtsp")
 """Demuxers that call a packet corrupt where a counter jumps, as it does where recordings are joined. The decoder sees
 whether anything is missing."""
+_CAMERA_WAIT_S: Final = 0.005
 _MOST_TRIES: Final = 5
 _LONGEST_WAIT_S: Final = 8.0
 """Between two tries to connect again; the first waits are shorter."""
@@ -124,16 +125,15 @@ class Decoder:
 
     def _demuxed(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets; where reading fails they end, and why is kept."""
-        packets = self.input.container.demux(self.input.stream)
         while True:
             try:
-                packet = next(packets, None)
+                yield from self.input.container.demux(self.input.stream)
+                return
+            except av.BlockingIOError:  # A camera has no picture yet.
+                time.sleep(_CAMERA_WAIT_S)
             except av.FFmpegError as error:
                 self._broken_by = reason_of(error)
                 return
-            if packet is None:
-                return
-            yield packet
 
     def _whole_frames(self) -> Iterator[VideoFrame]:
         """The frames of this connection, without those before the first key frame and without damaged ones."""

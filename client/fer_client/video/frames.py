@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import av
 
 from fer_client._results import ImageSize
-from fer_client.video.clock import FrameClock, format_time
+from fer_client.video.clock import FrameClock, StampChoice, format_time
 from fer_client.video.decoding import Decoder
 from fer_client.video.errors import VideoError
 from fer_client.video.inputs import open_input
@@ -88,7 +88,7 @@ class VideoSource:
         self._decoder = Decoder(opened, self._on_reconnected)
         self.frame_rate = self._rate()
         self.expected_frames = self._expected()
-        self._clock = FrameClock(1 / self.frame_rate)
+        self._clock, self._stamps = FrameClock(1 / self.frame_rate), StampChoice()
         self._converter = PictureConverter(opened.stream)
         self._decoded = self._decoder.frames()
         self._started_s = time.monotonic()
@@ -170,7 +170,8 @@ class VideoSource:
 
     def _rate(self) -> float:
         """Frames per second: as the time stamps have it, or nearly so and then as the header says."""
-        stream, step_s = self._decoder.input.stream, self._decoder.usual_step_s()
+        stream = self._decoder.input.stream
+        step_s = None if self._is_camera else self._decoder.usual_step_s()
         stated = [
             float(rate) for rate in (stream.guessed_rate, stream.average_rate) if rate and _is_credible(float(rate))
         ]
@@ -193,10 +194,12 @@ class VideoSource:
     def _time_s(self, frame: VideoFrame) -> float:
         if self._is_camera:
             return time.monotonic() - self._started_s
-        return self._clock.time_s(frame.time)
+        stamp = self._stamps.choose(frame.pts, frame.dts)
+        return self._clock.time_s(None if stamp is None or not frame.time_base else float(stamp * frame.time_base))
 
     def _on_reconnected(self, pause_s: float) -> None:
         self._clock.restart(pause_s)
+        self._stamps = StampChoice()
 
     def _no_picture(self) -> str:
         if self._is_camera:

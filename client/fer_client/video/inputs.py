@@ -101,8 +101,9 @@ class Input:
         """Count the pictures of the index that would lie behind the file's end: proof that the file was cut."""
         if self.is_camera or is_address(self.source):
             return 0
-        size = Path(self.source).stat().st_size
-        return sum(entry.pos + entry.size > size for entry in self.stream.index_entries if not entry.is_discard)
+        return sum(
+            entry.pos + entry.size > self.container.size for entry in self.stream.index_entries if not entry.is_discard
+        )
 
 
 def is_camera(source: str) -> bool:
@@ -162,6 +163,10 @@ def _open_file(source: str) -> InputContainer:
         # With the protocol's name in front, a name with a colon is no address.
         return _open(f"file:{path.absolute()}", _FILE_OPTIONS)
     except av.FFmpegError as error:
+        if kind == "WebP" and b"ANIM" in start[:64]:
+            raise VideoError(
+                f"cannot read {source}: it is an animated WebP, which FFmpeg does not read; save it as MP4 or GIF"
+            ) from error
         if kind:
             raise _is_a_picture(source, kind) from error
         if start.startswith((b"#EXTM3U", b"ffconcat")):

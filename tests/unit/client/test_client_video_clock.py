@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fer_client.video.clock import FrameClock
+from fer_client.video.clock import FrameClock, StampChoice
 
 STEP_S = 1 / 30
 
@@ -94,3 +94,29 @@ def test_another_clock_goes_on_after_the_pause():
     after = [clock.time_s(stamp) for stamp in steady(30, start_s=12)]
     assert after == pytest.approx(steady(30, start_s=before[-1] + 4))
     assert clock.jumps == 0
+
+
+@pytest.mark.parametrize(
+    ("shown", "decoded", "expected"),
+    [
+        ([0, 2, 4, 6], [0, 1, 2, 3], [0, 2, 4, 6]),
+        ([2, 6, 4, 12, 10, 14, 8], [4, 6, 8, 10, 12, 14, 16], [2, 6, 8, 10, 12, 14, 16]),
+        ([0, 2, 1, 3, 8], [0, 0, 0, 0, 0], [0, 2, 1, 3, 8]),
+        ([0, 4, 2, 6], [2, 4, 6, None], [0, 4, 6, None]),
+        ([5, 1, 2], [None, None, None], [5, 1, 2]),
+        ([None, None, 5], [1, 2, 3], [1, 2, 5]),
+        ([None, None], [None, None], [None, None]),
+    ],
+    ids=[
+        "shown",
+        "shown goes back",
+        "decoded stands still",
+        "decoded ends",
+        "only shown",
+        "shown is missing",
+        "neither",
+    ],
+)
+def test_the_stamp_that_goes_back_less_often_is_chosen(shown, decoded, expected):
+    choice = StampChoice()
+    assert [choice.choose(*stamps) for stamps in zip(shown, decoded, strict=True)] == expected

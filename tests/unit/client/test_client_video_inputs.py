@@ -52,6 +52,12 @@ def test_a_picture_that_the_server_does_not_take_is_to_be_converted(tmp_path):
     assert "it is a picture (HEIC), expected a video" in refusal(tmp_path / "photo.heic")
 
 
+def test_an_animated_webp_is_not_called_a_picture(tmp_path):
+    frames = [Image.fromarray(np.ascontiguousarray(picture[..., ::-1])) for picture in PICTURES]
+    frames[0].save(tmp_path / "clip.webp", save_all=True, append_images=frames[1:])
+    assert refusal(tmp_path / "clip.webp").endswith("animated WebP, which FFmpeg does not read; save it as MP4 or GIF")
+
+
 def test_an_animation_is_a_video(tmp_path):
     frames = [Image.fromarray(np.ascontiguousarray(picture[..., ::-1])) for picture in PICTURES]
     for name in ("clip.gif", "clip.png"):
