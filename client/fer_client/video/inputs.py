@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 from av.device import enumerate_input_devices
@@ -63,6 +63,8 @@ _PICTURES: Final = {
 """How files of one picture begin."""
 _PREDICTABLE: Final = ("JPEG", "PNG", "BMP", "WebP")
 """Those of them that the server takes."""
+_LENIENT: Final[dict[str, Any]] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""Titles need not be text. PyAV 19 takes them as they are."""
 _UNUSABLE: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -183,8 +185,9 @@ def _open_address(source: str) -> InputContainer:
     if certificates:
         options["ca_file"] = certificates
     started_s = time.monotonic()
+    scheme, _, rest = source.partition("://")  # FFmpeg knows protocols in lower case only.
     try:
-        return _open(source, options, timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S))
+        return _open(f"{scheme.lower()}://{rest}", options, timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S))
     except av.FFmpegError as error:
         # FFmpeg takes an answer that was cut off for a wrong one.
         is_late = time.monotonic() - started_s >= _CONNECT_TIMEOUT_S
@@ -215,7 +218,8 @@ def _open(
     url: str, options: dict[str, str], demuxer: str | None = None, timeout: tuple[float, float] | None = None
 ) -> InputContainer:
     options = {**options, "max_pixels": str(MOST_PIXELS)}
-    return av.open(url, "r", format=demuxer, options=options, metadata_errors="replace", timeout=timeout)
+    opened: InputContainer = av.open(url, "r", format=demuxer, options=options, timeout=timeout, **_LENIENT)
+    return opened
 
 
 def reason_of(error: av.FFmpegError) -> str:

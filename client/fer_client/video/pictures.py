@@ -5,7 +5,7 @@ Importing this module needs PyAV and Pillow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,13 +100,11 @@ def _width(stated_aspect: Fraction | None) -> str:
 
 def _display_matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
     """Return how the frame is to be turned and mirrored: (3, 3), or None where it stands as it is to be shown."""
-    side_data: Iterable[Any] = (
-        frame.side_data
-    )  # A mapping by name of the typed ones, it goes through the items themselves.
-    for item in side_data:
-        if item.type == SideDataType.DISPLAYMATRIX and len(bytes(item)) == _MATRIX_BYTES:
-            return np.frombuffer(bytes(item), np.int32).reshape(3, 3)
-    return None
+    side_data: Mapping[Any, Any] = frame.side_data  # Its type names motion vectors only.
+    matrix = side_data.get(SideDataType.DISPLAYMATRIX)
+    if matrix is None or len(bytes(matrix)) != _MATRIX_BYTES:
+        return None
+    return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)
 
 
 def _upright(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDArray[np.uint8]:

@@ -138,7 +138,7 @@ class Camera(socketserver.ThreadingTCPServer):
 
     @property
     def url(self):
-        return f"rtsp://me:se%40cret@127.0.0.1:{self.server_address[1]}/live?token=secret"
+        return f"RTSP://me:se%40cret@127.0.0.1:{self.server_address[1]}/live?token=secret"
 
     def handle_error(self, *arguments):
         """A client that has seen enough hangs up."""
