@@ -46,6 +46,8 @@ class PictureConverter:
         self._stated_aspect = stated if stated and stated != coded else None
         self._graph: Graph | None = None
         self._layout: tuple[Any, ...] | None = None
+        self._rotation: int | None = None
+        self._matrix: NDArray[np.int32] | None = None
 
     def convert(self, frame: VideoFrame) -> Image.Image:
         """Convert one frame.
@@ -66,9 +68,12 @@ class PictureConverter:
         )
         if self._graph is None or layout != self._layout:
             self._graph, self._layout = self._build(frame, "rgba" if transparent else "rgb24"), layout
+        # PyAV ties a frame to its side data in a circle, and so keeps both: it is asked for when it may be another.
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
         self._graph.vpush(frame)
         pixels: NDArray[np.uint8] = np.asarray(self._graph.vpull().to_ndarray(), np.uint8)
-        picture = Image.fromarray(np.ascontiguousarray(_upright(pixels, _display_matrix(frame))))
+        picture = Image.fromarray(np.ascontiguousarray(_upright(pixels, self._matrix)))
         if not transparent:
             return picture
         white = Image.new("RGBA", picture.size, "white")

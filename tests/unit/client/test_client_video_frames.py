@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -387,3 +389,16 @@ def test_a_video_of_one_frame_is_one(tmp_path):
     source, frames = read(write_clip(tmp_path / "clip.mp4", [PICTURE]))
     assert [(frame.number, frame.time_s) for frame in frames] == [(0, 0.0)]
     assert is_well(source)
+
+
+def test_memory_does_not_grow_while_a_video_is_read(tmp_path):
+    """PyAV keeps a frame whose side data was asked for: that of each was 50 MB for these."""
+    clip = write_clip(tmp_path / "clip.mp4", [PICTURE] * 1500)
+    code = (
+        "import sys; from fer_client.video.frames import VideoSource\n"
+        "pages = [int(open('/proc/self/statm').read().split()[1])\n"
+        "         for frame in VideoSource(sys.argv[1]).frames() if frame.number in (300, 1499)]\n"
+        "print((pages[1] - pages[0]) * 4096 / 1e6)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, clip], capture_output=True, text=True, check=True, timeout=120)
+    assert float(done.stdout) < 8
