@@ -392,13 +392,13 @@ def test_a_video_of_one_frame_is_one(tmp_path):
 
 
 def test_memory_does_not_grow_while_a_video_is_read(tmp_path):
-    """PyAV keeps a frame whose side data was asked for: that of each was 50 MB for these."""
-    clip = write_clip(tmp_path / "clip.mp4", [PICTURE] * 1500)
+    """PyAV keeps frames whose side data was asked for: 86 MB for these, if that is done for each."""
+    clip = write_clip(tmp_path / "clip.mp4", [cv2.resize(PICTURE, (640, 480))] * 900)
     code = (
         "import sys; from fer_client.video.frames import VideoSource\n"
         "pages = [int(open('/proc/self/statm').read().split()[1])\n"
-        "         for frame in VideoSource(sys.argv[1]).frames() if frame.number in (300, 1499)]\n"
+        "         for frame in VideoSource(sys.argv[1]).frames() if frame.number in (0, 899)]\n"
         "print((pages[1] - pages[0]) * 4096 / 1e6)"
     )
     done = subprocess.run([sys.executable, "-c", code, clip], capture_output=True, text=True, check=True, timeout=120)
-    assert float(done.stdout) < 8
+    assert float(done.stdout) < 20
