@@ -62,7 +62,7 @@ MAY_IMPORT = {
     "training/fer_training": SERVING | {"fer_client"},  # to measure a running server
     "client/fer_client": {"fer_contract"},
     "commands/fer_commands.py": set(),
-    "bench/fer_bench": SERVING | {"fer_build"},
+    "bench/fer_bench": SERVING | {"fer_build", "fer_client"},  # to measure its reading of videos
     "docker/sizing/fer_sizing": SERVING | {"fer_build"},
     "loadtest": {"fer_contract", "fer_client", "fer_loadtest"},
 }
@@ -72,7 +72,7 @@ LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib
 """What the client may import from outside: NumPy, tomli on Python 3.10, and what its extras for gRPC, asyncio and
 drawing bring."""
 
-VIDEO = {"cv2", "matplotlib"}
+VIDEO = {"av", "matplotlib"}
 """What its folder `video` may import besides."""
 
 ROOMS = ("bench", "build", "client", "commands", "docker/sizing", "loadtest", "training", "triton_models")

@@ -38,6 +38,7 @@ HEAVY = {
     "PIL",
     "aiohttp",
     "asyncio",
+    "av",
     "cv2",
     "gevent",
     "google.protobuf",
