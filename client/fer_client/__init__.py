@@ -24,6 +24,7 @@ from fer_client._errors import (
     TlsError,
 )
 from fer_client._images import Channels, ImageSource
+from fer_client._quality import QualityBound
 from fer_client._results import Box, CroppedPrediction, Face, ImageSize, Landmarks, Point, Prediction
 from fer_client._server_info import ModelInfo, ServerInfo
 from fer_client._tls import Tls
@@ -46,6 +47,7 @@ __all__ = [
     "ModelInfo",
     "Point",
     "Prediction",
+    "QualityBound",
     "RequestTimeoutError",
     "ServerError",
     "ServerInfo",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_process", "fer_runtimes"}
+SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_process", "fer_quality", "fer_runtimes"}
 OURS = SERVING | {
     "fer_adapter",
     "fer_metrics",
@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "triton_models/fer_contract.py": set(),
     "triton_models/fer_images.py": set(),
     "triton_models/fer_detector.py": set(),
-    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector"},
+    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector", "fer_quality"},
+    "triton_models/fer_quality.py": {"fer_contract"},
     "triton_models/fer_process.py": set(),
     "triton_models/fer_runtimes.py": {"fer_contract"},
     "triton_models/fer_settings.py": set(),

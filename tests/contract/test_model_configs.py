@@ -16,6 +16,7 @@ PUBLIC_OUTPUTS = {
     contract.LANDMARKS: ("TYPE_FP32", [-1, len(contract.LANDMARK_NAMES), 2]),
     contract.DETECTION_SCORES: ("TYPE_FP32", [-1]),
     contract.PROBABILITIES: ("TYPE_FP32", [-1, len(contract.LABELS)]),
+    contract.QUALITY: ("TYPE_FP32", [-1, len(contract.QUALITY_COLUMNS)]),
 }
 FACE = [1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX]
 
@@ -61,6 +62,7 @@ def test_fer_cropped_is_the_public_contract():
     assert tensors(cropped.output) == {
         contract.IMAGE_SIZE: ("TYPE_INT32", [2]),
         contract.PROBABILITIES: ("TYPE_FP32", [1, len(contract.LABELS)]),
+        contract.QUALITY: ("TYPE_FP32", [1, len(contract.CROP_QUALITY_COLUMNS)]),
     }
 
 

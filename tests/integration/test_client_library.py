@@ -122,10 +122,12 @@ def test_raw_tensors_are_those_of_the_contract(client, astronaut):
         "LANDMARKS": ("float32", (1, 5, 2)),
         "DETECTION_SCORES": ("float32", (1,)),
         "PROBABILITIES": ("float32", (1, 7)),
+        "QUALITY": ("float32", (1, 8)),
     }
     prediction = client.predict(astronaut)
     assert np.array_equal(prediction.boxes, tensors["BOXES"])
     assert np.array_equal(prediction.probabilities, tensors["PROBABILITIES"])
+    assert np.array_equal(prediction.quality, tensors["QUALITY"])
 
 
 def test_a_crowd_is_answered_in_part_and_says_so(client, crowd):
@@ -153,7 +155,8 @@ def test_a_face_that_is_cut_out_is_taken_as_it_is(client, astronaut):
     assert cropped.image_size == (48, 48)
     assert tuple(cropped.probabilities) == client.labels
     assert cropped.emotion == "happy"
-    assert cropped.uncertain == (cropped.confidence < client.uncertain_below)
+    assert list(cropped.quality) == list(fer_contract.CROP_QUALITY_COLUMNS)
+    assert cropped.quality["brightness"] == pytest.approx(np.asarray(Image.open(BytesIO(face))).mean(), abs=0.01)
 
 
 def test_many_images_come_back_in_order_with_errors_in_their_place(client, astronaut, meadow):
@@ -180,6 +183,7 @@ def test_the_server_is_described(client):
     assert all(model.ready and model.versions == ("1",) for model in info.models)
     assert info.model_version == client.model_version
     assert info.uncertain_below == client.uncertain_below
+    assert info.quality_columns == client.quality_columns == fer_contract.QUALITY_COLUMNS
     assert info.max_image_bytes == 20 * 2**20
     assert info.max_image_pixels == 50_000_000
 

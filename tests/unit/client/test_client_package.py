@@ -24,6 +24,7 @@ PUBLIC = [
     "ModelInfo",
     "Point",
     "Prediction",
+    "QualityBound",
     "RequestTimeoutError",
     "ServerError",
     "ServerInfo",
