@@ -14,12 +14,12 @@ import numpy.typing as npt
 from fer_contract import FACE_SIZE_PX, QUALITY_COLUMNS
 
 HEAD_MODEL: Final = np.array(
-    [[-0.5, 0, 0], [0.5, 0, 0], [0, 0.597, -0.605], [-0.389, 1.106, -0.101], [0.389, 1.106, -0.101]],
+    [[-0.5, 0, 0], [0.5, 0, 0], [0, 0.556, -0.486], [-0.398, 0.990, 0], [0.398, 0.990, 0]],
     np.float64,
 )
 """float64, (5, 3): x to the right of the image, y down, z away from the camera, of the landmarks of a face that looks
-into the camera, in eye distances. Source: canonical_face_model.obj of MediaPipe: the means of the rings around the
-eyes, vertex 1, and vertices 61 and 291."""
+into the camera, in distances between its eyes. Source: python -m fer_training.head_model on FER2013's PublicTest: what
+the landmarks of many faces that are turned this way and that have in common."""
 
 _FIT: Final = np.linalg.pinv(HEAD_MODEL - HEAD_MODEL.mean(axis=0))
 """float64, (3, 5): times landmarks, the two rows of a scaled rotation that the landmarks fit best."""
@@ -67,16 +67,19 @@ def measure_crop(crop: npt.NDArray[np.uint8]) -> tuple[float, float, float]:
         crop: uint8, (48, 48): gray, 0..255.
 
     Returns:
-        - sharpness: the standard deviation of the crop's Laplacian (4 neighbours) divided by that of the crop, so that
-          neither light nor contrast change it. 0 is one gray everywhere, white noise has 4.5; a blurred or enlarged
-          face has less than a sharp one, and a noisy one has more;
+        - sharpness: the standard deviation of the Laplacian (4 neighbours) divided by the root mean square of the
+          gradient (differences of neighbours along x and y), so that neither the amount of light nor its contrast or
+          direction change it. 0 is one gray everywhere, white noise has 2.24. A blurred or enlarged face has less than
+          a sharp one, a noisy one has more;
         - brightness: the mean gray, 0..255;
         - contrast: the standard deviation of the grays, 0..127.5.
     """
     mean, deviation = cv2.meanStdDev(crop)
     _, of_laplacian = cv2.meanStdDev(cv2.Laplacian(crop, cv2.CV_16S))
-    contrast = float(deviation[0, 0])
-    return float(of_laplacian[0, 0]) / contrast if contrast > 0 else 0.0, float(mean[0, 0]), contrast
+    steps = math.hypot(cv2.norm(crop[:, 1:], crop[:, :-1]), cv2.norm(crop[1:], crop[:-1]))
+    gradient = steps / math.sqrt(crop.size - FACE_SIZE_PX)
+    sharpness = float(of_laplacian[0, 0]) / gradient if gradient > 0 else 0.0
+    return sharpness, float(mean[0, 0]), float(deviation[0, 0])
 
 
 def estimate_pose(landmarks: npt.NDArray[np.float32]) -> tuple[float, float, float]:

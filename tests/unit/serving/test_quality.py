@@ -100,8 +100,8 @@ def test_light_and_contrast_are_the_mean_and_the_deviation():
 
 
 def test_sharpness_is_that_of_white_noise_whatever_the_light():
-    """The Laplacian of 4 neighbours has weights of 4 and four times -1: their squares sum to 20."""
-    assert measure_crop(NOISE)[0] == pytest.approx(20**0.5, rel=0.03)
+    """Squares of the weights: 20 in the Laplacian (4 and four times -1), 2 in each of the two differences."""
+    assert measure_crop(NOISE)[0] == pytest.approx((20 / 4) ** 0.5, rel=0.03)
     assert measure_crop(NOISE // 4)[0] == pytest.approx(measure_crop(NOISE)[0], rel=0.01)
 
 
@@ -109,6 +109,12 @@ def test_blur_takes_sharpness_away_step_by_step(astronaut):
     face = np.asarray(Image.open(io.BytesIO(astronaut)).convert("L").crop((174, 60, 274, 160)).resize((48, 48)))
     blurred = [measure_crop(np.asarray(cv2.GaussianBlur(face, (0, 0), deviation)))[0] for deviation in (0.5, 1, 2, 4)]
     assert (np.diff([measure_crop(face)[0], *blurred]) < 0).all()
+
+
+def test_light_from_one_side_takes_no_sharpness_away(astronaut):
+    face = np.asarray(Image.open(io.BytesIO(astronaut)).convert("L").crop((174, 60, 274, 160)).resize((48, 48)))
+    lit = np.rint(face * np.linspace(1.0, 0.3, 48)).astype(np.uint8)
+    assert measure_crop(lit)[0] == pytest.approx(measure_crop(face)[0], rel=0.1)
 
 
 def test_one_gray_has_neither_sharpness_nor_contrast():
