@@ -17,9 +17,9 @@ from fer_detector import FaceDetector, LibFaceDetection
 from fer_faces import Faces, find_faces
 from fer_images import ImageLimits
 
-ZOOM: Final = 4
+ZOOM: Final = 3
 """A face of 48 px is enlarged so many times: a detector that is shown 320 px finds it then."""
-_MARGIN_PX: Final = 48
+_MARGIN_PX: Final = 40
 """Around the enlarged face, filled with its mirror image: a detector wants to see where a head ends."""
 
 

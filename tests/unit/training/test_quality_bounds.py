@@ -100,7 +100,8 @@ class MiddleDetector:
             return Detections(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
         zoom, margin = shown_faces.ZOOM, shown_faces._MARGIN_PX
         middle = FER2013_LANDMARKS * zoom + margin
-        boxes = np.array([[0, 0, 90, 90], [100, 100, 188, 188]], np.float32)
+        centre = margin + zoom * 24
+        boxes = np.array([[0, 0, 90, 90], [centre - 40, centre - 40, centre + 40, centre + 40]], np.float32)
         return Detections(boxes, np.stack([middle - margin, middle]), np.ones(2, np.float32))
 
 
