@@ -86,7 +86,9 @@ def assemble(
         raise RepositoryError("instances are made for 1 core and 1 thread at least")
     _check_tuning(instances or {}, queue_delay_us)
     if not (SOURCES / "fer_contract.py").is_file():
-        raise RepositoryError("the model sources (triton_models/) are missing: install from a checkout, pip install -e")
+        raise RepositoryError(
+            "the model sources are missing from this installation: pip install --force-reinstall fer-triton"
+        )
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RepositoryError(f"{out} is not empty and not a model repository: it will not be replaced")
     classifier = read_classifier(onnx)

@@ -23,6 +23,7 @@ from fer_client._errors import (
     ServerUnreachableError,
     TlsError,
 )
+from fer_client._extras import MissingExtraError
 from fer_client._images import Channels, ImageSource
 from fer_client._quality import QualityBound
 from fer_client._results import Box, CroppedPrediction, Face, ImageSize, Landmarks, Point, Prediction
@@ -44,6 +45,7 @@ __all__ = [
     "ImageSource",
     "ImageUnreadableError",
     "Landmarks",
+    "MissingExtraError",
     "ModelInfo",
     "Point",
     "Prediction",

@@ -1,4 +1,4 @@
-"""Carries requests to Triton over aiohttp, which tritonclient[http] brings, for clients of one event loop."""
+"""Carries requests to Triton over aiohttp for clients of one event loop."""
 
 from __future__ import annotations
 

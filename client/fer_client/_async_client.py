@@ -12,6 +12,7 @@ from fer_client._calls import Call
 from fer_client._core import Ask, Core, Encode, Pause, Step, Steps
 from fer_client._endpoint import Protocol
 from fer_client._errors import FerClientError
+from fer_client._extras import require_extra
 from fer_client._images import Channels, ImageSource, encoded
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._server_info import ServerInfo
@@ -200,9 +201,11 @@ async def _without_index(numbered: AsyncGenerator[tuple[int, _Result], None]) ->
 def _open_transport(settings: Settings) -> AsyncTransport:
     """The transport for the endpoint's protocol. The other one, and what it imports, is not even loaded."""
     if settings.endpoint.protocol == "grpc":
+        require_extra("grpc")
         from fer_client._grpc_aio import AsyncGrpcTransport
 
         return AsyncGrpcTransport(settings)
+    require_extra("async")
     from fer_client._aiohttp import AsyncHttpTransport
 
     return AsyncHttpTransport(settings)

@@ -14,6 +14,7 @@ from fer_client._cancellation import Cancellation
 from fer_client._core import Ask, Core, Encode, Pause, Step, Steps
 from fer_client._endpoint import Protocol
 from fer_client._errors import FerClientError
+from fer_client._extras import require_extra
 from fer_client._images import Channels, ImageSource, encoded
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._server_info import ServerInfo
@@ -272,6 +273,7 @@ def _without_index(numbered: Generator[tuple[int, _Result], None, None]) -> Gene
 def _open_transport(settings: Settings) -> Transport:
     """The transport for the endpoint's protocol. The other one, and what it imports, is not even loaded."""
     if settings.endpoint.protocol == "grpc":
+        require_extra("grpc")
         from fer_client._grpc import GrpcTransport
 
         return GrpcTransport(settings)

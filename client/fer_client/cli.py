@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fer_client._errors import FerClientError
+from fer_client._extras import MissingExtraError
 from fer_client.command.bench import add_bench_command
 from fer_client.command.completion import add_completion_command
 from fer_client.command.ending import (
@@ -104,6 +105,9 @@ def _fail(error: Exception) -> int:
     if isinstance(error, OSError):  # Whatever reads or writes files has said so itself, but for standard output.
         _discard_output()
         say(f"cannot write the output: {error.strerror or error}")
+        return EXIT_USAGE
+    if isinstance(error, MissingExtraError):
+        say(error)
         return EXIT_USAGE
     if isinstance(error, MemoryError):
         say("too little memory: name fewer or smaller pictures, or a lower --concurrency")

@@ -42,7 +42,11 @@ _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _HEAD: Final = (123, 10, 323, 210)
 """The head with what is around it: left, top, right, bottom in px of the shipped photo."""
 _QUALITY: Final = 90
-SHIPPED_PHOTO: Final = Path(__file__).resolve().parents[2] / "examples" / "astronaut.png"
+_IN_WHEEL: Final = Path(__file__).resolve().with_name("astronaut.png")
+SHIPPED_PHOTO: Final = (
+    _IN_WHEEL if _IN_WHEEL.is_file() else Path(__file__).resolve().parents[2] / "examples" / "astronaut.png"
+)
+"""In an installed wheel it is beside this module, in a checkout among the examples."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "build/fer_build": SERVING,
     "training/fer_training": SERVING | {"fer_client"},  # to measure a running server
     "client/fer_client": {"fer_contract"},
+    "commands/fer_commands.py": set(),
     "bench/fer_bench": SERVING | {"fer_build"},
     "docker/sizing/fer_sizing": SERVING | {"fer_build"},
     "loadtest": {"fer_contract", "fer_client", "fer_loadtest"},
@@ -44,12 +45,13 @@ MAY_IMPORT = {
 """A room may always import itself."""
 
 LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib", "PIL"}
-"""What the client may import from outside: what tritonclient brings, tomli on Python 3.10, and Pillow for drawing."""
+"""What the client may import from outside: NumPy, tomli on Python 3.10, and what its extras for gRPC, asyncio and
+drawing bring."""
 
 VIDEO = {"cv2", "matplotlib"}
 """What its folder `video` may import besides."""
 
-ROOMS = ("bench", "build", "client", "docker/sizing", "loadtest", "training", "triton_models")
+ROOMS = ("bench", "build", "client", "commands", "docker/sizing", "loadtest", "training", "triton_models")
 
 
 def files_of(pattern: str) -> list[Path]:

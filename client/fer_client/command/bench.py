@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fer_client._endpoint import Protocol, parse_endpoint
 from fer_client._errors import FerClientError
+from fer_client._extras import is_installed
 from fer_client.command.ending import EXIT_OK, EXIT_PARTIAL, CommandError, printable, say
 from fer_client.command.options import Subcommands, add_command, positive_int, seconds
 from fer_client.command.records import Outcome
@@ -142,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(f"{json.dumps({**about, 'measured': [one.to_dict() for one in measured]}, indent=2)}\n")
     if len(endpoints) == 1 and connection.protocol is None:
-        say(f"only {next(iter(endpoints))} was measured: where the other protocol is served, say with FER_GRPC_URL")
+        say(f"only {next(iter(endpoints))} was measured: {_why_only_one()}")
     return EXIT_PARTIAL if any(one.failures for one in measured) else EXIT_OK
 
 
@@ -201,13 +202,19 @@ def _endpoints(connection: Connection) -> dict[Protocol, str]:
     """URL for each protocol to be measured: both, unless only one is wanted or known."""
     given = parse_endpoint_or_fail(connection)
     endpoints: dict[Protocol, str] = {given: connection.url}
-    if connection.protocol is not None:
+    if connection.protocol is not None or not is_installed("grpc"):
         return endpoints
     if connection.grpc_url is not None:
         endpoints["grpc"] = connection.grpc_url
     elif not re.search(r"://|:\d+$", connection.url):  # Triton's own ports.
         endpoints["grpc"] = connection.url
     return endpoints
+
+
+def _why_only_one() -> str:
+    if is_installed("grpc"):
+        return "where the other protocol is served, say with FER_GRPC_URL"
+    return "gRPC needs pip install 'fer-triton[grpc]'"
 
 
 def parse_endpoint_or_fail(connection: Connection) -> Protocol:

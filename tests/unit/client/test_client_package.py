@@ -21,6 +21,7 @@ PUBLIC = [
     "ImageSource",
     "ImageUnreadableError",
     "Landmarks",
+    "MissingExtraError",
     "ModelInfo",
     "Point",
     "Prediction",
