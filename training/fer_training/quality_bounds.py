@@ -11,6 +11,7 @@ away, or are cut off.
 """
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -270,7 +271,7 @@ def format_columns(gains: dict[Side, ColumnGain]) -> str:
             cells = ["none gains", "", "", ""]
         else:
             low, high = gain.bound.minimum, gain.bound.maximum
-            limits = [f"at least {low:.4g}"] * np.isfinite(low) + [f"at most {high:.4g}"] * np.isfinite(high)
+            limits = [f"at least {low:.4g}"] * math.isfinite(low) + [f"at most {high:.4g}"] * math.isfinite(high)
             added = "not chosen" if gain.added is None else f"{100 * gain.added:+.2f}"
             cells = [" and ".join(limits), f"{100 * gain.alone:+.2f}", added, f"{gain.clean_out:.1%}"]
         table.append(f"| `{side.column}` | {' | '.join(cells)} |")
