@@ -9,6 +9,7 @@ PublicTest unless told otherwise, are shown to the server's detector.
 import argparse
 import sys
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from fer_training.command import run_command
 from fer_training.shown_faces import open_detector, show_faces
 from fer_training.sources import add_source_options, check_source_options, load_for_measuring
+
+_ZOOM: Final = 4
+"""libfacedetection gives landmarks in whole px, which are finer in a larger picture."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     faces, usage = load_for_measuring(arguments)
-    shown = show_faces(faces.images, open_detector())
+    shown = show_faces(faces.images, open_detector(), zoom=_ZOOM, margin_px=12 * _ZOOM)
     model = fit_head_model(shown.landmarks[shown.found])
     print(f"{usage}: {int(shown.found.sum())} of {len(faces)} faces, in distances between the eyes")
     for name, value in vars(model).items():

@@ -19,7 +19,7 @@ from fer_images import ImageLimits
 
 ZOOM: Final = 3
 """A face of 48 px is enlarged so many times: a detector that is shown 320 px finds it then."""
-_MARGIN_PX: Final = 40
+MARGIN_PX: Final = 40
 """Around the enlarged face, filled with its mirror image: a detector wants to see where a head ends."""
 
 
@@ -42,7 +42,9 @@ def open_detector() -> FaceDetector:
     return LibFaceDetection()
 
 
-def show_faces(images: npt.NDArray[np.uint8], detector: FaceDetector) -> ShownFaces:
+def show_faces(
+    images: npt.NDArray[np.uint8], detector: FaceDetector, zoom: int = ZOOM, margin_px: int = MARGIN_PX
+) -> ShownFaces:
     """Shows each image, enlarged and surrounded by its mirror image, to the server's preprocessing.
 
     Where that finds several faces, the one nearest to the middle is taken.
@@ -50,6 +52,8 @@ def show_faces(images: npt.NDArray[np.uint8], detector: FaceDetector) -> ShownFa
     Args:
         images: uint8, (N, 48, 48), gray, 0..255.
         detector: what finds faces.
+        zoom: how many times an image is enlarged.
+        margin_px: what is added on each side then.
     """
     count = len(images)
     shown = ShownFaces(
@@ -59,20 +63,20 @@ def show_faces(images: npt.NDArray[np.uint8], detector: FaceDetector) -> ShownFa
         np.zeros((count, len(QUALITY_COLUMNS)), np.float32),
     )
     for index, image in enumerate(tqdm(images, unit="face", leave=False, disable=None)):
-        enlarged = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
-        photo = cv2.copyMakeBorder(enlarged, *(_MARGIN_PX,) * 4, cv2.BORDER_REFLECT_101)
+        enlarged = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+        photo = cv2.copyMakeBorder(enlarged, *(margin_px,) * 4, cv2.BORDER_REFLECT_101)
         faces = find_faces(cv2.imencode(".bmp", photo)[1].tobytes(), detector, ImageLimits())
         if len(faces.boxes):
-            middle = _nearest_to_the_middle(faces)
+            middle = _nearest_to(margin_px + zoom * FACE_SIZE_PX / 2, faces)
             shown.found[index] = True
             shown.crops[index] = faces.crops[middle, 0]
-            shown.landmarks[index] = (faces.landmarks[middle] - _MARGIN_PX) / ZOOM
+            shown.landmarks[index] = (faces.landmarks[middle] - margin_px) / zoom
             shown.quality[index] = faces.quality[middle]
-    shown.quality[:, QUALITY_COLUMNS.index("eye_distance_px")] /= ZOOM
+    shown.quality[:, QUALITY_COLUMNS.index("eye_distance_px")] /= zoom
     return shown
 
 
-def _nearest_to_the_middle(faces: Faces) -> int:
-    middle = _MARGIN_PX + ZOOM * FACE_SIZE_PX / 2
+def _nearest_to(middle: float, faces: Faces) -> int:
+    """The face whose box has its centre closest to (middle, middle)."""
     centres = faces.boxes.reshape(-1, 2, 2).mean(axis=1)
     return int(np.abs(centres - middle).sum(axis=1).argmin())

@@ -1,6 +1,7 @@
 """Bounds are chosen where they help, on faces that the choice does not see again, and not where they don't."""
 
 import dataclasses
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from fer_training.faces import LabelledFaces
 from fer_training.head_model import fit_head_model
 from fer_training.quality_bounds import Answers, accuracy_at_coverage, choose_bounds, find_out_of_bounds
 
+RESULTS = Path(__file__).resolve().parents[3] / "training" / "RESULTS.md"
 COLUMNS = contract.QUALITY_COLUMNS
 
 
@@ -98,7 +100,7 @@ class MiddleDetector:
     def detect(self, image):
         if image.mean() == 255:
             return Detections(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
-        zoom, margin = shown_faces.ZOOM, shown_faces._MARGIN_PX
+        zoom, margin = shown_faces.ZOOM, shown_faces.MARGIN_PX
         middle = FER2013_LANDMARKS * zoom + margin
         centre = margin + zoom * 24
         boxes = np.array([[0, 0, 90, 90], [centre - 40, centre - 40, centre + 40, centre + 40]], np.float32)
@@ -142,6 +144,10 @@ def test_smaller_faces_are_less_sharp():
     image = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
     sharpness = [measure_crop(quality_sweeps._shrink(image, side))[0] for side in quality_sweeps.SIDES_PX]
     assert (np.diff(sharpness) < 0).all()
+
+
+def test_results_are_of_the_bounds_that_are_served():
+    assert f"\n    {quality_bounds.read_served_bounds()}\n" in RESULTS.read_text()
 
 
 def test_served_bounds_are_read_as_they_stand():
