@@ -62,7 +62,7 @@ def _lines(server: ServerInfo, origin: str) -> list[tuple[str, str]]:
         ("labels", ", ".join(server.labels)),
         ("uncertain", f"below a probability of {threshold:g}" if threshold else "never: the server names no threshold"),
         ("quality", ", ".join(server.quality_columns) or "not measured"),
-        *(("uncertain if not", str(bound)) for bound in server.quality_bounds),
+        *(("" if index else "bounds", str(bound)) for index, bound in enumerate(server.quality_bounds)),
         ("largest picture", f"{_mebibytes(server.max_image_bytes)}, {_megapixels(server.max_image_pixels)}"),
         *(
             (

@@ -30,7 +30,7 @@ def format_one(name: str, prediction: Prediction | CroppedPrediction, url: str, 
     request = f"{printable(name)}: {size.width} x {size.height} px, model {version}, {request_ms:.0f} ms at {url}"
     if isinstance(prediction, CroppedPrediction):
         rows = [["apparent expression", *prediction.probabilities], [_expression(prediction), *_percents(prediction)]]
-        return f"{request}\n\n{_aligned(_with_reasons(rows, [prediction]), {0})}"
+        return f"{request}\n\n{_aligned(_with_reasons(rows, [prediction]), {0, len(rows[0])})}"
     if not prediction.faces:
         return f"{request}\n\nno face found"
     header = ["#", "box (x, y, w x h)", "score", "apparent expression", *prediction.faces[0].probabilities]

@@ -10,8 +10,18 @@ import pickle
 import numpy as np
 import pytest
 
-from fer_client import ContractError, CroppedPrediction, Face, FerClient, Prediction, QualityBound
+from fer_client import (
+    ContractError,
+    CroppedPrediction,
+    Face,
+    FerClient,
+    ImageSize,
+    Prediction,
+    QualityBound,
+    ServerInfo,
+)
 from fer_client._quality import LOW_CONFIDENCE, find_reasons
+from fer_client.command.info import _lines
 from fer_client.command.records import CsvWriter, JsonLinesWriter, ManyTableWriter, OneTableWriter, Outcome
 
 OUTPUT = {"name": "QUALITY", "data_type": "TYPE_FP32", "dims": [-1, 2]}
@@ -208,3 +218,26 @@ def test_a_table_of_certain_faces_has_no_column_for_reasons(prediction):
     certain = dataclasses.replace(prediction.faces[0], uncertain=False, uncertain_reasons=())
     outcome = Outcome("light.jpg", dataclasses.replace(prediction, faces=(certain,)), request_ms=1.0)
     assert "why" not in written(OneTableWriter(io.StringIO(), "http://host"), [outcome])
+
+
+def test_the_reasons_of_a_crop_stand_in_a_column_too():
+    crop = CroppedPrediction(ImageSize(48, 48), {"happy": 0.25, "sad": 0.75}, True, "v1", ("too dark", LOW_CONFIDENCE))
+    *_, header, row = written(OneTableWriter(io.StringIO(), "http://host"), [Outcome("a.jpg", crop)]).splitlines()
+    assert header.index("why uncertain") == row.index("too dark, low confidence")
+
+
+def test_info_lists_columns_and_bounds():
+    bounds = tuple(QualityBound.parse(text) for text in BOUNDS.split(","))
+    server = ServerInfo("http://host", "triton", "2", (), (), LABELS, "v1", 0.5, ("gray", "turn"), bounds, None, None)
+    lines = _lines(server, "--url")
+    assert ("quality", "gray, turn") in lines
+    start = lines.index(("bounds", "gray at least 30, else too dark"))
+    assert lines[start + 2] == ("", "turn at least -40 and at most 40, else turned away")
+    document = json.loads(json.dumps(server.to_dict()))
+    assert document["quality_columns"] == ["gray", "turn"]
+    assert document["quality_bounds"][2] == {"column": "turn", "min": -40, "max": 40, "reason": "turned away"}
+
+
+def test_info_of_a_server_that_measures_nothing_says_so():
+    server = ServerInfo("http://host", "triton", "2", (), (), LABELS, "v1", 0.5, (), (), None, None)
+    assert ("quality", "not measured") in _lines(server, "--url")
