@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
+
 import fer_contract as contract
 from fer_client import QualityBound
 from fer_detector import Detections
