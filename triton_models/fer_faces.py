@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fer_contract import FACE_SIZE_PX, MAX_FACES
 from fer_detector import Detections, FaceDetector
 from fer_images import ImageLimits, UprightImage, decode_image
+from fer_quality import measure_faces
 
 FER2013_LANDMARKS: Final = np.array(
     [[15.2, 17.9], [32.2, 18.3], [22.8, 28.2], [16.5, 36.1], [30.3, 36.5]],
@@ -50,6 +51,8 @@ class Faces:
     """float32, (N,): the detector's, 0..1."""
     crops: npt.NDArray[np.uint8]
     """uint8, (N, 1, 48, 48): aligned faces, gray, 0..255."""
+    quality: npt.NDArray[np.float32]
+    """float32, (N, 8): see `fer_quality.measure_faces`."""
     found: int
     """How many faces the detector found: N, or more where there are more than MAX_FACES."""
 
@@ -82,8 +85,10 @@ def find_faces(
     size = np.array([image.width_px, image.height_px], np.int32)
     corners = found.boxes.reshape(-1, 2, 2) * image.scale
     boxes = np.clip(corners, 0, size.astype(np.float32)).reshape(-1, 4)
+    landmarks = found.landmarks * image.scale
+    quality = measure_faces(crops, landmarks, size, FER2013_LANDMARKS)
     finish(ALIGN)
-    return Faces(size, boxes, found.landmarks * image.scale, found.scores, crops, len(detected.boxes))
+    return Faces(size, boxes, landmarks, found.scores, crops, quality, len(detected.boxes))
 
 
 def read_face_crop(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:

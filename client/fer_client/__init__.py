@@ -25,6 +25,7 @@ from fer_client._errors import (
 )
 from fer_client._extras import MissingExtraError
 from fer_client._images import Channels, ImageSource
+from fer_client._quality import QualityBound
 from fer_client._results import Box, CroppedPrediction, Face, ImageSize, Landmarks, Point, Prediction
 from fer_client._server_info import ModelInfo, ServerInfo
 from fer_client._tls import Tls
@@ -48,6 +49,7 @@ __all__ = [
     "ModelInfo",
     "Point",
     "Prediction",
+    "QualityBound",
     "RequestTimeoutError",
     "ServerError",
     "ServerInfo",

@@ -80,6 +80,10 @@ class AsyncFerClient:
         """See `FerClient.uncertain_below`."""
         return (await self._run(self._core.served())).uncertain_below
 
+    async def quality_columns(self) -> tuple[str, ...]:
+        """See `FerClient.quality_columns`."""
+        return (await self._run(self._core.served())).quality_columns
+
     async def predict(self, image: ImageSource, *, channels: Channels | None = None) -> Prediction:
         """See `FerClient.predict`. Files are read and pixels encoded in a thread, so that the event loop goes on."""
         return await self._run(self._core.predict(image, channels))

@@ -114,6 +114,11 @@ class FerClient:
         """A face whose highest probability is below it is uncertain, 0..1. Raises as `predict`, but for the image."""
         return self._run(self._core.served()).uncertain_below
 
+    @property
+    def quality_columns(self) -> tuple[str, ...]:
+        """What the server measures of each face's picture; empty where it says nothing. Raises as `labels`."""
+        return self._run(self._core.served()).quality_columns
+
     def predict(self, image: ImageSource, *, channels: Channels | None = None) -> Prediction:
         """Find the faces in an image and their apparent expressions.
 
@@ -165,7 +170,8 @@ class FerClient:
             int32 (1,), N or more, where the server has it; BOXES
             float32 (N, 4), x_min, y_min, x_max, y_max; LANDMARKS float32 (N, 5, 2), x and y of the right eye, left eye,
             nose tip, right and left mouth corner; DETECTION_SCORES float32 (N,), 0..1; PROBABILITIES float32
-            (N, number of labels), 0..1, in the order of `labels`. The arrays are read-only.
+            (N, number of labels), 0..1, in the order of `labels`; QUALITY float32 (N, number of columns), in the order
+            of `quality_columns`, where the server has it. The arrays are read-only.
         """
         return self._run(self._core.infer(image, channels))
 

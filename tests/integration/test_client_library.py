@@ -122,10 +122,12 @@ def test_raw_tensors_are_those_of_the_contract(client, astronaut):
         "LANDMARKS": ("float32", (1, 5, 2)),
         "DETECTION_SCORES": ("float32", (1,)),
         "PROBABILITIES": ("float32", (1, 7)),
+        "QUALITY": ("float32", (1, 8)),
     }
     prediction = client.predict(astronaut)
     assert np.array_equal(prediction.boxes, tensors["BOXES"])
     assert np.array_equal(prediction.probabilities, tensors["PROBABILITIES"])
+    assert np.array_equal(prediction.quality, tensors["QUALITY"])
 
 
 def test_a_crowd_is_answered_in_part_and_says_so(client, crowd):
@@ -145,6 +147,32 @@ def test_a_client_of_the_first_contract_gets_its_tensors_and_no_others(server, c
     }
 
 
+def reasons_of(client, photo):
+    [face] = client.predict(encode(photo)).faces
+    assert face.uncertain == bool(face.uncertain_reasons)
+    return set(face.uncertain_reasons) - {"low confidence"}
+
+
+def test_the_astronaut_is_fit_to_be_judged_and_a_spoilt_copy_is_not(client, astronaut):
+    photo = Image.open(BytesIO(astronaut)).convert("RGB")
+    assert reasons_of(client, photo) == set()
+    assert "too dark" in reasons_of(client, photo.point(lambda gray: round(gray * 0.1)))
+    assert reasons_of(client, photo.point(lambda gray: round(120 + gray * 0.1))) == {"too little contrast"}
+    small = Image.new("RGB", (320, 240))
+    small.paste(photo.resize((96, 96), Image.Resampling.BOX))
+    assert reasons_of(client, small) == {"too small"}
+    assert "cut off" in reasons_of(client, photo.crop((225, 40, 512, 512)))
+
+
+def test_a_noisy_crop_is_not_fit_to_be_judged(client, astronaut):
+    with Image.open(BytesIO(astronaut)) as image:
+        face = np.asarray(image.convert("L").crop((174, 60, 274, 160)).resize((48, 48))).astype(float)
+    noise = np.random.default_rng(0).normal(0, 40, face.shape)
+    noisy = client.predict_cropped((face + noise).clip(0, 255).astype(np.uint8))
+    assert "noisy" in noisy.uncertain_reasons
+    assert noisy.uncertain
+
+
 def test_a_face_that_is_cut_out_is_taken_as_it_is(client, astronaut):
     with Image.open(BytesIO(astronaut)) as image:
         face = encode(image.convert("L").crop((174, 60, 274, 160)).resize((48, 48)))
@@ -153,7 +181,8 @@ def test_a_face_that_is_cut_out_is_taken_as_it_is(client, astronaut):
     assert cropped.image_size == (48, 48)
     assert tuple(cropped.probabilities) == client.labels
     assert cropped.emotion == "happy"
-    assert cropped.uncertain == (cropped.confidence < client.uncertain_below)
+    assert list(cropped.quality) == list(fer_contract.CROP_QUALITY_COLUMNS)
+    assert cropped.quality["brightness"] == pytest.approx(np.asarray(Image.open(BytesIO(face))).mean(), abs=0.01)
 
 
 def test_many_images_come_back_in_order_with_errors_in_their_place(client, astronaut, meadow):
@@ -180,6 +209,7 @@ def test_the_server_is_described(client):
     assert all(model.ready and model.versions == ("1",) for model in info.models)
     assert info.model_version == client.model_version
     assert info.uncertain_below == client.uncertain_below
+    assert info.quality_columns == client.quality_columns == fer_contract.QUALITY_COLUMNS
     assert info.max_image_bytes == 20 * 2**20
     assert info.max_image_pixels == 50_000_000
 

@@ -22,6 +22,8 @@ from fer_contract import (
     LANDMARKS,
     MAX_FACES,
     PROBABILITIES,
+    QUALITY,
+    QUALITY_COLUMNS,
 )
 from fer_runtimes import open_classifier
 
@@ -54,6 +56,8 @@ def assert_fits_the_contract(answer):
     assert {array.dtype.name for name, array in answer.items() if name not in integers} == {"float32"}
     assert {answer[name].dtype.name for name in integers} == {"int32"}
     assert answer[FACES_FOUND].shape == (1,)
+    assert answer[QUALITY].shape == (count, len(QUALITY_COLUMNS))
+    assert np.isfinite(answer[QUALITY]).all()
     assert answer[FACES_FOUND][0] == count or (count == MAX_FACES and answer[FACES_FOUND][0] > count)
     assert np.allclose(answer[PROBABILITIES].sum(axis=1), 1, atol=1e-4)
     assert ((answer[DETECTION_SCORES] >= 0) & (answer[DETECTION_SCORES] <= 1)).all()

@@ -148,7 +148,7 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> None:
     faces, usage = load_for_measuring(arguments)
     if arguments.onnx:
-        path, predict, uncertain_below = arguments.onnx, predict_with_onnx, _read_uncertain_below(arguments.onnx)
+        path, predict, uncertain_below = arguments.onnx, predict_with_onnx, read_uncertain_below(arguments.onnx)
     else:
         path, predict, uncertain_below = arguments.checkpoint, predict_with_checkpoint, None
     watched = tqdm(DAMAGES, unit="damage", leave=False, disable=None)
@@ -165,7 +165,12 @@ def _run(arguments: argparse.Namespace) -> None:
         print(format_robustness(found))
 
 
-def _read_uncertain_below(path: Path) -> float:
+def read_uncertain_below(path: Path) -> float:
+    """The confidence below which an ONNX file calls its answers uncertain, 0..1.
+
+    Raises:
+        ModelFileError: it does not say, or is missing.
+    """
     metadata = open_onnx(path).get_modelmeta().custom_metadata_map
     try:
         return float(metadata[ONNX_UNCERTAIN_BELOW_KEY])

@@ -61,6 +61,8 @@ def _lines(server: ServerInfo, origin: str) -> list[tuple[str, str]]:
         ("model version", server.model_version),
         ("labels", ", ".join(server.labels)),
         ("uncertain", f"below a probability of {threshold:g}" if threshold else "never: the server names no threshold"),
+        ("quality", ", ".join(server.quality_columns) or "not measured"),
+        *(("" if index else "bounds", str(bound)) for index, bound in enumerate(server.quality_bounds)),
         ("largest picture", f"{_mebibytes(server.max_image_bytes)}, {_megapixels(server.max_image_pixels)}"),
         *(
             (

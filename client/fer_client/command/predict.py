@@ -176,14 +176,15 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     connection = read_connection(options)
     with terminable(), connection.open() as client:
-        labels = client.labels  # Before anything is written: a server that does not answer leaves files as they are.
+        # Before anything is written: a server that does not answer leaves files as they are.
+        labels, quality_columns = client.labels, client.quality_columns
         importlib.import_module("numpy")  # Else loading it would count as part of the first request.
         if previous:
             previous.check(client.model_version, cropped=options.cropped)
             previous.tidy()
         with _stream(options) as stream:
             writer = _writer(options, stream, sources, client.url)
-            writer.begin(labels)
+            writer.begin(labels, quality_columns)
             return _Run(options, client, pending, annotated, sources, writer).work()
 
 

@@ -170,8 +170,8 @@ class Writer(ABC):
         """Write to a text stream."""
         self._stream = stream
 
-    def begin(self, labels: Sequence[str]) -> None:  # noqa: B027 - some formats have no beginning
-        """Write what comes before the first image. `labels` are those of the served model."""
+    def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: B027 - some have none
+        """Write what comes before the first image. The labels and columns are those of the served model."""
 
     @abstractmethod
     def write(self, outcome: Outcome) -> None:
@@ -212,7 +212,7 @@ class ManyTableWriter(Writer):
         super().__init__(stream)
         self._table = ManyTable(names)
 
-    def begin(self, labels: Sequence[str]) -> None:  # noqa: ARG002
+    def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: ARG002
         """See Writer."""
         self._line(self._table.header)
 
@@ -230,7 +230,7 @@ class JsonWriter(Writer):
         super().__init__(stream)
         self._separator = ""
 
-    def begin(self, labels: Sequence[str]) -> None:  # noqa: ARG002
+    def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: ARG002
         """See Writer."""
         self._stream.write('{\n  "images": [')
 
@@ -259,11 +259,12 @@ class CsvWriter(Writer):
 
     _BOX: Final = ("x_min", "y_min", "x_max", "y_max")
 
-    def begin(self, labels: Sequence[str]) -> None:
+    def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:
         """See Writer."""
         columns = ["image", "width", "height", "face", *self._BOX, "detection_score", "emotion", "confidence"]
         # What later versions added comes last, so that a column keeps its number.
-        columns += ["uncertain", *labels, "model_version", "error", "faces_found"]
+        columns += ["uncertain", *labels, "model_version", "error", "faces_found", "uncertain_reasons"]
+        columns += quality_columns
         self._rows = csv.DictWriter(self._stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
         self._rows.writeheader()
 
@@ -288,6 +289,8 @@ def _csv_rows(name: str, outcome: Outcome) -> Iterator[dict[str, Any]]:
     for number, face in enumerate(faces, start=1):
         expression = {key: face[key] for key in ("detection_score", "emotion", "confidence") if key in face}
         expression["uncertain"] = str(face["uncertain"]).lower()
-        yield image | {"face": number} | face.get("box", {}) | expression | face["probabilities"]
+        expression["uncertain_reasons"] = "; ".join(face["uncertain_reasons"])
+        measured = face.get("quality", {}) | face["probabilities"]
+        yield image | {"face": number} | face.get("box", {}) | expression | measured
     if not faces:
         yield image

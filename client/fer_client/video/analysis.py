@@ -16,6 +16,7 @@ from fer_client._errors import (
     ServerError,
     ServerOverloadedError,
 )
+from fer_client._quality import LOW_CONFIDENCE
 from fer_client._results import Face, ImageSize
 from fer_client.video.settings import AnalysisSettings
 from fer_client.video.sightings import Sighting, TrackedFace
@@ -118,10 +119,12 @@ class _Follower:
         raw = np.array([face.probabilities[label] for label in self._labels])
         smoothed, label = self._smoothers[track].update(time_s, raw)
         probabilities = dict(zip(self._labels, smoothed.tolist(), strict=True))
+        is_unsure = probabilities[self._labels[label]] < self._uncertain_below
+        is_badly_seen = any(reason != LOW_CONFIDENCE for reason in face.uncertain_reasons)
         return TrackedFace(
             track=track,
             face=face,
             probabilities=probabilities,
             label=self._labels[label],
-            is_uncertain=probabilities[self._labels[label]] < self._uncertain_below,
+            is_uncertain=is_unsure or is_badly_seen,
         )

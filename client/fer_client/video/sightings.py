@@ -19,7 +19,8 @@ class TrackedFace:
         face: As the server saw it, in this frame alone.
         probabilities: The smoothed probabilities: label to 0..1, in the model's label order; they sum to 1.
         label: The apparent expression that holds now. It may stay a little longer than its probability leads.
-        is_uncertain: Whether the label's smoothed probability is below the server's threshold.
+        is_uncertain: Whether the label's smoothed probability is below the server's threshold, or the face in this
+            frame beyond one of the server's bounds: too small, too dark, turned away.
     """
 
     track: int

@@ -375,7 +375,7 @@ class BlockingClient:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self.client, name)
-        if name in ("labels", "model_version", "uncertain_below"):
+        if name in ("labels", "model_version", "uncertain_below", "quality_columns"):
             return self.loop.run_until_complete(attribute())
         return functools.partial(self.call, attribute) if callable(attribute) else attribute
 

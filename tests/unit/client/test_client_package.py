@@ -25,6 +25,7 @@ PUBLIC = [
     "ModelInfo",
     "Point",
     "Prediction",
+    "QualityBound",
     "RequestTimeoutError",
     "ServerError",
     "ServerInfo",

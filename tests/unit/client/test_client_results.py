@@ -53,7 +53,9 @@ def test_faces_that_the_server_left_out_are_told(tensors):
     tensors["FACES_FOUND"] = np.array([5], np.int32)
     found = prediction_from_tensors(tensors, dataclasses.replace(SERVED, tells_faces_found=True))
     assert (len(found.faces), found.faces_found, found.faces_left_out) == (2, 5, 3)
-    assert repr(found) == "Prediction(640 x 480 px, 2 of 5 faces: happy 75.0%; neutral 65.0%, uncertain)"
+    assert (
+        repr(found) == "Prediction(640 x 480 px, 2 of 5 faces: happy 75.0%; neutral 65.0%, uncertain (low confidence))"
+    )
     assert found.to_dict()["faces_found"] == 5
     assert Prediction.from_dict(json.loads(json.dumps(found.to_dict()))).faces_found == 5
 
@@ -123,6 +125,7 @@ def test_to_dict_is_plain_json_with_tidy_numbers(prediction):
         "emotion": "happy",
         "confidence": 0.75,
         "uncertain": False,
+        "uncertain_reasons": [],
         "probabilities": {"angry": 0.2, "happy": 0.75, "neutral": 0.05},
         "landmarks": {
             "right_eye": {"x": 0.0, "y": 1.0},
@@ -164,7 +167,9 @@ def test_what_something_else_wrote_is_refused(prediction, change, message):
 
 
 def test_a_repr_reads_well(prediction):
-    assert repr(prediction) == "Prediction(640 x 480 px, 2 faces: happy 75.0%; neutral 65.0%, uncertain)"
+    assert (
+        repr(prediction) == "Prediction(640 x 480 px, 2 faces: happy 75.0%; neutral 65.0%, uncertain (low confidence))"
+    )
     assert repr(prediction.faces[0]) == "Face(happy 75.0%, box 10, 20, 30 x 40 px, score 0.90)"
     assert repr(Prediction(ImageSize(640, 480), (), "v1")) == "Prediction(640 x 480 px, 0 faces)"
     cropped = CroppedPrediction(ImageSize(48, 48), {"happy": 0.25, "sad": 0.75}, uncertain=True, model_version="v1")

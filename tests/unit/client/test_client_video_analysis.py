@@ -1,6 +1,7 @@
 """From frames to sightings, and what becomes of frames without an answer. The client here says what a test tells it."""
 
 import contextlib
+import dataclasses
 
 import pytest
 from clips import LABELS, face_at
@@ -105,6 +106,14 @@ def test_a_frame_of_another_size_says_so_and_keeps_its_tracks():
     assert [sighting.faces[0].track for sighting in results] == [1] * 5
     assert results[2].to_dict()["image_size"] == {"width": 320, "height": 240}
     assert "image_size" not in results[0].to_dict()
+
+
+def test_a_frame_in_which_a_face_is_badly_seen_is_uncertain_however_sure_the_label():
+    face = face_at(50, 50, happy=0.9)
+    dark = dataclasses.replace(face, uncertain=True, uncertain_reasons=("too dark",))
+    unsure = dataclasses.replace(face, uncertain=True, uncertain_reasons=("low confidence",))
+    results = sightings(ScriptedClient([seen(face), seen(dark), seen(unsure)], uncertain_below=0.5), count=3)
+    assert [sighting.faces[0].is_uncertain for sighting in results] == [False, True, False]
 
 
 def test_a_cut_starts_new_tracks_with_probabilities_of_their_own():

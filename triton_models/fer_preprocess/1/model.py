@@ -63,4 +63,5 @@ class TritonPythonModel:
             contract.DETECTION_SCORES: faces.scores,
             contract.IMAGE_SIZE: faces.image_size,
             contract.FACES_FOUND: np.array([faces.found], np.int32),
+            contract.QUALITY: faces.quality,
         }
