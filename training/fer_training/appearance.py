@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from fer_contract import FACE_SIZE_PX
@@ -55,25 +56,46 @@ _NOISE_SCALE: Final = 9 * math.sqrt(math.pi / 2) / 6 * PIXEL_SPREAD
 nine times that difference, and white noise of deviation 1 makes a mean absolute value of 6 sqrt(2 / pi) with it."""
 
 
-def normalise_appearance(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Evens out light, then sharpness.
+class AppearanceNormaliser(nn.Module):
+    """Evens out light, then sharpness. It has no weights."""
 
-    Args:
-        views: (N, 1, H, H), normalised as `network.normalise` does it.
+    def __init__(self) -> None:
+        """Draws the ellipse for whole faces."""
+        super().__init__()
+        self.register_buffer("window", draw_window(FACE_SIZE_PX), persistent=False)
 
-    Returns:
-        float32, (N, 1, H, H), normalised in the same way, from -2 (black) to 1.98 (white); and what the scores are to
-        be multiplied with, float32, (N, 1), 0 (a plain gray) to nearly 1 (0.998 for FER2013's average contrast).
-    """
-    with torch.autocast(views.device.type, enabled=False):
-        lit, evidence = _even_light(views.float())
-        return _even_sharpness(lit), evidence
+    def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Evens out each crop.
+
+        Args:
+            views: (N, 1, H, H), normalised as `network.normalise` does it.
+
+        Returns:
+            float32, (N, 1, H, H), normalised in the same way, from -2 (black) to 1.98 (white); and what the scores are
+            to be multiplied with, float32, (N, 1), 0 (a plain gray) to nearly 1 (0.998 for FER2013's average contrast).
+        """
+        window: torch.Tensor = self.get_buffer("window")
+        # While a graph is traced for an export, sizes are tensors; what is exported takes whole faces.
+        if not torch.onnx.is_in_onnx_export() and views.shape[2] != FACE_SIZE_PX:
+            window = draw_window(views.shape[2]).to(views.device)
+        with torch.autocast(views.device.type, enabled=False):
+            lit, evidence = _even_light(views.float(), window)
+            return _even_sharpness(lit, window), evidence
 
 
-def _even_light(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    mean = _mean_of_face(views)
+@lru_cache(maxsize=8)
+def draw_window(side_px: int) -> torch.Tensor:
+    """The ellipse's weights, which sum to 1: float32, (1, 1, side_px, side_px)."""
+    place = (np.arange(side_px) + 0.5) * FACE_SIZE_PX / side_px - FACE_SIZE_PX / 2
+    distance = np.hypot(place[:, np.newaxis] / WINDOW_PX[0], place / WINDOW_PX[1])
+    weights = ((1 + WINDOW_EDGE / 2 - distance) / WINDOW_EDGE).clip(0, 1)
+    return torch.tensor(weights / weights.sum(), dtype=torch.float32).view(1, 1, side_px, side_px)
+
+
+def _even_light(views: torch.Tensor, window: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    mean = _mean(views, window)
     centred = views - mean
-    variance = _mean_of_face(centred.square())
+    variance = _mean(centred.square(), window)
     whole = variance + (DEVIATION_FLOOR / PIXEL_SPREAD) ** 2
     deviation, gray = PIXEL_SPREAD * whole.sqrt(), PIXEL_SPREAD * mean + PIXEL_CENTRE
     usual = centred * (DEVIATION / deviation) + (MEAN - PIXEL_CENTRE) / PIXEL_SPREAD
@@ -81,29 +103,18 @@ def _even_light(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return _clip(views + unusual * (usual - views)), (variance / whole).flatten(1)
 
 
-def _even_sharpness(views: torch.Tensor) -> torch.Tensor:
+def _even_sharpness(views: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
     across = _mean_of_three(views, (1, 3))
     blurred = _mean_of_three(across, (3, 1))
     rest = views - across
-    noise = _NOISE_SCALE * _mean_of_face((rest - _mean_of_three(rest, (3, 1))).abs())
+    noise = _NOISE_SCALE * _mean((rest - _mean_of_three(rest, (3, 1))).abs(), window)
     amount = SHARPENED_BY * _ramp(noise, *NOISE_SHARPENED) - _ramp(noise, *NOISE_SMOOTHED)
     return _clip(views + amount * (views - blurred))
 
 
-def _mean_of_face(values: torch.Tensor) -> torch.Tensor:
+def _mean(values: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
     """Weighted mean over the ellipse: (N, 1, H, H) -> (N, 1, 1, 1)."""
-    # While a graph is traced for an export, sizes are tensors; what is exported takes whole faces.
-    side_px = FACE_SIZE_PX if torch.onnx.is_in_onnx_export() else values.shape[2]
-    return (values * _draw_window(side_px).to(values.device)).sum((2, 3), keepdim=True)
-
-
-@lru_cache(maxsize=8)
-def _draw_window(side_px: int) -> torch.Tensor:
-    """The ellipse's weights, which sum to 1: float32, (1, 1, side_px, side_px)."""
-    place = (np.arange(side_px) + 0.5) * FACE_SIZE_PX / side_px - FACE_SIZE_PX / 2
-    distance = np.hypot(place[:, np.newaxis] / WINDOW_PX[0], place / WINDOW_PX[1])
-    weights = ((1 + WINDOW_EDGE / 2 - distance) / WINDOW_EDGE).clip(0, 1)
-    return torch.tensor(weights / weights.sum(), dtype=torch.float32).view(1, 1, side_px, side_px)
+    return (values * window).sum((2, 3), keepdim=True)
 
 
 def _mean_of_three(values: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:

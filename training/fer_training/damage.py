@@ -61,6 +61,23 @@ def damage(faces: Faces, name: str, seed: int = SEED) -> Faces:
     return _round(DAMAGES[name].change(faces[:, 0].astype(np.float64), rng))[:, np.newaxis]
 
 
+def damage_in_turn(faces: Faces, seed: int = SEED) -> Faces:
+    """One damaged copy of each face: of the first by the first damage, of the next by the next one, and so on.
+
+    Args:
+        faces: uint8, (N, 1, 48, 48), gray, 0..255.
+        seed: as `damage`'s.
+
+    Returns:
+        uint8, (N, 1, 48, 48).
+    """
+    names = [name for name in DAMAGES if name != CLEAN]
+    copies = np.empty_like(faces)
+    for index, name in enumerate(names):
+        copies[index :: len(names)] = damage(faces[index :: len(names)], name, seed)
+    return copies
+
+
 def _round(pixels: _Pixels) -> npt.NDArray[np.uint8]:
     return np.asarray(np.rint(pixels.clip(0, WHITE)), np.uint8)
 

@@ -15,11 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from fer_contract import FACE_SIZE_PX, LABELS, ONNX_LABELS_KEY, ONNX_UNCERTAIN_BELOW_KEY, ONNX_VERSION_KEY
 from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint, Ingredient, load_finished
 from fer_training.command import run_command
 from fer_training.complexity import count_macs, count_parameters
+from fer_training.damage import damage_in_turn
 from fer_training.errors import CheckpointError
 from fer_training.evaluate import Evaluation, evaluate, evaluate_onnx, format_figures
 from fer_training.faces import LabelledFaces
@@ -98,6 +101,8 @@ def write_release(
 ) -> Path:
     """Calibrates a network, writes and measures its ONNX file, and writes `metrics.json` beside it.
 
+    The temperature is fitted on the images and as many damaged copies, one of each: what is served is not all clean.
+
     Args:
         network: of the contract's classes, on the CPU, without any temperature.
         papers: where it comes from.
@@ -109,7 +114,8 @@ def write_release(
         ModelFileError: the ONNX file computes something else than the network. No file is left then.
     """
     logits = predict_logits(network, validation.images)
-    temperature = fit_temperature(logits, validation.labels)
+    copies = predict_logits(network, damage_in_turn(validation.images[:, np.newaxis])[:, 0])
+    temperature = fit_temperature(np.concatenate([logits, copies]), np.tile(validation.labels, 2))
     uncalibrated = compute_figures(softmax(logits), validation.labels)
     calibrated = evaluate(softmax(logits / temperature), validation)
 
@@ -132,7 +138,7 @@ def write_release(
         "evaluation": {"usage": usage, **asdict(evaluate_onnx(path, validation))},
         "calibration": {
             "temperature": temperature,
-            "fitted_on": usage,
+            "fitted_on": f"{usage} and a damaged copy of each image",
             "ece_before": uncalibrated.ece,
             "nll_before": uncalibrated.nll,
         },

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fer_contract import FACE_SIZE_PX
-from fer_training.appearance import PIXEL_CENTRE, PIXEL_SPREAD, normalise_appearance
+from fer_training.appearance import PIXEL_CENTRE, PIXEL_SPREAD, AppearanceNormaliser
 from fer_training.backbones import Backbone, build_backbone, with_local_regions
 from fer_training.backbones.repconv import RepConvNet
 from fer_training.recipe import NetworkRecipe
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
         self.input_px = recipe.input_px
         self.channels = recipe.channels
         self.equalise = recipe.equalise
-        self.normalises_appearance = recipe.normalise_appearance
+        self.appearance = AppearanceNormaliser() if recipe.normalise_appearance else None
         self.backbone = _build_backbone(recipe)
         self.dropout = nn.Dropout(recipe.dropout)
         self.head = nn.Linear(self.backbone.features, classes)
@@ -91,8 +91,8 @@ class Classifier(nn.Module):
             to be multiplied with, (N, 1).
         """
         evidence = None
-        if self.normalises_appearance:  # Here, behind augmentation, so that training evens out what serving will.
-            views, evidence = normalise_appearance(views)
+        if self.appearance is not None:  # Here, behind augmentation, so that training evens out what serving will.
+            views, evidence = self.appearance(views)
         if self.input_px != FACE_SIZE_PX:
             views = functional.interpolate(
                 views, scale_factor=self.input_px / FACE_SIZE_PX, mode="bilinear", align_corners=False

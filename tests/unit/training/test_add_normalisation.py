@@ -16,7 +16,7 @@ import torch
 
 from fer_training import add_normalisation as command
 from fer_training.add_normalisation import add_normalisation
-from fer_training.appearance import normalise_appearance
+from fer_training.appearance import AppearanceNormaliser
 from fer_training.errors import ModelFileError
 from fer_training.export import export
 from fer_training.network import normalise
@@ -46,7 +46,7 @@ def logits_of(path, images):
 def test_the_new_file_answers_as_the_old_one_does_to_evened_faces(old, new, data):
     """But for the temperatures, and for the evidence that the contrast gives."""
     images = data.validation.images
-    views, evidence = normalise_appearance(normalise(torch.from_numpy(images[:, None])))
+    views, evidence = AppearanceNormaliser()(normalise(torch.from_numpy(images[:, None])))
     rounded = (views * 64 + 128).round().to(torch.uint8)[:, 0].numpy()
     temperatures = [float(metadata_of(path)["fer.temperature"]) for path in (old, new)]
     expected = logits_of(old, rounded) * temperatures[0] * evidence.numpy() / temperatures[1]

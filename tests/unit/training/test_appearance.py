@@ -7,14 +7,14 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 
 import torch
 
-from fer_training.appearance import DEVIATION, MEAN, normalise_appearance
+from fer_training.appearance import DEVIATION, MEAN, AppearanceNormaliser
 from fer_training.damage import damage
 from fer_training.network import normalise
 
 
 def even(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gray levels, not rounded, of faces, uint8 (N, 1, 48, 48), and what their scores are multiplied with, (N,)."""
-    views, evidence = normalise_appearance(normalise(torch.from_numpy(faces)))
+    views, evidence = AppearanceNormaliser()(normalise(torch.from_numpy(faces)))
     return (views * 64 + 128).numpy(), evidence[:, 0].numpy()
 
 
@@ -100,7 +100,7 @@ def test_nearly_equal_crops_give_nearly_equal_ones(faces, kind):
         "blur": torch.nn.functional.avg_pool2d(face, 5, 1, 2, count_include_pad=False),
     }[kind]
     parts = torch.linspace(0, 1, 101).view(-1, 1, 1, 1)
-    evened, _ = normalise_appearance((1 - parts) * face + parts * other)
+    evened, _ = AppearanceNormaliser()((1 - parts) * face + parts * other)
     steps = (evened[1:] - evened[:-1]).abs().mean((1, 2, 3)) * 64
     assert steps.max() < 2.5
 
@@ -114,15 +114,15 @@ def test_light_does_not_change_what_comes_out(faces):
 
 def test_it_is_computed_in_float32_whatever_the_network_is(faces):
     views = normalise(torch.from_numpy(faces))
-    expected, _ = normalise_appearance(views)
+    expected, _ = AppearanceNormaliser()(views)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, evidence = normalise_appearance(views)
+        found, evidence = AppearanceNormaliser()(views)
     assert (found.dtype, evidence.dtype) == (torch.float32, torch.float32)
     torch.testing.assert_close(found, expected)
 
 
 def test_a_smaller_view_is_evened_out_like_a_whole_face(faces):
-    views, evidence = normalise_appearance(normalise(torch.from_numpy(faces))[..., 4:44, 4:44])
+    views, evidence = AppearanceNormaliser()(normalise(torch.from_numpy(faces))[..., 4:44, 4:44])
     assert views.shape == (len(faces), 1, 40, 40)
     assert evidence.shape == (len(faces), 1)
     assert -2 <= views.min() < views.max() <= 1.984375

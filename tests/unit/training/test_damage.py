@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("simplejpeg", reason="simplejpeg is not installed: pip install -e '.[train]'")
 
-from fer_training.damage import CLEAN, DAMAGES, damage
+from fer_training.damage import CLEAN, DAMAGES, damage, damage_in_turn
 
 DRAWN = ("dark noisy", "side light", "noise", "misplaced", "rotated", "third hidden")
 PUBLISHED = "f9e8d0225ef738351ee5dc332a687e9015a89202b1dd36acbf0aced9e140b1d3"
@@ -155,6 +155,15 @@ def test_a_third_is_hidden_at_every_side():
         assert len(set(face[hidden].tolist())) <= 1
         edges.add((hidden[:, 0].all(), hidden[:, -1].all(), hidden[0].all(), hidden[-1].all()))
     assert {edge for edge in edges if any(edge)} == {tuple(row) for row in np.eye(4, dtype=bool).tolist()}
+
+
+def test_each_face_is_damaged_in_turn(faces):
+    np.testing.assert_array_equal(damage_in_turn(faces[:1]), damage(faces[:1], "dark 0.35"))
+    many = np.tile(faces, (5, 1, 1, 1))
+    copies = damage_in_turn(many)
+    names = [name for name in DAMAGES if name != CLEAN]
+    for index, name in enumerate(names):
+        np.testing.assert_array_equal(copies[index :: len(names)], damage(many[index :: len(names)], name))
 
 
 def test_other_arrays_than_faces_are_refused():
