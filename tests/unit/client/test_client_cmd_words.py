@@ -78,7 +78,7 @@ def test_a_wrong_word_gets_the_one_that_was_meant(run, words, meant):
         ("predict photo.jpg --xyz", "usage: fer-client predict [OPTION ...] PATH [PATH ...]"),
         ("predict", "usage: fer-client predict [OPTION ...] PATH [PATH ...]"),
         ("predict photo.jpg --timeout 0", "usage: fer-client predict [OPTION ...] PATH [PATH ...]"),
-        ("video", "usage: fer-client video [OPTION ...] FILE|CAMERA"),
+        ("video", "usage: fer-client video [OPTION ...] FILE|ADDRESS|CAMERA"),
         ("health photo.jpg", "usage: fer-client health [OPTION ...]"),
         ("bench photo.jpg other.jpg", "usage: fer-client bench [OPTION ...] [IMAGE]"),
         ("xyz", "usage: fer-client COMMAND ..."),
