@@ -145,13 +145,13 @@ def _blur(deviation_px: float) -> _Change:
 def _shrink(pixels: _Pixels, _: np.random.Generator) -> _Pixels:
     """A face 24 px tall in the picture, enlarged to 48 bilinearly."""
     half = FACE_SIZE_PX // 2
-    small = np.rint(pixels.reshape(-1, half, 2, half, 2).mean(axis=(2, 4)))
+    small = np.rint(pixels.reshape(len(pixels), half, 2, half, 2).mean(axis=(2, 4)))
 
     def enlarge_rows(grays: _Pixels) -> _Pixels:
         padded = np.pad(grays, ((0, 0), (1, 1), (0, 0)), mode="edge")
         before = 0.25 * padded[:, :-2] + 0.75 * padded[:, 1:-1]
         after = 0.75 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
-        return np.stack([before, after], axis=2).reshape(len(grays), FACE_SIZE_PX, -1)
+        return np.stack([before, after], axis=2).reshape(len(grays), FACE_SIZE_PX, grays.shape[2])
 
     return enlarge_rows(enlarge_rows(small).transpose(0, 2, 1)).transpose(0, 2, 1)
 
