@@ -17,6 +17,7 @@ from fer_contract import FACE_SIZE_PX, MAX_FACES
 from fer_detector import Detections, FaceDetector
 from fer_images import ImageLimits, UprightImage, decode_image
 from fer_quality import measure_faces
+from fer_scaling import halve
 
 FER2013_LANDMARKS: Final = np.array(
     [[15.2, 17.9], [32.2, 18.3], [22.8, 28.2], [16.5, 36.1], [30.3, 36.5]],
@@ -29,6 +30,10 @@ ENOUGH_PX: Final = 1100
 """An image that has as many px as a square of this side is good enough: the search's second look shows about as many. A
 JPEG of 4000x3000 px is decoded at half its size, and a PNG is reduced to that, so that both give the same answer."""
 
+
+_FINER: Final = ((0.25, 4), (1.0, 2), (math.inf, 1))
+"""Crops that shrink the face by more than the first number are sampled so many times finer and averaged, so that every
+px of the face counts: what the answers differ by between a PNG and a JPEG of the same picture is halved by it."""
 
 DECODE: Final = "decode"
 DETECT: Final = "detect"
@@ -122,16 +127,20 @@ def align_face(image: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32])
     region, offset = _region_of_crop(image, to_crop)
     gray = cv2.cvtColor(region, cv2.COLOR_BGR2GRAY)
     to_crop[:, 2] += to_crop[:, :2] @ offset  # px of `region` instead of px of `image`
-    shrink = math.hypot(to_crop[0, 0], to_crop[1, 0])
-    if shrink < 0.5:  # bilinear sampling would skip pixels: average them first
-        size = gray.shape[::-1]
-        small_size = [max(1, round(side * 2 * shrink)) for side in size]
-        step = np.array(size) / small_size
-        to_crop[:, 2] += to_crop[:, :2] @ (step - 1) / 2  # cv2.resize keeps pixel edges in place, not pixel centres
-        to_crop[:, :2] *= step
-        gray = cv2.resize(gray, small_size, interpolation=cv2.INTER_AREA)
-    side = (FACE_SIZE_PX, FACE_SIZE_PX)
+    scale = math.hypot(to_crop[0, 0], to_crop[1, 0])
+    finer = next(factor for limit, factor in _FINER if scale < limit)
+    to_crop *= finer
+    to_crop[:, 2] += (finer - 1) / 2  # px centres: what was the centre of one px is that of finer x finer
+    scale *= finer
+    while scale <= 0.5:  # bilinear sampling would skip px
+        gray = halve(np.asarray(gray, np.uint8))
+        to_crop[:, 2] += to_crop[:, :2] @ (0.5, 0.5)
+        to_crop[:, :2] *= 2
+        scale *= 2
+    side = (FACE_SIZE_PX * finer, FACE_SIZE_PX * finer)
     crop = cv2.warpAffine(gray, to_crop, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if finer > 1:
+        crop = cv2.resize(crop, (FACE_SIZE_PX, FACE_SIZE_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(crop, np.uint8)
 
 

@@ -39,7 +39,7 @@ _CLEAR: Final = (0.3, 0.85)
 """Scores of the first close look below and above which there is no doubt."""
 _LIKELY: Final = 0.5
 """From this score on, what the whole picture showed counts as a further look."""
-_LIKELY_BONUS: Final = 0.1
+_LIKELY_BONUS: Final = 0.14
 """The mean of three looks may be so much lower than that of two."""
 _DARK: Final = 70
 """A picture whose mean is below this is made lighter."""
@@ -61,7 +61,7 @@ class SearchSettings:
     """The second look's width times height; 0 for none. More find smaller faces, in a time that grows with it."""
     small_face_px: int = 20
     """Faces whose box is smaller than this in the first look, in both directions, are small."""
-    min_score: float = 0.75
+    min_score: float = 0.8
     """A face of which the search is not sure must have this mean score when it is looked at closely. 0..1."""
     sure_score: float = 0.8
     """A face that has this score is not looked at closely. 0..1."""

@@ -10,6 +10,7 @@ from typing import Final
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from fer_build.release import EXAMPLE_PHOTO
 
@@ -69,8 +70,8 @@ def make_busy_picture(seed: int) -> Picture:
 
 def read_photo() -> Picture:
     """The shipped photo."""
-    photo = cv2.imdecode(np.fromfile(EXAMPLE_PHOTO, np.uint8), cv2.IMREAD_COLOR)
-    return np.asarray(photo, np.uint8)
+    with Image.open(EXAMPLE_PHOTO) as photo:
+        return np.ascontiguousarray(np.asarray(photo.convert("RGB"))[..., ::-1])
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Picture:

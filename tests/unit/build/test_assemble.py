@@ -189,7 +189,7 @@ def test_the_command_takes_the_search_s_options(tmp_path):
     parameters = text_format.Parse(config, ModelConfig()).parameters
     assert parameters["detector_side_px"].string_value == "640"
     assert parameters["detector_second_look_px"].string_value == "0"
-    assert parameters["detector_min_score"].string_value == "0.75"
+    assert parameters["detector_min_score"].string_value == "0.8"
 
 
 def test_an_interruption_while_replacing_brings_the_old_one_back(tmp_path, monkeypatch):
