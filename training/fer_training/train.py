@@ -26,12 +26,14 @@ from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Or
 from fer_training.command import run_command
 from fer_training.curves import plot_curves
 from fer_training.distillation import Teachers, load_teachers
+from fer_training.dlib_weights import DlibWeights, load_dlib_weights, start_from_dlib
 from fer_training.errors import CheckpointError, MatplotlibMissingError, RecipeError
-from fer_training.faces import TrainingData
+from fer_training.faces import LabelledFaces, TrainingData
+from fer_training.network import Classifier
 from fer_training.optimisation import choose_autocast_type
 from fer_training.prediction import weights_without_votes
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
-from fer_training.recipe import NetworkRecipe, Recipe, load_recipe, recipe_from_table
+from fer_training.recipe import CONVERTED_SUFFIX, NetworkRecipe, Recipe, load_recipe, recipe_from_table
 from fer_training.run_names import with_fold, with_seed
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.training_run import TrainingRun, Watch
@@ -96,7 +98,12 @@ def train(
         teacher_hashes = {teacher.name: teacher.sha256 for teacher in loaded}
         teachers = Teachers([teacher.answerer for teacher in loaded], recipe.distillation, device)
     start_hash = ""
-    if recipe.starts_from:
+    if recipe.starts_from.endswith(CONVERTED_SUFFIX):
+        weights = load_dlib_weights(runs_dir / recipe.starts_from)
+        start_hash = weights.sha256()
+        if not resume:  # The checkpoint has them as they have become.
+            initial_weights = _convert(weights, recipe, data.training)
+    elif recipe.starts_from:
         start = load_parent(runs_dir / recipe.starts_from / CHECKPOINT_NAME, recipe.network, data.training.class_names)
         initial_weights = start.average if recipe.loss.votes_auxiliary else weights_without_votes(start)
         start_hash = start.hash_weights()
@@ -153,6 +160,13 @@ def _describe_origin(
         teachers=teachers,
         starts_from_sha256=starts_from_sha256,
     )
+
+
+def _convert(weights: DlibWeights, recipe: Recipe, faces: LabelledFaces) -> dict[str, torch.Tensor]:
+    """The backbone's weights to start from, by their names in the network."""
+    network = Classifier(recipe.network, len(faces.class_names))
+    start_from_dlib(network, weights, faces.images)
+    return {name: weight for name, weight in network.state_dict().items() if name.startswith("backbone.")}
 
 
 def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]) -> Checkpoint:
