@@ -92,7 +92,7 @@ def _compress(pixels: torch.Tensor, lowest_quality: int) -> torch.Tensor:
     steps = torch.floor((table * percent + 50) / 100).clamp(1, 255)  # (n, 8, 8)
     blocks = padded.shape[2] // BLOCK
     steps = steps.repeat(1, blocks, blocks)
-    cosines = torch.block_diag(*[_cosines().to(pixels.device)] * blocks)
+    cosines = torch.kron(torch.eye(blocks), _cosines()).to(pixels.device)
     frequencies = torch.round(_transform(padded - PIXEL_CENTRE, cosines) / steps) * steps
     compressed = _transform(frequencies, cosines.T)[:, :side, :side] + PIXEL_CENTRE
     return torch.where(torch.rand_like(quality) < CHANCE, compressed, pixels)

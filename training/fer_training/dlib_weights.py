@@ -7,7 +7,6 @@ faces of FaceScrub, VGGFace and pictures gathered from the internet (https://git
 """
 
 import hashlib
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fer_training.backbones.dlib_resnet import DlibResNet
 from fer_training.errors import CheckpointError, DataError, RecipeError
@@ -182,7 +180,7 @@ def _read_tensor(content: bytes, position: int) -> tuple[int, Array]:
 
 
 def fold_stem(stem: DlibConvolution, channels: int, size: int) -> DlibConvolution:
-    """dlib's first convolution for the pixels that our networks take.
+    """The first convolution for the pixels that our networks take.
 
     Args:
         stem: of 7x7, for red, green and blue as dlib normalises them.
@@ -243,7 +241,9 @@ def start_from_dlib(network: Classifier, weights: DlibWeights, images: npt.NDArr
 def _find_backbone(network: Classifier) -> DlibResNet:
     backbone = next((module for module in network.modules() if isinstance(module, DlibResNet)), None)
     if backbone is None:
-        raise RecipeError("dlib's weights are for backbones dlib_resnet23 and dlib_resnet27, and the recipe's is another.")
+        raise RecipeError(
+            "dlib's weights are for backbones dlib_resnet23 and dlib_resnet27, and the recipe's is another."
+        )
     return backbone
 
 

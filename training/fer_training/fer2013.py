@@ -176,7 +176,8 @@ def choose_held_out(groups: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]
         bool, (N,).
     """
     part = min(HELD_OUT_IMAGES / len(labels), 0.5)
-    return assign_groups(groups, labels, (1 - part, part), np.random.default_rng(HELD_OUT_SEED)) == 1
+    split_of = assign_groups(groups, labels, (1 - part, part), np.random.default_rng(HELD_OUT_SEED))
+    return np.asarray(split_of == 1)
 
 
 def _drop(flaws: dict[str, npt.NDArray[np.bool_]]) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:

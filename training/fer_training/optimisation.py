@@ -24,7 +24,10 @@ def build_optimiser(network: Classifier, recipe: OptimisationRecipe) -> torch.op
     backbone = list(network.backbone.parameters())
     known = set(backbone)
     groups = []
-    for parameters, factor in (backbone, recipe.backbone_rate), ([p for p in network.parameters() if p not in known], 1.0):
+    for parameters, factor in (
+        (backbone, recipe.backbone_rate),
+        ([p for p in network.parameters() if p not in known], 1.0),
+    ):
         for decay, kernels in (recipe.weight_decay, True), (0.0, False):
             chosen = [p for p in parameters if _is_kernel(p) == kernels]
             groups.append({"params": chosen, "weight_decay": decay, RATE_FACTOR: factor})

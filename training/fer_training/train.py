@@ -26,7 +26,7 @@ from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Or
 from fer_training.command import run_command
 from fer_training.curves import plot_curves
 from fer_training.distillation import Teachers, load_teachers
-from fer_training.dlib_weights import DlibWeights, load_dlib_weights, start_from_dlib
+from fer_training.dlib_weights import load_dlib_weights, start_from_dlib
 from fer_training.errors import CheckpointError, MatplotlibMissingError, RecipeError
 from fer_training.faces import LabelledFaces, TrainingData
 from fer_training.network import Classifier
@@ -97,23 +97,14 @@ def train(
         loaded = load_teachers(recipe, runs_dir, data.training)
         teacher_hashes = {teacher.name: teacher.sha256 for teacher in loaded}
         teachers = Teachers([teacher.answerer for teacher in loaded], recipe.distillation, device)
-    start_hash = ""
-    if recipe.starts_from.endswith(CONVERTED_SUFFIX):
-        weights = load_dlib_weights(runs_dir / recipe.starts_from)
-        start_hash = weights.sha256()
-        if not resume:  # The checkpoint has them as they have become.
-            initial_weights = _convert(weights, recipe, data.training)
-    elif recipe.starts_from:
-        start = load_parent(runs_dir / recipe.starts_from / CHECKPOINT_NAME, recipe.network, data.training.class_names)
-        initial_weights = start.average if recipe.loss.votes_auxiliary else weights_without_votes(start)
-        start_hash = start.hash_weights()
+    start, start_hash = _load_start(recipe, data.training, runs_dir, resume=resume)
     run = TrainingRun(
         recipe,
         data,
         device,
         autocast_type,
         teachers=teachers,
-        initial_weights=initial_weights,
+        initial_weights=initial_weights if start is None else start,
         compiled=compiled,
     )
     origin = _describe_origin(data, device, autocast_type, teacher_hashes, start_hash, command)
@@ -162,11 +153,22 @@ def _describe_origin(
     )
 
 
-def _convert(weights: DlibWeights, recipe: Recipe, faces: LabelledFaces) -> dict[str, torch.Tensor]:
-    """The backbone's weights to start from, by their names in the network."""
-    network = Classifier(recipe.network, len(faces.class_names))
-    start_from_dlib(network, weights, faces.images)
-    return {name: weight for name, weight in network.state_dict().items() if name.startswith("backbone.")}
+def _load_start(
+    recipe: Recipe, faces: LabelledFaces, runs_dir: Path, *, resume: bool
+) -> tuple[Mapping[str, torch.Tensor] | None, str]:
+    """The weights that the recipe names to start from, None where it names none, and their SHA-256."""
+    if recipe.starts_from.endswith(CONVERTED_SUFFIX):
+        converted = load_dlib_weights(runs_dir / recipe.starts_from)
+        network = Classifier(recipe.network, len(faces.class_names))
+        if not resume:  # The checkpoint has what has become of them, and it takes a look at all images.
+            start_from_dlib(network, converted, faces.images)
+        backbone = {name: weight for name, weight in network.state_dict().items() if name.startswith("backbone.")}
+        return backbone, converted.sha256()
+    if recipe.starts_from:
+        parent = load_parent(runs_dir / recipe.starts_from / CHECKPOINT_NAME, recipe.network, faces.class_names)
+        weights = parent.average if recipe.loss.votes_auxiliary else weights_without_votes(parent)
+        return weights, parent.hash_weights()
+    return None, ""
 
 
 def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]) -> Checkpoint:

@@ -26,15 +26,14 @@ class DlibBlock(nn.Module):
         """Takes at most as many channels as it gives. Its attention is last before the sum."""
         super().__init__()
         self.stride = stride
+        # Zeros on all sides would move the positions by one against the shortcut's.
+        right_and_below = [nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []
         self.body = nn.Sequential(
-            convolution(channels_in, channels_out, 3, stride),
+            *right_and_below,
+            convolution(channels_in, channels_out, 3, stride, padding=2 - stride),
             convolution(channels_out, channels_out, activation=None),
             build_attention(attention, channels_out),
         )
-        if stride == 2:
-            # A padding of 1 on all sides would move the positions by one against the shortcut's.
-            self.body[0][0].padding = (0, 0)
-            self.body.insert(0, nn.ZeroPad2d((0, 1, 0, 1)))
         self.new_channels = channels_out - channels_in
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -51,12 +50,11 @@ class DlibResNet(Backbone):
     dlib's first convolution is a 7x7 one that halves the resolution. Below 96 px it is a 5x5 one that keeps it: with
     the weights of `dlib_weights`, what the 7x7 one would give for the image enlarged to twice its side.
 
-    Source: King, dlib 19 (`dnn_face_recognition_ex.cpp`); He et al., Deep Residual Learning for Image Recognition, 2015.
+    Source: King, dlib 19 (`dnn_face_recognition_ex.cpp`), after He et al., Deep Residual Learning for Image
+    Recognition, 2015.
     """
 
-    def __init__(
-        self, blocks: tuple[int, ...], *, channels: int, input_px: int, attention: str, width: float
-    ) -> None:
+    def __init__(self, blocks: tuple[int, ...], *, channels: int, input_px: int, attention: str, width: float) -> None:
         """Takes how many blocks each stage has, up to dlib's (3, 4, 3, 3, 1); for the others see `build_backbone`."""
         super().__init__()
         stride = early_strides(input_px)[0]
@@ -65,13 +63,9 @@ class DlibResNet(Backbone):
         self.stem.append(nn.MaxPool2d(3, 2, ceil_mode=True))
         self.stages = nn.Sequential()
         for stage, (channels_in, channels_out) in enumerate(pairwise([widths[0], *widths])):
-            layers = nn.Sequential()
-            for index in range(blocks[stage]):
-                first = index == 0
-                layers.append(
-                    DlibBlock(channels_in if first else channels_out, channels_out, 2 if stage and first else 1, attention)
-                )
-            self.stages.append(layers)
+            first = DlibBlock(channels_in, channels_out, 2 if stage else 1, attention)
+            others = [DlibBlock(channels_out, channels_out, 1, attention) for _ in range(blocks[stage] - 1)]
+            self.stages.append(nn.Sequential(first, *others))
         self.features = widths[-1]
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
