@@ -159,6 +159,7 @@ def _load_start(
     """The weights that the recipe names to start from, None where it names none, and their SHA-256."""
     if recipe.starts_from.endswith(CONVERTED_SUFFIX):
         converted = load_dlib_weights(runs_dir / recipe.starts_from)
+        torch.manual_seed(recipe.seed)  # for what of the backbone is not dlib's
         network = Classifier(recipe.network, len(faces.class_names))
         if not resume:  # The checkpoint has what has become of them, and it takes a look at all images.
             start_from_dlib(network, converted, faces.images)
