@@ -20,6 +20,8 @@ CHANCE: Final = 1 / 3
 
 BLOCK: Final = 8
 """Side of JPEG's blocks."""
+BEST_QUALITY: Final = 100
+"""Of a JPEG; as a recipe's lowest one it means that there is none."""
 LUMINANCE: Final = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -49,8 +51,11 @@ def degrade(views: torch.Tensor, recipe: CaptureRecipe) -> torch.Tensor:
     darkest, brightest = math.log(recipe.darkest), math.log(recipe.brightest)
     light = torch.exp(_choose(darkest + (brightest - darkest) * _draw(seen), 0.0))
     noise = _choose(recipe.noise * _draw(seen), 0.0)
-    filed = _compress(_to_steps(seen * light + noise * torch.randn_like(seen)), recipe.jpeg_quality)
-    return torch.cat([((_to_steps(filed) - PIXEL_CENTRE) / PIXEL_SPREAD).unsqueeze(1), views[count:]])
+    filed = _to_steps(seen * light + noise * torch.randn_like(seen))
+    if recipe.jpeg_quality < BEST_QUALITY:
+        quality = recipe.jpeg_quality + torch.floor((BEST_QUALITY + 1 - recipe.jpeg_quality) * _draw(filed))
+        filed = torch.where(torch.rand_like(quality) < CHANCE, compress(filed, quality), filed)
+    return torch.cat([((filed - PIXEL_CENTRE) / PIXEL_SPREAD).unsqueeze(1), views[count:]])
 
 
 def _blur(pixels: torch.Tensor, largest_px: float) -> torch.Tensor:
@@ -80,22 +85,26 @@ def _list_enlargements(side: int, smallest: int) -> torch.Tensor:
     return torch.stack(matrices)
 
 
-def _compress(pixels: torch.Tensor, lowest_quality: int) -> torch.Tensor:
-    """Rounds some images' frequencies as JPEG does at a quality from the lowest to 100, in blocks from the corner."""
+def compress(pixels: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
+    """Gives what a JPEG of each image shows, in blocks from its first corner.
+
+    Args:
+        pixels: float32, (N, S, S), gray, 0..255.
+        quality: float32, (N, 1, 1), whole numbers from 1 to 100, as libjpeg has them.
+
+    Returns:
+        float32, (N, S, S), whole numbers, 0..255.
+    """
     side = pixels.shape[2]
     padding = -side % BLOCK
     padded = functional.pad(pixels.unsqueeze(1), (0, padding, 0, padding), mode="replicate")[:, 0]
-    quality = lowest_quality + torch.floor((101 - lowest_quality) * _draw(pixels))
-    # As libjpeg has it: `jpeg_quality_scaling`.
     percent = torch.where(quality < 50, torch.floor(5000 / quality), 200 - 2 * quality)
     table = torch.tensor(LUMINANCE, dtype=torch.float32, device=pixels.device)
-    steps = torch.floor((table * percent + 50) / 100).clamp(1, 255)  # (n, 8, 8)
     blocks = padded.shape[2] // BLOCK
-    steps = steps.repeat(1, blocks, blocks)
+    steps = torch.floor((table * percent + 50) / 100).clamp(1, 255).repeat(1, blocks, blocks)
     cosines = torch.kron(torch.eye(blocks), _cosines()).to(pixels.device)
     frequencies = torch.round(_transform(padded - PIXEL_CENTRE, cosines) / steps) * steps
-    compressed = _transform(frequencies, cosines.T)[:, :side, :side] + PIXEL_CENTRE
-    return torch.where(torch.rand_like(quality) < CHANCE, compressed, pixels)
+    return _to_steps(_transform(frequencies, cosines.T)[:, :side, :side] + PIXEL_CENTRE)
 
 
 @lru_cache(maxsize=1)

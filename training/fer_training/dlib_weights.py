@@ -242,7 +242,8 @@ def _find_backbone(network: Classifier) -> DlibResNet:
     backbone = next((module for module in network.modules() if isinstance(module, DlibResNet)), None)
     if backbone is None:
         raise RecipeError(
-            "dlib's weights are for backbones dlib_resnet23 and dlib_resnet27, and the recipe's is another."
+            "dlib's weights are for backbones dlib_resnet23, dlib_resnet27 and dlib_resnet29. Give the recipe one of "
+            "those as network.backbone, or another starts_from."
         )
     return backbone
 

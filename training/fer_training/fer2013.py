@@ -139,9 +139,10 @@ def select_training_data(
         "constant": np.ptp(training.images, axis=(1, 2)) == 0,
         "identical to an evaluation image": _is_among(pixels[TRAINING], pixels[PUBLIC_TEST] + pixels[PRIVATE_TEST]),
     }
-    held_out = choose_held_out(groups, training.labels) if hold_out else np.full(len(training), False)
-    held_out &= ~np.any(list(drops.values()), axis=0)  # What must not be trained on says nothing here either.
-    drops[HELD_OUT_REASON] = held_out
+    if hold_out:
+        # What must not be trained on says nothing here either.
+        held_out = choose_held_out(groups, training.labels) & ~np.any(list(drops.values()), axis=0)
+        drops[HELD_OUT_REASON] = held_out
     notices: dict[str, npt.NDArray[np.bool_]] = {}
     if ballots is not None:
         (drops if drop_no_face else notices)[NO_FACE] = is_no_face(ballots[training.rows])

@@ -53,6 +53,8 @@ def voted(data):
         {"augmentation": {"noise": 8.0}},
         {"optimisation": {"optimiser": "adamw", "learning_rate": 0.003}},
         {"optimisation": {"gradient_clip": 0.1}},
+        {"optimisation": {"backbone_rate": 0.3}},
+        {"capture": {"probability": 0.5, "darkest": 0.3, "noise": 8.0, "blur_px": 1.0}},
         {"network": {"equalise": True}},
         {"network": {"attention": "eca"}},
         {"network": {"local_regions": True}},
