@@ -17,7 +17,6 @@ from fer_training.recipe import CaptureRecipe
 
 CHANCE: Final = 1 / 3
 """Of each kind of change, in an image that is to be changed: one or two of the five as a rule."""
-
 BLOCK: Final = 8
 """Side of JPEG's blocks."""
 BEST_QUALITY: Final = 100
@@ -71,18 +70,19 @@ def _enlarge_small(pixels: torch.Tensor, smallest_px: int) -> torch.Tensor:
     side = pixels.shape[2]
     smallest = min(smallest_px, side)
     px = _choose(smallest + torch.floor((side - smallest) * _draw(pixels)), float(side)).flatten().long()
-    return _transform(pixels, _list_enlargements(side, smallest).to(pixels.device)[px - smallest])
+    return _transform(pixels, _list_enlargements(side, smallest, pixels.device)[px - smallest])
 
 
+# What is kept stays on its device: a recorded step must not bring anything there.
 @lru_cache(maxsize=8)
-def _list_enlargements(side: int, smallest: int) -> torch.Tensor:
+def _list_enlargements(side: int, smallest: int, device: torch.device) -> torch.Tensor:
     """What each reduced side, from the smallest to the whole, makes of a row: float32, (side - smallest + 1, S, S)."""
     rows = torch.eye(side).unsqueeze(0)
     matrices = [
         functional.interpolate(functional.adaptive_avg_pool1d(rows, px), side, mode="linear")[0].T
         for px in range(smallest, side + 1)
     ]
-    return torch.stack(matrices)
+    return torch.stack(matrices).to(device)
 
 
 def compress(pixels: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
@@ -99,21 +99,20 @@ def compress(pixels: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
     padding = -side % BLOCK
     padded = functional.pad(pixels.unsqueeze(1), (0, padding, 0, padding), mode="replicate")[:, 0]
     percent = torch.where(quality < 50, torch.floor(5000 / quality), 200 - 2 * quality)
-    table = torch.tensor(LUMINANCE, dtype=torch.float32, device=pixels.device)
     blocks = padded.shape[2] // BLOCK
+    table, cosines = _list_jpeg_constants(blocks, pixels.device)
     steps = torch.floor((table * percent + 50) / 100).clamp(1, 255).repeat(1, blocks, blocks)
-    cosines = torch.kron(torch.eye(blocks), _cosines()).to(pixels.device)
     frequencies = torch.round(_transform(padded - PIXEL_CENTRE, cosines) / steps) * steps
     return _to_steps(_transform(frequencies, cosines.T)[:, :side, :side] + PIXEL_CENTRE)
 
 
-@lru_cache(maxsize=1)
-def _cosines() -> torch.Tensor:
-    """The discrete cosine transform of a row of 8, orthonormal: float32, (8, 8)."""
+@lru_cache(maxsize=8)
+def _list_jpeg_constants(blocks: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """`LUMINANCE`, and the orthonormal cosine transform of a row of blocks: float32, (8, 8) and (8 blocks, 8 blocks)."""
     places = torch.arange(BLOCK)
     waves = torch.cos(math.pi / BLOCK * (places + 0.5) * places.view(-1, 1)) * math.sqrt(2 / BLOCK)
     waves[0] /= math.sqrt(2)
-    return waves
+    return torch.tensor(LUMINANCE, dtype=torch.float32, device=device), torch.kron(torch.eye(blocks), waves).to(device)
 
 
 def _transform(pixels: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

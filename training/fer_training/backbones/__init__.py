@@ -1,7 +1,7 @@
 """The networks that can stand before the classifier's last layer, by name.
 
-`build_backbone` is the door; the classifier knows no other. Each network is written from its paper on plain PyTorch,
-without weights from elsewhere, and exports to ONNX opset 17.
+`build_backbone` is the door; the classifier knows no other. Each network is written from its source on plain PyTorch,
+with random weights, and exports to ONNX opset 17. One of them has weights to start from: see `dlib_weights`.
 """
 
 from collections.abc import Callable
