@@ -108,7 +108,7 @@ def compress(pixels: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 def _list_jpeg_constants(blocks: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """`LUMINANCE`, and the orthonormal cosine transform of a row of blocks: float32, (8, 8) and (8 blocks, 8 blocks)."""
+    """`LUMINANCE`, (8, 8), and the orthonormal cosine transform of a row of blocks, (8 blocks, 8 blocks), float32."""
     places = torch.arange(BLOCK)
     waves = torch.cos(math.pi / BLOCK * (places + 0.5) * places.view(-1, 1)) * math.sqrt(2 / BLOCK)
     waves[0] /= math.sqrt(2)

@@ -279,8 +279,7 @@ def restore_norms(network: Classifier, images: npt.NDArray[np.uint8]) -> None:
     counts = [0] * len(pairs)
 
     def count(number: int, output: torch.Tensor) -> None:
-        # Shifted by the first batch's mean there would be nothing to gain: the sums are float64.
-        values = output.double()
+        values = output.double()  # The variance is a difference of large sums.
         sums[number] += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
         counts[number] += output.shape[0] * output.shape[2] * output.shape[3]
 
