@@ -187,8 +187,9 @@ def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]
 def _load_own_checkpoint(path: Path, recipe: Recipe, device: torch.device, now: Origin) -> Checkpoint:
     """Loads the checkpoint to go on from, and refuses one of another recipe, data, precision or teachers."""
     checkpoint = load_checkpoint(path)
-    if checkpoint.origin.mean_of:
-        raise CheckpointError(f"{path} is a mean of runs: name it as a recipe's starts_from, or give another --out.")
+    if not checkpoint.rng:
+        kind = "a mean of runs" if checkpoint.origin.mean_of else "the weights of a run alone"
+        raise CheckpointError(f"{path} is {kind}: name it as a recipe's starts_from, or give another --out.")
     if checkpoint.recipe != recipe:
         raise CheckpointError(f"{path} is of another recipe than --recipe names. Give its own, or another --out.")
     if checkpoint.origin.data_sha256 != now.data_sha256:
