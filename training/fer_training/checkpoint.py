@@ -1,6 +1,6 @@
 """Checkpoints: the whole state of a training run after an epoch, or the mean of several runs.
 
-Written by `train`, `prune` and `soup`, read by whatever works with a trained network.
+Written by `train`, `prune`, `soup` and `save_weights`, read by whatever works with a trained network.
 """
 
 import hashlib
@@ -77,7 +77,8 @@ class Ingredient:
 class Checkpoint:
     """Everything needed to go on as if nothing had happened, or to export the averaged network.
 
-    A soup cannot be gone on with: it has no state of an optimiser or of random generators.
+    A soup, and what `save_weights` kept, cannot be gone on with: they have no state of an optimiser or of random
+    generators.
     """
 
     recipe: Recipe

@@ -31,15 +31,21 @@ from fer_training.faces import (
     group_identical,
 )
 from fer_training.ferplus import NO_FACE, VOTES_NAME, is_no_face, read_votes
+from fer_training.splits import assign_groups
 
 CSV_NAME: Final = "fer2013.csv"
 EXCLUDED_ROWS_NAME: Final = "excluded_rows.txt"
 TRAINING: Final = "Training"
 PUBLIC_TEST: Final = "PublicTest"
 PRIVATE_TEST: Final = "PrivateTest"
+HELD_OUT: Final = "HeldOut"
+"""What commands call the images of `choose_held_out`; no usage of the CSV."""
 USAGES: Final = (TRAINING, PUBLIC_TEST, PRIVATE_TEST)
 COLUMNS: Final = ("emotion", "pixels", "Usage")
 PIXELS: Final = FACE_SIZE_PX * FACE_SIZE_PX
+HELD_OUT_IMAGES: Final = 2000
+HELD_OUT_SEED: Final = 0
+HELD_OUT_REASON: Final = "held out"
 START_PIXELS: Final = 16
 """Pixels by which a row is told to be no image's twin without being parsed."""
 
@@ -60,7 +66,12 @@ class UsageRows:
 
 
 def load_training_data(
-    directory: Path, *, votes: bool = False, drop_conflicting: bool = False, drop_no_face: bool = False
+    directory: Path,
+    *,
+    votes: bool = False,
+    drop_conflicting: bool = False,
+    drop_no_face: bool = False,
+    hold_out: bool = False,
 ) -> TrainingData:
     """Reads `fer2013.csv` and drops the Training rows that must not be trained on.
 
@@ -72,6 +83,7 @@ def load_training_data(
             nothing tells which label is right. Otherwise they are counted as noticed.
         drop_no_face: drop Training images for which "no face" is FER+'s most frequent vote (`ferplus.is_no_face`).
             Otherwise they are counted as noticed, if `votes` are read.
+        hold_out: drop the images of `choose_held_out`, and give them in PublicTest's place.
 
     Returns:
         Of Training what is kept; PublicTest whole, with `seen_elsewhere` as `load_evaluation_data` says.
@@ -85,6 +97,7 @@ def load_training_data(
         votes=votes,
         drop_conflicting=drop_conflicting,
         drop_no_face=drop_no_face,
+        hold_out=hold_out,
     )
 
 
@@ -95,6 +108,7 @@ def select_training_data(
     votes: bool = False,
     drop_conflicting: bool = False,
     drop_no_face: bool = False,
+    hold_out: bool = False,
 ) -> TrainingData:
     """Does what `load_training_data` does, with a CSV that is read already.
 
@@ -104,6 +118,7 @@ def select_training_data(
         votes: as there.
         drop_conflicting: as there.
         drop_no_face: as there.
+        hold_out: as there.
 
     Raises:
         DataError: as there.
@@ -124,6 +139,10 @@ def select_training_data(
         "constant": np.ptp(training.images, axis=(1, 2)) == 0,
         "identical to an evaluation image": _is_among(pixels[TRAINING], pixels[PUBLIC_TEST] + pixels[PRIVATE_TEST]),
     }
+    if hold_out:
+        # What must not be trained on says nothing here either.
+        held_out = choose_held_out(groups, training.labels) & ~np.any(list(drops.values()), axis=0)
+        drops[HELD_OUT_REASON] = held_out
     notices: dict[str, npt.NDArray[np.bool_]] = {}
     if ballots is not None:
         (drops if drop_no_face else notices)[NO_FACE] = is_no_face(ballots[training.rows])
@@ -135,11 +154,31 @@ def select_training_data(
     if not report.kept:
         raise DataError(f"{directory / CSV_NAME}: nothing is left to train on: {report}.")
 
+    ballots = ballots if votes else None
+    if hold_out:
+        return TrainingData(_to_faces(training, keep, ballots), _to_faces(training, held_out, ballots), report)
     listed = np.isin(public_test.rows, excluded)
     seen = listed | _is_among(pixels[PUBLIC_TEST], pixels[PRIVATE_TEST])
-    ballots = ballots if votes else None
     validation = _to_faces(public_test, np.full(len(public_test), True), ballots)
     return TrainingData(_to_faces(training, keep, ballots), replace(validation, seen_elsewhere=seen), report)
+
+
+def choose_held_out(groups: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Chooses about 2,000 Training images to choose recipes by, so that PublicTest isn't worn out.
+
+    They are the same for every recipe and seed. Identical images are together, all classes have their part; who is on
+    an image is not known.
+
+    Args:
+        groups: int64, (N,), of all Training rows, from `faces.group_identical`.
+        labels: int64, (N,).
+
+    Returns:
+        bool, (N,).
+    """
+    part = min(HELD_OUT_IMAGES / len(labels), 0.5)
+    split_of = assign_groups(groups, labels, (1 - part, part), np.random.default_rng(HELD_OUT_SEED))
+    return np.asarray(split_of == 1)
 
 
 def _drop(flaws: dict[str, npt.NDArray[np.bool_]]) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
@@ -159,7 +198,7 @@ def _to_faces(split: UsageRows, keep: npt.NDArray[np.bool_], ballots: npt.NDArra
 
 
 def load_evaluation_data(directory: Path, usage: str) -> LabelledFaces:
-    """Reads all rows of one usage, none dropped.
+    """Reads all rows of one usage, none dropped; or the images that are held out of Training.
 
     `seen_elsewhere` marks the rows that are listed in `excluded_rows.txt`, and those whose pixels are also in a row of
     another evaluation usage, as far as the CSV has it: that list is how a CSV without PrivateTest can tell of it. Twins
@@ -169,6 +208,8 @@ def load_evaluation_data(directory: Path, usage: str) -> LabelledFaces:
         DataError: the CSV is missing, has an unusable row of this usage, or has none of this usage; or
             `excluded_rows.txt` has an unusable line.
     """
+    if usage == HELD_OUT:
+        return load_training_data(directory, hold_out=True).validation
     path = directory / CSV_NAME
     splits, row_count = _read_rows(path, (usage,))
     faces = splits[usage]

@@ -1,16 +1,19 @@
 """A trained network as an ONNX file: pixels in, calibrated probabilities out, its origin inside. Used by `export`."""
 
+import contextlib
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
 from torch import nn
+from torch.onnx.symbolic_helper import parse_args
+from torch.onnx.utils import register_custom_op_symbolic, unregister_custom_op_symbolic
 
 from fer_contract import FACE_SIZE_PX, FACES, PROBABILITIES
 from fer_training.errors import ModelFileError
@@ -48,7 +51,7 @@ def write_onnx(network: Classifier, temperature: float, metadata: Mapping[str, s
         metadata: keys and values of the file's `metadata_props`.
         path: where to.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _plain_padding():
         # The exporter that PyTorch prefers since 2.9 needs another package and writes source paths into the file.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.onnx.export(
@@ -67,6 +70,24 @@ def write_onnx(network: Classifier, temperature: float, metadata: Mapping[str, s
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _plain_padding() -> Iterator[None]:
+    """Makes the exporter write zeros around features as one step. Its own way takes a dozen, and it warns of them."""
+    register_custom_op_symbolic("aten::pad", _export_padding, OPSET)
+    try:
+        yield
+    finally:
+        unregister_custom_op_symbolic("aten::pad", OPSET)
+
+
+@parse_args("v", "is", "s", "none")
+def _export_padding(graph: Any, features: Any, padding: list[int], mode: str, _: None) -> Any:
+    """PyTorch counts from the last axis back, before and after each; ONNX from the first, all before and then after."""
+    before_and_after = padding + [0] * (2 * features.type().dim() - len(padding))
+    pads = torch.tensor(before_and_after[-2::-2] + before_and_after[::-2])
+    return graph.op("Pad", features, graph.op("Constant", value_t=pads), mode_s=mode)
 
 
 def _strip_notes(model: onnx.ModelProto) -> None:

@@ -1,26 +1,37 @@
 """The optimiser, its learning rate over time, and the precision. Used by `training_run`."""
 
 import math
+from typing import Final
 
 import torch
-from torch import nn
 
 from fer_training.errors import RecipeError
+from fer_training.network import Classifier
 from fer_training.recipe import OptimisationRecipe
 
+RATE_FACTOR: Final = "rate_factor"
+"""In an optimiser's group of parameters: what the learning rate is multiplied by for them."""
 
-def build_optimiser(network: nn.Module, recipe: OptimisationRecipe) -> torch.optim.Optimizer:
+
+def build_optimiser(network: Classifier, recipe: OptimisationRecipe) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW. Weight decay acts on matrices and kernels only, not on the rest.
+
+    The backbone's weights and the last layers' have learning rates of their own.
 
     The learned scales of `repconv`'s branches have a kernel's number of dimensions, but one value per channel: they
     are no kernels. On a GPU the learning rate is a tensor there, see `set_learning_rate`, and the step is one kernel.
     """
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if _is_kernel(p)], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if not _is_kernel(p)], "weight_decay": 0.0},
-    ]
-    device = parameters[0].device
+    backbone = list(network.backbone.parameters())
+    known = set(backbone)
+    groups = []
+    for parameters, factor in (
+        (backbone, recipe.backbone_rate),
+        ([p for p in network.parameters() if p not in known], 1.0),
+    ):
+        for decay, kernels in (recipe.weight_decay, True), (0.0, False):
+            chosen = [p for p in parameters if _is_kernel(p) == kernels]
+            groups.append({"params": chosen, "weight_decay": decay, RATE_FACTOR: factor})
+    device = backbone[0].device
     fused = device.type == "cuda" or None
     if recipe.optimiser == "adamw":
         optimiser: torch.optim.Optimizer = torch.optim.AdamW(
@@ -42,12 +53,15 @@ def place_learning_rate(optimiser: torch.optim.Optimizer, device: torch.device) 
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of all parameters; where it is a tensor, in place, so that a recorded step sees it."""
+    """Sets each group's learning rate, of which `rate` is the last layers'.
+
+    Where it is a tensor, in place, so that a recorded step sees it.
+    """
     for group in optimiser.param_groups:
         if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(rate * group[RATE_FACTOR])
         else:
-            group["lr"] = rate
+            group["lr"] = rate * group[RATE_FACTOR]
 
 
 def _is_kernel(parameter: torch.Tensor) -> bool:

@@ -24,6 +24,7 @@ Section = TypeVar("Section")
 
 ONNX_SUFFIX: Final = ".onnx"
 ANSWERS_SUFFIX: Final = ".npz"
+CONVERTED_SUFFIX: Final = ".npz"
 EXTENDS: Final = "extends"
 REPCONV: Final = "repconv"
 """The backbone whose shape a recipe gives in full."""
@@ -91,6 +92,8 @@ class DataRecipe:
     """Identical images with different labels."""
     drop_no_face: bool = False
     """Images that FER+'s people say have no face."""
+    hold_out: bool = False
+    """The same 2,000 images for every run, which watch it in PublicTest's place; see `fer2013.choose_held_out`."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,26 @@ class AugmentationRecipe:
     """Longest side of that rectangle, as a part of the view's."""
     mixup_alpha: Annotated[float, Between(0.0, 4.0)] = 0.0
     """Of the Beta distribution of mixup's weights; 0 mixes nothing."""
+
+
+@dataclass(frozen=True)
+class CaptureRecipe:
+    """What cameras, distance and files do to a part of the training images; see `capture.degrade`."""
+
+    probability: Annotated[float, Between(0.0, 1.0)]
+    """Part of each batch that is changed, each image in one or two of the following ways."""
+    darkest: Annotated[float, Between(0.01, 1.0)] = 1.0
+    """Least factor on the pixels. The logarithm of the factor is uniform."""
+    brightest: Annotated[float, Between(1.0, 4.0)] = 1.0
+    """Largest factor on the pixels; what exceeds 255 is cut off."""
+    noise: Annotated[float, Between(0.0, 64.0)] = 0.0
+    """Largest standard deviation of Gaussian noise, in steps of the 0..255 range, after the light."""
+    blur_px: Annotated[float, Between(0.0, 4.0)] = 0.0
+    """Largest standard deviation of a Gaussian blur, in px of the 48."""
+    smallest_px: Annotated[int, Between(8, FACE_SIZE_PX)] = FACE_SIZE_PX
+    """Least side of the face that is enlarged to 48 px again."""
+    jpeg_quality: Annotated[int, Between(1, 100)] = 100
+    """Lowest quality of JPEG; 100 is none."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +194,11 @@ class OptimisationRecipe:
     """Per step, of the moving average of the weights, which is what gets evaluated and exported."""
     gradient_clip: Annotated[float, Between(0.0, 1000.0)] = 0.0
     """Largest norm of the gradient; 0 clips nothing."""
+    backbone_rate: Annotated[float, Between(0.0, 1.0)] = 1.0
+    """Factor on the learning rate of the backbone's weights. The last layers, which start anew where those don't, have
+    the rate as it is."""
+    frozen_epochs: Annotated[int, Between(0, 1000)] = 0
+    """First epochs in which only the last layers learn."""
     fresh_statistics: bool = False
     """Whether the averaged network's batch norms are given new statistics after the last epoch, of the whole training
     images as they are: those gathered in training are of cropped and partly hidden ones."""
@@ -188,9 +216,10 @@ class Recipe:
     loss: LossRecipe
     optimisation: OptimisationRecipe
     starts_from: str = ""
-    """Name of a finished run of the same network, with whose averaged weights this one starts; without it they are
-    drawn from the seed."""
+    """Name of a finished run of the same network, with whose averaged weights this one starts; or, with `.npz` at the
+    end, of a file of `convert_dlib` beside the runs. Without it the weights are drawn from the seed."""
     data: DataRecipe = field(default_factory=DataRecipe)
+    capture: CaptureRecipe | None = None
     distillation: DistillationRecipe | None = None
 
     @property
@@ -258,6 +287,11 @@ def recipe_from_table(table: dict[str, Any], origin: str) -> Recipe:
         raise RecipeError(
             f"{origin}: augmentation.full_view_epochs must be at most optimisation.epochs "
             f"({recipe.optimisation.epochs}), but is {recipe.augmentation.full_view_epochs}."
+        )
+    if recipe.optimisation.frozen_epochs >= recipe.optimisation.epochs:
+        raise RecipeError(
+            f"{origin}: optimisation.frozen_epochs must be below optimisation.epochs ({recipe.optimisation.epochs}), "
+            f"but is {recipe.optimisation.frozen_epochs}."
         )
     return recipe
 

@@ -12,7 +12,7 @@ from typing import Final
 from fer_training.ck48 import FOLDS, load_ck48
 from fer_training.errors import RecipeError
 from fer_training.faces import LabelledFaces, TrainingData
-from fer_training.fer2013 import PUBLIC_TEST, USAGES, load_evaluation_data, load_training_data
+from fer_training.fer2013 import HELD_OUT, PUBLIC_TEST, USAGES, load_evaluation_data, load_training_data
 from fer_training.folders import SUBJECT_PATTERN, FolderData, load_class_folders
 from fer_training.recipe import DataRecipe, Recipe
 
@@ -40,7 +40,7 @@ def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = Fa
     source.add_argument("--ck48", type=Path, metavar="DIR", help="folder with the seven folders of CK+48")
     if to_measure:
         group = parser.add_argument_group("with --fer2013")
-        group.add_argument("--usage", choices=USAGES, default=PUBLIC_TEST, help=f"default: {PUBLIC_TEST}")
+        group.add_argument("--usage", choices=(*USAGES, HELD_OUT), default=PUBLIC_TEST, help=f"default: {PUBLIC_TEST}")
     group = parser.add_argument_group("with --folder")
     group.add_argument("--split-seed", type=int, default=0, metavar="N", help="of the split 7:1:2; default: 0")
     group.add_argument(
@@ -89,6 +89,7 @@ def load_for_training(arguments: argparse.Namespace, recipe: Recipe) -> Training
             votes=recipe.needs_votes,
             drop_conflicting=recipe.data.drop_conflicting,
             drop_no_face=recipe.data.drop_no_face,
+            hold_out=recipe.data.hold_out,
         )
     return load_split_source(arguments)
 

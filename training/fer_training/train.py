@@ -26,12 +26,14 @@ from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Or
 from fer_training.command import run_command
 from fer_training.curves import plot_curves
 from fer_training.distillation import Teachers, load_teachers
+from fer_training.dlib_weights import load_dlib_weights, start_from_dlib
 from fer_training.errors import CheckpointError, MatplotlibMissingError, RecipeError
-from fer_training.faces import TrainingData
+from fer_training.faces import LabelledFaces, TrainingData
+from fer_training.network import Classifier
 from fer_training.optimisation import choose_autocast_type
 from fer_training.prediction import weights_without_votes
 from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
-from fer_training.recipe import NetworkRecipe, Recipe, load_recipe, recipe_from_table
+from fer_training.recipe import CONVERTED_SUFFIX, NetworkRecipe, Recipe, load_recipe, recipe_from_table
 from fer_training.run_names import with_fold, with_seed
 from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
 from fer_training.training_run import TrainingRun, Watch
@@ -95,18 +97,14 @@ def train(
         loaded = load_teachers(recipe, runs_dir, data.training)
         teacher_hashes = {teacher.name: teacher.sha256 for teacher in loaded}
         teachers = Teachers([teacher.answerer for teacher in loaded], recipe.distillation, device)
-    start_hash = ""
-    if recipe.starts_from:
-        start = load_parent(runs_dir / recipe.starts_from / CHECKPOINT_NAME, recipe.network, data.training.class_names)
-        initial_weights = start.average if recipe.loss.votes_auxiliary else weights_without_votes(start)
-        start_hash = start.hash_weights()
+    start, start_hash = _load_start(recipe, data.training, runs_dir, resume=resume)
     run = TrainingRun(
         recipe,
         data,
         device,
         autocast_type,
         teachers=teachers,
-        initial_weights=initial_weights,
+        initial_weights=initial_weights if start is None else start,
         compiled=compiled,
     )
     origin = _describe_origin(data, device, autocast_type, teacher_hashes, start_hash, command)
@@ -155,6 +153,25 @@ def _describe_origin(
     )
 
 
+def _load_start(
+    recipe: Recipe, faces: LabelledFaces, runs_dir: Path, *, resume: bool
+) -> tuple[Mapping[str, torch.Tensor] | None, str]:
+    """The weights that the recipe names to start from, None where it names none, and their SHA-256."""
+    if recipe.starts_from.endswith(CONVERTED_SUFFIX):
+        converted = load_dlib_weights(runs_dir / recipe.starts_from)
+        torch.manual_seed(recipe.seed)  # for what of the backbone is not dlib's
+        network = Classifier(recipe.network, len(faces.class_names))
+        if not resume:  # The checkpoint has what has become of them, and it takes a look at all images.
+            start_from_dlib(network, converted, faces.images)
+        backbone = {name: weight for name, weight in network.state_dict().items() if name.startswith("backbone.")}
+        return backbone, converted.sha256()
+    if recipe.starts_from:
+        parent = load_parent(runs_dir / recipe.starts_from / CHECKPOINT_NAME, recipe.network, faces.class_names)
+        weights = parent.average if recipe.loss.votes_auxiliary else weights_without_votes(parent)
+        return weights, parent.hash_weights()
+    return None, ""
+
+
 def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]) -> Checkpoint:
     """Loads the finished run that another one starts from.
 
@@ -170,8 +187,9 @@ def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]
 def _load_own_checkpoint(path: Path, recipe: Recipe, device: torch.device, now: Origin) -> Checkpoint:
     """Loads the checkpoint to go on from, and refuses one of another recipe, data, precision or teachers."""
     checkpoint = load_checkpoint(path)
-    if checkpoint.origin.mean_of:
-        raise CheckpointError(f"{path} is a mean of runs: name it as a recipe's starts_from, or give another --out.")
+    if not checkpoint.rng:
+        kind = "a mean of runs" if checkpoint.origin.mean_of else "the weights of a run alone"
+        raise CheckpointError(f"{path} is {kind}: name it as a recipe's starts_from, or give another --out.")
     if checkpoint.recipe != recipe:
         raise CheckpointError(f"{path} is of another recipe than --recipe names. Give its own, or another --out.")
     if checkpoint.origin.data_sha256 != now.data_sha256:

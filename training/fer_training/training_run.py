@@ -11,6 +11,7 @@ from torch import nn
 from fer_contract import FACE_SIZE_PX
 from fer_training.augmentation import Mixup, augment
 from fer_training.averaging import average_weight, refresh_statistics, update_average
+from fer_training.capture import degrade
 from fer_training.checkpoint import Checkpoint, EpochRecord, Origin
 from fer_training.cuda_graph import GraphedStep
 from fer_training.distillation import Teachers
@@ -96,7 +97,7 @@ class TrainingRun:
         votes = len(VOTES) if recipe.loss.votes_auxiliary else 0
         self._network = Classifier(recipe.network, len(training.class_names), votes).to(device)
         if initial_weights is not None:
-            # Only a head for FER+ votes may be missing: it starts anew.
+            # What is missing starts anew: the last layers where the backbone is from elsewhere, or that for FER+ votes.
             self._network.load_state_dict({**self._network.state_dict(), **initial_weights})
         # Faster than the default layout on a CPU with AVX-512; the export does not see it.
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -109,7 +110,7 @@ class TrainingRun:
         self._loss = torch.zeros((), device=device)
         # float16's scaler decides after each step on the CPU whether its gradients were finite: nothing to record.
         self._records_steps = device.type == "cuda" and not self._scaler.is_enabled()
-        self._steps: dict[int, Callable[[torch.Tensor], None]] = {}
+        self._steps: dict[tuple[int, bool], Callable[[torch.Tensor], None]] = {}
 
     @property
     def finished(self) -> bool:
@@ -123,6 +124,8 @@ class TrainingRun:
         full_view = epoch >= recipe.optimisation.epochs - recipe.augmentation.full_view_epochs
         view_px = FACE_SIZE_PX if full_view else recipe.augmentation.view_px
         first_step = epoch * self._steps_per_epoch
+        # Without gradients the optimiser leaves weights alone; the batch norms' statistics adapt all the same.
+        self._network.backbone.requires_grad_(epoch >= recipe.optimisation.frozen_epochs)
         loss = self._train_batches(first_step, view_px, watch)
         trained = time.perf_counter()
         if recipe.optimisation.fresh_statistics and epoch + 1 == recipe.optimisation.epochs:
@@ -160,11 +163,12 @@ class TrainingRun:
         return float(self._loss) / self._steps_per_epoch
 
     def _step_at(self, view_px: int) -> Callable[[torch.Tensor], None]:
-        """The step for views of a size, on a GPU one that gets recorded."""
-        if view_px not in self._steps:
+        """The step for views of a size, on a GPU one that gets recorded, with or without the backbone's gradients."""
+        key = view_px, len(self.history) < self.recipe.optimisation.frozen_epochs
+        if key not in self._steps:
             step = partial(self._take_step, view_px=view_px)
-            self._steps[view_px] = GraphedStep(step) if self._records_steps else step
-        return self._steps[view_px]
+            self._steps[key] = GraphedStep(step) if self._records_steps else step
+        return self._steps[key]
 
     def _take_step(self, batch: torch.Tensor, *, view_px: int) -> None:
         """Learns from one batch, given by the numbers of its images: int64, (B,). Adds its loss to the epoch's."""
@@ -183,6 +187,8 @@ class TrainingRun:
         """Loss of one batch, given by the numbers of its images: int64, (B,)."""
         recipe = self.recipe
         views = augment(self._network.preprocess(self._images[batch]), recipe.augmentation, view_px)
+        if recipe.capture is not None:
+            views = degrade(views, recipe.capture)
         targets = self._targets[batch]
         votes = None if self._votes is None else self._votes[batch]
         answers = None if self._kept_answers is None else self._kept_answers[batch]

@@ -65,7 +65,7 @@ def assert_close(actual, expected, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, "dlib_resnet23"])
 def test_every_weight_of_every_backbone_learns(name, attention):
     network = stir(small(name, attention)).train()
     features = network(faces(4))
@@ -171,7 +171,7 @@ def test_the_blocks_of_a_resnet_start_as_their_shortcuts(name):
     assert torch.equal(block(features), features)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, "dlib_resnet23"])
 def test_kernels_start_with_hes_spread(name):
     torch.manual_seed(0)
     network = build_backbone(name, channels=1, input_px=48, width=0.5)
@@ -191,7 +191,7 @@ def test_weights_come_from_torchs_generator():
         assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, "dlib_resnet23"])
 def test_copies_and_memory_formats_change_nothing(name):
     network = stir(with_local_regions(small(name, "cbam"), 1))
     expected = network(faces())

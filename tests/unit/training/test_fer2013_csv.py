@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_training import fer2013
 from fer_training.errors import DataError
 from fer_training.fer2013 import load_evaluation_data, load_training_data, read_csv
 
@@ -172,6 +173,42 @@ def test_conflicting_duplicates_are_dropped_on_demand(tmp_path):
     }
     assert data.dropped.noticed == {"repeats of an earlier one": 1}
     assert data.dropped.kept == len(data.training)
+
+
+def write_many(directory, repeats=3, count=120):
+    """Training images, each several times, the first of them also in PublicTest, one constant and one listed."""
+    images = np.random.default_rng(1).integers(0, 256, (count, 48, 48), dtype=np.uint8)
+    rows = [(index % 7, image, "Training") for index, image in enumerate(images) for _ in range(repeats)]
+    rows += [(0, BLANK, "Training"), (1, images[0], "PublicTest"), (1, FACES[0], "PublicTest")]
+    write_csv(directory, rows)
+    (directory / "excluded_rows.txt").write_text(f"{repeats}\n", encoding="utf-8")
+
+
+def test_held_out_images_are_watched_and_not_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(fer2013, "HELD_OUT_IMAGES", 90)
+    write_many(tmp_path)
+    whole, data = load_training_data(tmp_path), load_training_data(tmp_path, hold_out=True)
+    assert len(data.validation) + len(data.training) == len(whole.training) == 3 * 120 - 1 - 3
+    assert 80 <= len(data.validation) <= 100
+    assert data.dropped.dropped["held out"] == len(data.validation)
+    assert data.dropped.kept == len(data.training)
+    trained = {image.tobytes() for image in data.training.images}
+    assert not trained & {image.tobytes() for image in data.validation.images}  # repeats stay together
+    assert np.bincount(data.validation.labels, minlength=7).min() >= 9  # each class has its part
+    assert BLANK.tobytes() not in {image.tobytes() for image in data.validation.images}
+    measured = load_evaluation_data(tmp_path, "HeldOut")
+    np.testing.assert_array_equal(measured.images, data.validation.images)
+
+
+def test_the_same_images_are_held_out_whatever_else_is_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr(fer2013, "HELD_OUT_IMAGES", 90)
+    write_many(tmp_path)
+    path = tmp_path / "fer2013.csv"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("\n0,", "\n3,", 1), encoding="utf-8")  # a repeat of the first image contradicts it
+    first = load_training_data(tmp_path, hold_out=True)
+    second = load_training_data(tmp_path, hold_out=True, drop_conflicting=True)
+    assert first.validation.sha256() == second.validation.sha256()
 
 
 def test_quotes_do_not_change_what_is_read(tmp_path):

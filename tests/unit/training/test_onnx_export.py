@@ -20,7 +20,7 @@ from fer_training.export import export
 from fer_training.network import Classifier
 from fer_training.onnx_file import check_parity, write_onnx
 from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
-from fer_training.recipe import recipe_from_table
+from fer_training.recipe import NetworkRecipe, recipe_from_table
 from fer_training.train import train
 
 
@@ -58,6 +58,19 @@ def test_what_a_recipe_does_to_the_pixels_is_in_the_file(recipe, data, tmp_path,
     reparameterise(network)
     write_onnx(network, 1.0, {ONNX_LABELS_KEY: ",".join(LABELS)}, tmp_path / "file.onnx")
     assert check_parity(tmp_path / "file.onnx", network, 1.0, data.validation.images[:5]) < 1e-4
+
+
+@pytest.mark.parametrize("input_px", [48, 112])
+def test_padding_is_one_step_of_the_graph(recipe, data, tmp_path, input_px):
+    torch.manual_seed(0)
+    shape = NetworkRecipe("dlib_resnet23", input_px=input_px, width=0.25, attention="se", local_regions=True)
+    network = Classifier(shape, 7).eval()
+    path = tmp_path / "file.onnx"
+    write_onnx(network, 1.0, {ONNX_LABELS_KEY: ",".join(LABELS)}, path)
+    assert check_parity(path, network, 1.0, data.validation.images[:5]) < 1e-4
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    assert operators.count("Pad") == 6  # three blocks that halve: zeros at the right and below, and new channels
+    assert not {"ConstantOfShape", "Transpose", "Reshape"} & set(operators)
 
 
 def test_the_file_says_below_which_confidence_it_is_uncertain(release, metrics):

@@ -39,6 +39,8 @@ def test_lists_become_tuples_and_whole_numbers_become_floats(recipe_table):
         ("loss", "class_weights", 1.5, "loss.class_weights must be a table, but is 1.5"),
         ("augmentation", "view_px", 64, "augmentation.view_px must be a whole number from 24 to 48, but is 64"),
         ("augmentation", "full_view_epochs", 5, r"full_view_epochs must be at most optimisation.epochs \(4\)"),
+        ("optimisation", "frozen_epochs", 4, r"frozen_epochs must be below optimisation.epochs \(4\), but is 4"),
+        ("optimisation", "backbone_rate", 1.5, "optimisation.backbone_rate must be a number from 0 to 1, but is 1.5"),
         ("network", "backbone", "vgg", "network.backbone must be one of repconv, mobilenet_v3_small, .* but is 'vgg'"),
         ("network", "backbone", "resnet18", r"\[network.repconv\] must be there if, and only if"),
         ("network", "equalise", 1, "network.equalise must be true or false, but is 1"),
@@ -90,6 +92,13 @@ def test_a_recipe_that_extends_another_is_that_one_but_for_what_it_names(tmp_pat
     optimisation = dataclasses.replace(base.optimisation, epochs=5)
     loss = dataclasses.replace(base.loss, class_weights={"fear": 2.0})  # a field, not a section
     assert longer == dataclasses.replace(base, name="longer", seed=7, optimisation=optimisation, loss=loss)
+
+
+def test_an_extending_recipe_can_start_from_random_weights_instead(tmp_path):
+    (tmp_path / "start.toml").write_text('starts_from = "dlib.npz"\n' + RECIPE_TOML, encoding="utf-8")
+    (tmp_path / "twin.toml").write_text('extends = "start.toml"\nstarts_from = ""\n', encoding="utf-8")
+    start, twin = load_recipe(tmp_path / "start.toml"), load_recipe(tmp_path / "twin.toml")
+    assert dataclasses.replace(start, name="twin", starts_from="") == twin
 
 
 def test_only_a_recipe_that_is_there_and_whole_is_extended(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from PIL import Image
-from small_data import RECIPE_TOML
+from small_data import RECIPE_TOML, write_fer2013
 
 from fer_training import train as train_command
 from fer_training.checkpoint import load_checkpoint
@@ -107,10 +107,20 @@ def test_a_record_says_whatever_chose_the_images(tmp_path):
         return describe_source(parse(*arguments, to_measure=True))
 
     assert describe("--fer2013", tmp_path, "--usage", "Training") == "--fer2013 DIR --usage Training"
+    assert describe("--fer2013", tmp_path, "--usage", "HeldOut") == "--fer2013 DIR --usage HeldOut"
     options = ["--split-seed", 3, "--subject-pattern", "(P +)_", "--skip-unreadable", "--split", "test"]
     assert describe("--folder", tmp_path, *options) == (
         "--folder DIR --split-seed 3 --subject-pattern '(P +)_' --skip-unreadable --split test"
     )
+
+
+def test_held_out_images_are_left_out_of_training_and_can_be_measured_on(tmp_path, recipe):
+    write_fer2013(tmp_path, training=10)
+    data = load_for_training(parse("--fer2013", tmp_path), dataclasses.replace(recipe, data=DataRecipe(hold_out=True)))
+    assert len(data.training) == len(data.validation) == 5  # of so few one half
+    measured, usage = load_for_measuring(parse("--fer2013", tmp_path, "--usage", "HeldOut", to_measure=True))
+    assert measured.sha256() == data.validation.sha256()
+    assert usage == "HeldOut"
 
 
 def test_a_recipe_that_leaves_images_out_is_for_fer2013(ck48, recipe):

@@ -15,7 +15,7 @@ from fer_training.faces import VOTES
 from fer_training.network import Classifier, equalise
 from fer_training.optimisation import choose_autocast_type
 from fer_training.prediction import build_network, predict_logits, softmax
-from fer_training.recipe import NetworkRecipe
+from fer_training.recipe import CaptureRecipe, NetworkRecipe
 from fer_training.train import train
 from fer_training.training_run import TrainingRun
 
@@ -53,6 +53,7 @@ def voted(data):
         {"augmentation": {"noise": 8.0}},
         {"optimisation": {"optimiser": "adamw", "learning_rate": 0.003}},
         {"optimisation": {"gradient_clip": 0.1}},
+        {"optimisation": {"backbone_rate": 0.3}},
         {"network": {"equalise": True}},
         {"network": {"attention": "eca"}},
         {"network": {"local_regions": True}},
@@ -64,6 +65,14 @@ def test_an_option_changes_the_run_and_the_network_still_learns(recipe, data, tm
     optional = run(change(recipe, **sections), data, tmp_path / "optional")
     if "network" not in sections or "equalise" in sections["network"]:
         assert differs(plain, optional)
+    assert optional.history[1].train_loss < optional.history[0].train_loss
+
+
+def test_pictures_are_spoiled_only_where_the_recipe_says_so(recipe, data, tmp_path):
+    plain = run(change(recipe), data, tmp_path / "plain")
+    spoiled = CaptureRecipe(0.5, darkest=0.3, noise=8.0, blur_px=1.0)
+    optional = run(dataclasses.replace(change(recipe), capture=spoiled), data, tmp_path / "optional")
+    assert differs(plain, optional)
     assert optional.history[1].train_loss < optional.history[0].train_loss
 
 

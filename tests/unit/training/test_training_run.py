@@ -13,10 +13,12 @@ from fer_training.averaging import average_weight, update_average
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import CheckpointError, DataError, RecipeError
 from fer_training.faces import LabelledFaces
+from fer_training.network import Classifier
 from fer_training.optimisation import (
     build_optimiser,
     choose_autocast_type,
     learning_rate,
+    set_learning_rate,
 )
 from fer_training.train import format_progress, train
 
@@ -134,12 +136,45 @@ def test_the_learning_rate_warms_up_and_falls_to_zero(recipe):
     assert np.all(np.diff(rates[10:]) < 0)
 
 
-def test_only_kernels_and_matrices_decay(recipe):
-    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
-    decaying, other = build_optimiser(network, recipe.optimisation).param_groups
-    assert [tuple(p.shape) for p in decaying["params"]] == [(2, 1, 3, 3)]
-    assert (decaying["weight_decay"], other["weight_decay"]) == (1e-4, 0.0)
-    assert len(other["params"]) == 3
+def test_only_kernels_and_matrices_decay_and_the_backbone_has_a_rate_of_its_own(recipe):
+    network = Classifier(recipe.network, 7, votes=10)
+    slow = dataclasses.replace(recipe.optimisation, backbone_rate=0.25)
+    optimiser = build_optimiser(network, slow)
+    set_learning_rate(optimiser, 0.8)
+    settings = {
+        parameter: (group["lr"], group["weight_decay"])
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+    }
+    assert len(settings) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        rate = 0.2 if name.startswith("backbone.") else 0.8
+        decays = "kernel_" in name or (name.endswith("weight") and "norm" not in name)
+        assert settings[parameter] == (pytest.approx(rate), 1e-4 if decays else 0.0), name
+
+
+def test_frozen_epochs_leave_the_backbone_alone_and_the_last_layers_learn(tmp_path, recipe, data):
+    frozen = dataclasses.replace(recipe, optimisation=dataclasses.replace(recipe.optimisation, frozen_epochs=2))
+    torch.manual_seed(recipe.seed)
+    start = Classifier(recipe.network, 7)
+    changed = []
+
+    def note_changes(record):
+        weights = load_checkpoint(tmp_path / "run" / "checkpoint.pt").network
+        names = (name for name, weight in start.named_parameters() if not torch.equal(weights[name], weight))
+        changed.append({name.partition(".")[0] for name in names})
+
+    train(frozen, data, tmp_path / "run", device=CPU, on_epoch=note_changes)
+    assert changed == [{"head"}, {"head"}, {"backbone", "head"}, {"backbone", "head"}]
+
+
+def test_a_run_interrupted_while_frozen_ends_as_one_that_was_not(tmp_path, recipe, data):
+    frozen = dataclasses.replace(recipe, optimisation=dataclasses.replace(recipe.optimisation, frozen_epochs=2))
+    whole = load_checkpoint(train(frozen, data, tmp_path / "whole", device=CPU))
+    with pytest.raises(KeyboardInterrupt):
+        train(frozen, data, tmp_path / "parts", device=CPU, on_epoch=interrupt_after(1))
+    resumed = load_checkpoint(train(frozen, data, tmp_path / "parts", device=CPU, resume=True))
+    assert resumed.hash_weights() == whole.hash_weights()
 
 
 def test_the_average_starts_near_the_network_and_then_follows_slowly():

@@ -1,7 +1,7 @@
 """The networks that can stand before the classifier's last layer, by name.
 
-`build_backbone` is the door; the classifier knows no other. Each network is written from its paper on plain PyTorch,
-without weights from elsewhere, and exports to ONNX opset 17.
+`build_backbone` is the door; the classifier knows no other. Each network is written from its source on plain PyTorch,
+with random weights, and exports to ONNX opset 17. One of them has weights to start from: see `dlib_weights`.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Final
 
 from fer_training.backbones.attention import ATTENTIONS, check_attention
 from fer_training.backbones.backbone import Backbone, early_strides
+from fer_training.backbones.dlib_resnet import DlibResNet
 from fer_training.backbones.efficientnet import EfficientNet
 from fer_training.backbones.mobilenet import LARGE, SMALL, MobileNetV3
 from fer_training.backbones.regions import with_local_regions
@@ -23,6 +24,9 @@ _FACTORIES: Final[dict[str, Callable[..., Backbone]]] = {
     "efficientnet_b0": EfficientNet,
     "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
     "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+    "dlib_resnet23": partial(DlibResNet, (3, 4, 3, 1)),
+    "dlib_resnet27": partial(DlibResNet, (3, 4, 3, 3)),
+    "dlib_resnet29": partial(DlibResNet, (3, 4, 3, 3, 1)),
     "resnet50_multiscale": partial(MultiscaleResNet, Bottleneck, (3, 4, 6, 3)),
 }
 """Each is called with `channels`, `input_px`, `attention` and `width` by keyword."""

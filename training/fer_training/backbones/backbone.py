@@ -72,6 +72,7 @@ def convolution(
     size: int = 3,
     stride: int = 1,
     *,
+    padding: int | None = None,
     groups: int = 1,
     activation: Callable[..., nn.Module] | None = nn.ReLU,
     starts_at_zero: bool = False,
@@ -86,11 +87,13 @@ def convolution(
         channels_out: of the output, (N, channels_out, H / stride, W / stride), sizes rounded up.
         size: side of the kernel, odd.
         stride: of both axes.
+        padding: zeros on each side; half the kernel's size if not given.
         groups: as `nn.Conv2d` has it; `channels_in` makes a depthwise convolution.
         activation: called with `inplace=True`; None leaves it out.
         starts_at_zero: the batch norm's factors start at 0 instead of 1, and so does the output.
     """
-    kernels = nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2, groups=groups, bias=False)
+    padding = size // 2 if padding is None else padding
+    kernels = nn.Conv2d(channels_in, channels_out, size, stride, padding, groups=groups, bias=False)
     nn.init.kaiming_normal_(kernels.weight, nonlinearity="relu" if activation else "linear")
     norm = nn.BatchNorm2d(channels_out)
     if starts_at_zero:

@@ -1,0 +1,54 @@
+import dataclasses
+import sys
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
+
+import torch
+
+from fer_training import save_weights
+from fer_training.checkpoint import load_checkpoint
+from fer_training.errors import CheckpointError
+from fer_training.export import export
+from fer_training.train import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, recipe, data):
+    short = dataclasses.replace(recipe, optimisation=dataclasses.replace(recipe.optimisation, epochs=1))
+    return train(short, data, tmp_path_factory.mktemp("runs") / "tiny", device=CPU)
+
+
+def save(monkeypatch, checkpoint, out):
+    monkeypatch.setattr(sys, "argv", ["save_weights", "--checkpoint", str(checkpoint), "--out", str(out)])
+    return save_weights.main()
+
+
+def test_kept_weights_are_the_run_for_whatever_works_with_its_network(run, data, recipe, tmp_path, monkeypatch, capsys):
+    kept = tmp_path / "kept" / "tiny" / "checkpoint.pt"
+    assert save(monkeypatch, run, kept) == 0
+    whole, weights = load_checkpoint(run), load_checkpoint(kept)
+    assert whole.hash_weights() in capsys.readouterr().out
+    assert weights.hash_weights() == whole.hash_weights()
+    assert (weights.recipe, weights.origin, weights.history) == (whole.recipe, whole.origin, whole.history)
+    assert kept.stat().st_size < 0.5 * run.stat().st_size
+    first = export(run, data.validation, tmp_path / "a")
+    assert export(kept, data.validation, tmp_path / "b").read_bytes() == first.read_bytes()
+    child = dataclasses.replace(whole.recipe, name="child", starts_from="tiny")
+    started = load_checkpoint(train(child, data, tmp_path / "child", device=CPU, runs_dir=kept.parents[1]))
+    assert started.origin.starts_from_sha256 == whole.hash_weights()
+
+
+def test_kept_weights_are_not_gone_on_with_and_replace_nothing(run, data, tmp_path, monkeypatch, capsys):
+    kept = tmp_path / "checkpoint.pt"
+    save(monkeypatch, run, kept)
+    with pytest.raises(CheckpointError, match="is the weights of a run alone: name it as a recipe's starts_from"):
+        train(load_checkpoint(run).recipe, data, tmp_path, device=CPU, resume=True)
+    assert save(monkeypatch, run, kept) == 2
+    assert "exists already. Give another --out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        save(monkeypatch, run, tmp_path / "weights.npz")
+    assert "--out must end in .pt" in capsys.readouterr().err
