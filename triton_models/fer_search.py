@@ -42,7 +42,7 @@ _FILLING: Final = 0.3
 None of 1,000 busy pictures has a pattern of more than a quarter of it that is taken for a face."""
 _FILLING_SCORE: Final = 0.5
 """From this score on, what fills the picture is a face. Of the 3,589 faces of FER2013's PublicTest, enlarged to
-portraits, 3,532 are found so (`python -m fer_training.head_model`), and 3,404 where close looks have to confirm them."""
+portraits, 3,532 are found so (`python -m fer_training.head_model`), and 3,404 where close looks must confirm them."""
 _LIKELY: Final = 0.5
 """From this score on, what the whole picture showed counts as a further look."""
 _LIKELY_BONUS: Final = 0.14
