@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fer_contract import FACE_SIZE_PX, QUALITY_COLUMNS
 
 HEAD_MODEL: Final = np.array(
-    [[-0.5, 0, 0], [0.5, 0, 0], [0, 0.574, -0.469], [-0.394, 1.033, 0], [0.394, 1.033, 0]],
+    [[-0.5, 0, 0], [0.5, 0, 0], [0, 0.574, -0.470], [-0.394, 1.032, 0], [0.394, 1.032, 0]],
     np.float64,
 )
 """float64, (5, 3): x to the right of the image, y down, z away from the camera, of the landmarks of a face that looks

@@ -40,9 +40,11 @@ _CLEAR: Final = (0.3, 0.85)
 _FILLING: Final = 0.3
 """A box whose longer side is this part of the picture's fills it: a close look would show hardly more than the first.
 None of 1,000 busy pictures has a pattern of more than a quarter of it that is taken for a face."""
-_FILLING_SCORE: Final = 0.5
-"""From this score on, what fills the picture is a face. Of the 3,589 faces of FER2013's PublicTest, enlarged to
-portraits, 3,532 are found so (`python -m fer_training.head_model`), and 3,404 where close looks must confirm them."""
+_FILLING_SURE: Final = 0.65
+"""From this score on, what fills the picture is a face without a close look."""
+_FILLING_LIKELY: Final = (0.5, 0.2)
+"""From the first score on it is one if close looks show a face with the second one. So 3,503 of the 3,589 faces of
+FER2013's PublicTest, enlarged to portraits, are found (`python -m fer_training.head_model`), and 3,404 otherwise."""
 _LIKELY: Final = 0.5
 """From this score on, what the whole picture showed counts as a further look."""
 _LIKELY_BONUS: Final = 0.14
@@ -119,8 +121,7 @@ class FaceSearch:
 
     def _confirm(self, image: Picture, found: Detections) -> Detections:
         """Those of `found` that are sure, or are there when they are looked at closely: with finer landmarks then."""
-        fills = found.sides.max(axis=1, initial=0) >= _FILLING * max(image.shape[:2])
-        sure = (found.scores >= self._settings.sure_score) | (fills & (found.scores >= _FILLING_SCORE))
+        sure = (found.scores >= self._settings.sure_score) | (fills(image, found) & (found.scores >= _FILLING_SURE))
         if sure.all():
             return found
         kept = found.picked(np.flatnonzero(sure))
@@ -132,6 +133,9 @@ class FaceSearch:
     def _look_closely(self, image: Picture, candidate: Detections) -> Detections:
         """The one `candidate` as it is seen in a picture of it alone; none if it isn't seen."""
         face = self._cut_out(image, candidate, _CLOSE_ZOOMS[0])
+        likely, shown = _FILLING_LIKELY
+        if fills(image, candidate)[0] and candidate.scores[0] >= likely and (face.scores >= shown).any():
+            return candidate
         if not len(face.scores) or face.scores[0] < _CLEAR[0]:
             return Detections.none()
         if face.scores[0] >= _CLEAR[1]:
@@ -155,6 +159,11 @@ class FaceSearch:
         found = self._network.look(lighten(view), _WEAK).turned(np.linalg.inv(to_view))
         same = np.flatnonzero(found.overlaps(box) > _SAME)
         return found.picked(same[:1])  # the best score is first
+
+
+def fills(image: Picture, found: Detections) -> npt.NDArray[np.bool_]:
+    """bool, (N,): which of `found` take up so much of `image` that a close look would show hardly more."""
+    return np.asarray(found.sides.max(axis=1, initial=0) >= _FILLING * max(image.shape[:2]))
 
 
 def lighten(pixels: Picture) -> Picture:
