@@ -116,8 +116,23 @@ class FaceSearch:
         """Looks at the whole of `image` at `ratio` of its size."""
         height, width = image.shape[:2]
         size = max(1, round(width * ratio)), max(1, round(height * ratio))
-        found = self._network.look(lighten(scale_to(image, *size)), min_score)
+        found = self._look_in_its_light(scale_to(image, *size), min_score)
         return found.scaled(np.array([width / size[0], height / size[1]], np.float32))
+
+    def _look_in_its_light(self, pixels: Picture, min_score: float) -> Detections:
+        """Looks at `pixels` as they are and, if they are dark, made lighter: best score first.
+
+        A dark picture may be a dark face, or a well-lit one in front of black, which more light would burn out.
+        """
+        found = self._network.look(pixels, min_score)
+        light = lighten(pixels)
+        if light is pixels:
+            return found
+        either = found.joined(self._network.look(light, min_score))
+        best = Detections.none()
+        for index in np.argsort(-either.scores, kind="stable"):
+            best = best.joined(either.picked(index[np.newaxis]).without(best, _SAME))
+        return best
 
     def _confirm(self, image: Picture, found: Detections) -> Detections:
         """Those of `found` that are sure, or are there when they are looked at closely: with finer landmarks then."""
@@ -156,7 +171,7 @@ class FaceSearch:
         side = zoom * max(float(candidate.sides.max()), 1.0)
         angle = roll(candidate.landmarks[0])
         view, to_view = upright_square(image, (box[:2] + box[2:]) / 2, side, angle, _CLOSE_SIDE_PX)
-        found = self._network.look(lighten(view), _WEAK).turned(np.linalg.inv(to_view))
+        found = self._look_in_its_light(view, _WEAK).turned(np.linalg.inv(to_view))
         same = np.flatnonzero(found.overlaps(box) > _SAME)
         return found.picked(same[:1])  # the best score is first
 

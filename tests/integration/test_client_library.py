@@ -156,21 +156,19 @@ def reasons_of(client, photo):
 def test_the_astronaut_is_fit_to_be_judged_and_a_spoilt_copy_is_not(client, astronaut):
     photo = Image.open(BytesIO(astronaut)).convert("RGB")
     assert reasons_of(client, photo) == set()
-    assert "too dark" in reasons_of(client, photo.point(lambda gray: round(gray * 0.1)))
-    assert reasons_of(client, photo.point(lambda gray: round(120 + gray * 0.1))) == {"too little contrast"}
+    assert reasons_of(client, photo.point(lambda gray: round(gray * 0.04))) == {"too dark"}
     small = Image.new("RGB", (320, 240))
     small.paste(photo.resize((96, 96), Image.Resampling.BOX))
     assert reasons_of(client, small) == {"too small"}
     assert "cut off" in reasons_of(client, photo.crop((225, 40, 512, 512)))
 
 
-def test_a_noisy_crop_is_not_fit_to_be_judged(client, astronaut):
+def test_a_dark_crop_is_not_fit_to_be_judged(client, astronaut):
     with Image.open(BytesIO(astronaut)) as image:
-        face = np.asarray(image.convert("L").crop((174, 60, 274, 160)).resize((48, 48))).astype(float)
-    noise = np.random.default_rng(0).normal(0, 40, face.shape)
-    noisy = client.predict_cropped((face + noise).clip(0, 255).astype(np.uint8))
-    assert "noisy" in noisy.uncertain_reasons
-    assert noisy.uncertain
+        face = np.asarray(image.convert("L").crop((174, 60, 274, 160)).resize((48, 48)))
+    dark = client.predict_cropped(face // 25)
+    assert "too dark" in dark.uncertain_reasons
+    assert dark.uncertain
 
 
 def test_a_face_that_is_cut_out_is_taken_as_it_is(client, astronaut):

@@ -1,6 +1,7 @@
 """A real Prometheus scrapes a real server under load: rules and the dashboard's queries return data, the figures are
 those that clients saw, and what breaks the server raises the alert that is meant for it."""
 
+import io
 import json
 import math
 import os
@@ -231,7 +232,9 @@ def test_a_load_that_the_server_can_take_raises_no_alarm(observed):
 def test_requests_are_counted_as_clients_saw_them(observed, astronaut):
     """Triton counts failed requests of an ensemble twice and does not say why; the rules make figures of it."""
     at_once = observed.server.instances + 60  # 32 may wait
-    observed.send([(FER_MODEL, astronaut)] * (2 * at_once), at_once)
+    with Image.open(io.BytesIO(astronaut)) as image:  # large, lest they be answered as fast as they come
+        photo = encode(image.convert("RGB").resize((3000, 3000)), "JPEG")
+    observed.send([(FER_MODEL, photo)] * (2 * at_once), at_once)
     assert set(observed.seen) == {"answered", "refused", "turned away"}
     wait_until(lambda: has_settled(observed))
 

@@ -64,6 +64,14 @@ def test_a_face_that_fills_the_picture_is_found_although_it_is_badly_seen(search
     assert len(search.detect(np.asarray(face, np.uint8)).scores) == 1
 
 
+@pytest.mark.parametrize("side", [92, 128, 256])
+def test_a_lit_face_in_front_of_black_is_found(search, side):
+    """The picture is dark and the face is not: made lighter, it would be burnt out."""
+    stage = np.zeros((480, 640, 3), np.uint8)
+    stage[100 : 100 + side, 200 : 200 + side] = photo_of(side)
+    assert len(search.detect(stage).scores) == 1
+
+
 def test_without_a_second_look_they_are_missed():
     search = FaceSearch(open_network(YUNET), SearchSettings(second_look_px=0))
     scene = make_scene(0, 1920, 1080, 50)
@@ -146,7 +154,7 @@ def test_close_looks_are_of_the_best_candidates_only():
             )
 
     network = Everywhere()
-    assert not len(FaceSearch(network).detect(np.zeros((1000, 1000, 3), np.uint8)).scores)
+    assert not len(FaceSearch(network).detect(np.full((1000, 1000, 3), 128, np.uint8)).scores)
     assert network.looks == 2 * (1 + 64)
 
 
