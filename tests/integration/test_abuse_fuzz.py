@@ -30,8 +30,9 @@ LIMIT_S = 2.0
 ANSWERED = (200, "OK", CLOSED)
 PEAK_BYTES = 4 << 30
 """Four instances of the preprocessing models, each with 50 megapixels decoded, turned and converted, and bodies."""
-LEFT_BYTES = 1 << 30
-"""Triton 2.51 keeps what the largest bodies have grown: copies of 21 and of 32 MiB in each instance's region."""
+LEFT_BYTES = 3 << 29
+"""Triton 2.51 keeps what the largest bodies have grown: copies of 21 and of 32 MiB in each instance's region. And each
+instance keeps what a second look of the detector takes, 150 MB, for the next one."""
 
 
 @dataclass(frozen=True)
