@@ -43,6 +43,8 @@ BAD_FILES: dict[str, Callable[[bytes], bytes]] = {
 def every_kind(photo: Image.Image) -> dict[str, bytes]:
     """The same small picture in every kind of file that is accepted."""
     small = photo.resize((160, 160))
+    clear = small.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(small.size))
     samples = np.asarray(small).astype(np.uint16) * 257
     return {
         "JPEG": encode(small, "JPEG"),
@@ -54,6 +56,12 @@ def every_kind(photo: Image.Image) -> dict[str, bytes]:
         "16-bit PNG": encode_png_rows(samples, 2),
         "WebP": encode(small, "WEBP"),
         "lossless WebP": encode(small, "WEBP", lossless=True),
+        "transparent PNG": encode(clear),
+        "PNG with a transparent colour": encode(small, transparency=small.getpixel((80, 80))),
+        "palette PNG with a transparent colour": encode(small.convert("P"), transparency=3),
+        "transparent WebP": encode(clear, "WEBP"),
+        "transparent animated WebP": encode(clear, "WEBP", save_all=True, append_images=[clear.rotate(90)]),
+        "palette BMP": encode(small.convert("P"), "BMP"),
         "animated WebP": encode(small, "WEBP", save_all=True, append_images=[small.rotate(90)]),
         "BMP": encode(small, "BMP"),
     }
@@ -147,7 +155,26 @@ def bombs() -> dict[str, bytes]:
         "PNG with a text of 64 MB": png_with(b"zTXt", b"a\0\0" + flat),
         "PNG one px high": png_file(MAX_PIXELS, 1, flat),
         "BMP of 50 megapixels in one run": _run_length_bmp(side),
+        "JPEG of four million comments": b"\xff\xd8" + b"\xff\xfe\0\2" * 4_000_000,
+        "PNG of a million texts": png_with(b"tEXt", b"")[:33] + png_chunk(b"tEXt", b"") * 1_000_000,
+        **{name: make() for name, make in TRANSPARENT_BOMBS.items()},
     }
+
+
+_SIDE = int(MAX_PIXELS**0.5)
+TRANSPARENT_BOMBS: dict[str, Callable[[], bytes]] = {
+    "transparent PNG at the pixel limit": lambda: encode(Image.new("RGBA", (_SIDE, _SIDE), (0, 128, 128, 100))),
+    "transparent PNG of 16 bits at the pixel limit": lambda: png_file(
+        _SIDE, _SIDE, zlib.compress(bytes(1 + 8 * _SIDE) * _SIDE, 1), 16, 6
+    ),
+    "PNG with a transparent colour at the pixel limit": lambda: encode(
+        Image.new("RGB", (_SIDE, _SIDE), "teal"), transparency=(0, 128, 128)
+    ),
+    "transparent WebP at the pixel limit": lambda: encode(
+        Image.new("RGBA", (16_383, 3_051), (0, 128, 128, 100)), "WEBP"
+    ),
+}
+"""Pictures that have to be put on white, all of them."""
 
 
 def with_scans(flat: Image.Image, count: int) -> bytes:

@@ -1,10 +1,11 @@
 """Videos that tests read, written here frame by frame, and the faces that a server would see in them."""
 
-import struct
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -25,28 +26,120 @@ def scenery(seed: int = 0) -> Picture:
     return np.asarray(cv2.resize(coarse, (SCENERY_PX, SCENERY_PX), interpolation=cv2.INTER_CUBIC))
 
 
-def write_clip(path: Path, pictures: Iterable[Picture], rate: float = 30, codec: str = "mp4v") -> Path:
-    """A video file of these frames, BGR, all of one size."""
-    writer: Any = None
-    for picture in pictures:
-        if writer is None:
-            size = (picture.shape[1], picture.shape[0])
-            writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), rate, size)
-            assert writer.isOpened()
-        writer.write(picture)
-    writer.release()
+def write_clip(
+    path: Path,
+    pictures: Iterable[Picture],
+    rate: float = 30,
+    codec: str = "mpeg4",
+    *,
+    pixel_format: str = "yuv420p",
+    times_s: Sequence[float] | None = None,
+    aspect: Fraction | None = None,
+    turned: tuple[float, bool, bool] | None = None,
+    options: dict[str, str] | None = None,
+    muxing: dict[str, str] | None = None,
+    container: str | None = None,
+) -> Path:
+    """Write a video file of these frames.
+
+    Args:
+        path: Where it goes.
+        pictures: BGR, all of one size.
+        rate: Frames per second.
+        codec: FFmpeg's name of the encoder.
+        pixel_format: Of the frames that are encoded.
+        times_s: When each frame is shown; None for one after the other.
+        aspect: Width of a pixel by its height, as the file says.
+        turned: By how many degrees a player turns the frames, counterclockwise, and whether it then mirrors them
+            horizontally and vertically.
+        options: Of the encoder. Without, frames are of high quality with a key frame every 12.
+        muxing: Options of the container.
+        container: FFmpeg's name of the format; None goes by the file's name.
+    """
+    with av.open(str(path), "w", format=container, options=muxing or {}) as file:
+        stream: Any = file.add_stream(codec, rate=Fraction(rate).limit_denominator(1000))
+        stream.options = {"q:v": "2", "g": "12", "flags": "+qscale", "global_quality": "236", **(options or {})}
+        stream.pix_fmt = pixel_format
+        time_base = Fraction(1, 1000) if times_s is not None else None
+        if time_base:
+            stream.codec_context.time_base = time_base
+        for index, picture in enumerate(pictures):
+            if not index:
+                stream.height, stream.width = picture.shape[:2]
+                if aspect:
+                    stream.codec_context.sample_aspect_ratio = aspect
+                if turned:
+                    stream.set_display_rotation(*turned)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
+            if time_base and times_s is not None:
+                frame.pts, frame.time_base = round(times_s[index] / time_base), time_base
+            else:
+                frame.pts, frame.time_base = index, 1 / Fraction(rate).limit_denominator(1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def write_changing_clip(
+    path: Path, parts: Sequence[tuple[Sequence[Picture], str]], codec: str, options: dict[str, str] | None = None
+) -> Path:
+    """Write a video file whose stream changes midway, while the header tells of the first part alone.
+
+    Args:
+        path: Where it goes.
+        parts: Pictures, BGR, and the pixel format in which they are encoded.
+        codec: FFmpeg's name of the encoder.
+        options: Of the encoder.
+    """
+    rate = 30
+    height, width = parts[0][0][0].shape[:2]
+    with av.open(str(path), "w") as file:
+        stream = file.add_mux_stream(codec, rate=rate, width=width, height=height)
+        number = 0
+        for pictures, pixel_format in parts:
+            encoder: Any = av.CodecContext.create(codec, "w")
+            encoder.height, encoder.width = pictures[0].shape[:2]
+            encoder.pix_fmt, encoder.time_base, encoder.options = pixel_format, Fraction(1, rate), options or {}
+            frames = [av.VideoFrame.from_ndarray(np.ascontiguousarray(each), format="bgr24") for each in pictures]
+            for frame in [*(frame.reformat(format=pixel_format) for frame in frames), None]:
+                for packet in encoder.encode(frame):
+                    packet.pts = packet.dts = number
+                    packet.time_base, packet.stream = Fraction(1, rate), stream
+                    file.mux(packet)
+                    number += 1
     return path
 
 
 def read_clip(path: Path) -> list[Picture]:
     """All frames of a video file, BGR."""
-    capture, frames = cv2.VideoCapture(str(path)), []
-    while True:
-        is_there, frame = capture.read()
-        if not is_there:
-            capture.release()
-            return frames
-        frames.append(np.asarray(frame))
+    with av.open(str(path)) as file:
+        return [np.asarray(frame.to_ndarray(format="bgr24"), np.uint8) for frame in file.decode(video=0)]
+
+
+def times_of(path: Path) -> list[float]:
+    """When the frames of a video file are shown, in seconds."""
+    with av.open(str(path)) as file:
+        return [float(frame.time or 0) for frame in file.decode(video=0)]
+
+
+def rewrite(path: Path, source: Path, stamps: Any = lambda packet: (packet.pts, packet.dts), **options: str) -> Path:
+    """Copy the packets of a video without decoding them, into a container of another kind perhaps.
+
+    Args:
+        path: Where the copy goes.
+        source: What is copied.
+        stamps: Gives each packet's pts and dts in the copy, by the packet; None leaves the packet out.
+        options: Of the container.
+    """
+    with av.open(str(source)) as old, av.open(str(path), "w", options=options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(old.streams.video[0]):
+            if packet.dts is None or (given := stamps(packet)) is None:
+                continue
+            packet.pts, packet.dts = given
+            packet.stream = stream
+            new.mux(packet)
+    return path
 
 
 def moving(
@@ -54,51 +147,11 @@ def moving(
 ) -> list[Picture]:
     """Frames of `size` (width, height) in which a picture is seen at each of these offsets in turn, in px."""
     return [
-        cv2.warpAffine(picture, np.array([[1, 0, x], [0, 1, y]], np.float64), size, borderValue=(90, 110, 100))
+        np.asarray(
+            cv2.warpAffine(picture, np.array([[1, 0, x], [0, 1, y]], np.float64), size, borderValue=(90, 110, 100))
+        )
         for x, y in offsets
     ]
-
-
-def set_durations(path: Path, shares: Sequence[float]) -> None:
-    """Let the frames of an MP4 file of `write_clip` last for different times, as those of phones and screens do.
-
-    Only the table of durations (`stts`) is replaced. It lies behind the pictures, so they stay where they are.
-
-    Args:
-        path: The file.
-        shares: For each frame, how long it lasts, as a multiple of what it was. Their mean is 1: the length stays.
-    """
-    content = path.read_bytes()
-    assert sum(shares) == len(shares)
-    (ticks,) = struct.unpack_from(">I", content, content.index(b"stts") + 16)
-    entries = b"".join(struct.pack(">II", 1, round(ticks * share)) for share in shares)
-    table = struct.pack(">4sII", b"stts", 0, len(shares)) + entries
-    path.write_bytes(_replaced(content, (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"), table))
-
-
-def turn_by_quarter(path: Path) -> None:
-    """Mark an MP4 file as one that players have to turn clockwise by 90 degrees, as an upright phone does."""
-    content = bytearray(path.read_bytes())
-    matrix = content.index(b"tkhd") + 4 + 40  # Version 0: the matrix comes after 40 bytes of flags, times and the like.
-    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    path.write_bytes(bytes(content))
-
-
-def index_first(path: Path) -> None:
-    """Put an MP4 file's index before its pictures, as for the web: what is cut off then still opens."""
-    content = path.read_bytes()
-    boxes, position = [], 0
-    while position < len(content):
-        size, kind = struct.unpack_from(">I4s", content, position)
-        boxes.append((kind, content[position : position + size]))
-        position += size
-    (index,) = (data for kind, data in boxes if kind == b"moov")
-    chunks = index.index(b"stco")
-    (count,) = struct.unpack_from(">I", index, chunks + 8)
-    moved = [offset + len(index) for offset in struct.unpack_from(f">{count}I", index, chunks + 12)]
-    index = index[: chunks + 12] + struct.pack(f">{count}I", *moved) + index[chunks + 12 + 4 * count :]
-    first, others = boxes[0][1], [data for kind, data in boxes[1:] if kind != b"moov"]
-    path.write_bytes(first + index + b"".join(others))
 
 
 def face_at(x: float, y: float, size: float = 100, happy: float = 0.7) -> Face:
@@ -112,17 +165,3 @@ def face_at(x: float, y: float, size: float = 100, happy: float = 0.7) -> Face:
         probabilities={label: happy if label == "happy" else other for label in LABELS},
         uncertain=False,
     )
-
-
-def _replaced(content: bytes, path: Sequence[bytes], replacement: bytes) -> bytes:
-    """The boxes of an MP4 file, where the payload of the first one at `path` is replaced, its name included."""
-    result, position = b"", 0
-    while position < len(content):
-        size, kind = struct.unpack_from(">I4s", content, position)
-        box = content[position : position + size]
-        if kind == path[0]:
-            inner = replacement[4:] if len(path) == 1 else _replaced(box[8:], path[1:], replacement)
-            box = struct.pack(">I4s", 8 + len(inner), kind) + inner
-        result += box
-        position += size
-    return result

@@ -42,9 +42,16 @@ def answer(
         counters.count_failed()
         pb_utils.Logger.log_error(traceback.format_exc())
         return _error(f"{contract.IMAGE}: the server failed on this image", pb_utils.TritonError.INTERNAL)
-    found = tensors.get(contract.FACE_COUNT)
-    counters.count_answered(clock.durations_us, None if found is None else int(found[0]))
+    counters.count_answered(clock.durations_us, *_face_counts(tensors))
     return fer_tensors.response(tensors)
+
+
+def _face_counts(tensors: Mapping[str, np.ndarray[Any, Any]]) -> tuple[int | None, int]:
+    """How many faces an answer has, None where none are looked for, and how many more were found."""
+    if contract.FACE_COUNT not in tensors:
+        return None, 0
+    count, found = int(tensors[contract.FACE_COUNT][0]), int(tensors[contract.FACES_FOUND][0])
+    return count, found - count
 
 
 def _image_bytes(request: Any) -> bytes:

@@ -13,13 +13,27 @@ FACE_SIZE_PX: Final = 48
 """Width and height of an aligned face crop, FER2013's own."""
 
 MAX_FACES: Final = 32
-"""Faces reported per image; the largest are kept. Stays under MAX_CLASSIFIER_BATCH, which Triton enforces."""
+"""Faces reported per image; the largest are kept, and FACES_FOUND says how many there were. Stays under
+MAX_CLASSIFIER_BATCH, which Triton enforces."""
 
 MAX_CLASSIFIER_BATCH: Final = 64
 """`max_batch_size` of the classifier: faces of one request, or of several that are batched together."""
 
 LANDMARK_NAMES: Final = ("right_eye", "left_eye", "nose_tip", "right_mouth_corner", "left_mouth_corner")
 """Rows of LANDMARKS. Right and left are the person's own, so the right eye is the one further left in the image."""
+
+CROP_QUALITY_COLUMNS: Final = ("sharpness", "brightness", "contrast")
+"""Columns of QUALITY of a ready crop, of which nothing else is known. `fer_quality` says what each measures."""
+
+QUALITY_COLUMNS: Final = (
+    "eye_distance_px",
+    *CROP_QUALITY_COLUMNS,
+    "yaw_deg",
+    "pitch_deg",
+    "roll_deg",
+    "outside",
+)
+"""Columns of QUALITY of a face in a photo."""
 
 # Models.
 FER_MODEL: Final = "fer"
@@ -37,6 +51,8 @@ LANDMARKS: Final = "LANDMARKS"
 DETECTION_SCORES: Final = "DETECTION_SCORES"
 FACES: Final = "FACES"
 FACE_COUNT: Final = "FACE_COUNT"
+FACES_FOUND: Final = "FACES_FOUND"
+QUALITY: Final = "QUALITY"
 CLASSIFIED: Final = "CLASSIFIED"
 PROBABILITIES: Final = "PROBABILITIES"
 
@@ -46,6 +62,11 @@ LABELS_PARAMETER: Final = "labels"
 MODEL_VERSION_PARAMETER: Final = "model_version"
 UNCERTAIN_BELOW_PARAMETER: Final = "uncertain_below"
 """A face whose highest probability is below this decimal, 0..1, is to be called uncertain. 0 calls none so."""
+QUALITY_COLUMNS_PARAMETER: Final = "quality_columns"
+"""Comma-separated names of the columns of QUALITY."""
+QUALITY_BOUNDS_PARAMETER: Final = "quality_bounds"
+"""Comma-separated `column:min:max:reason`: a face with a value outside min..max is to be called uncertain for this
+reason. Min, max, or both are left empty where there is no such bound. A column may have several, or none."""
 
 # Metadata inside a classifier's ONNX file: what training hands over to the build.
 ONNX_LABELS_KEY: Final = "fer.labels"

@@ -4,6 +4,7 @@ Called by the Triton models `fer_preprocess` and `fer_preprocess_cropped`, and b
 server makes.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,18 +16,24 @@ import numpy.typing as npt
 from fer_contract import FACE_SIZE_PX, MAX_FACES
 from fer_detector import Detections, FaceDetector
 from fer_images import ImageLimits, UprightImage, decode_image
+from fer_quality import measure_faces
+from fer_scaling import halve
 
 FER2013_LANDMARKS: Final = np.array(
     [[15.2, 17.9], [32.2, 18.3], [22.8, 28.2], [16.5, 36.1], [30.3, 36.5]],
     np.float32,
 )
 """float32, (5, 2): where FER2013's pictures have the landmarks, in px of the 48x48 crop: the frame that faces are
-aligned into. Source: means over 574 Training images, measured with LibFaceDetection; deviations are 3 to 5 px."""
+aligned into. Source: means over 574 Training images, measured with libfacedetection; deviations are 3 to 5 px."""
 
-ENOUGH_PX: Final = 1280
-"""Longest side at which an image is good enough: 4 x the detector's default of 320, so that a face of 12 px there still
-has 48 px to be cropped from. A JPEG of 4000x3000 px decodes at 3/8 of its size."""
+ENOUGH_PX: Final = 1100
+"""An image that has as many px as a square of this side is good enough: the search's second look shows about as many. A
+JPEG of 4000x3000 px is decoded at half its size, and a PNG is reduced to that, so that both give the same answer."""
 
+
+_FINER: Final = ((0.25, 4), (1.0, 2), (math.inf, 1))
+"""Crops that shrink the face by more than the first number are sampled so many times finer and averaged, so that every
+px of the face counts: what the answers differ by between a PNG and a JPEG of the same picture is halved by it."""
 
 DECODE: Final = "decode"
 DETECT: Final = "detect"
@@ -49,6 +56,10 @@ class Faces:
     """float32, (N,): the detector's, 0..1."""
     crops: npt.NDArray[np.uint8]
     """uint8, (N, 1, 48, 48): aligned faces, gray, 0..255."""
+    quality: npt.NDArray[np.float32]
+    """float32, (N, 8): see `fer_quality.measure_faces`."""
+    found: int
+    """How many faces the detector found: N, or more where there are more than MAX_FACES."""
 
 
 def find_faces(
@@ -70,7 +81,8 @@ def find_faces(
     """
     image = decode_image(data, limits, ENOUGH_PX)
     finish(DECODE)
-    found = _largest_first(detector.detect(image.pixels))
+    detected = detector.detect(image.pixels)
+    found = _largest_first(detected)
     finish(DETECT)
     crops = np.empty((len(found.boxes), 1, FACE_SIZE_PX, FACE_SIZE_PX), np.uint8)
     for crop, landmarks in zip(crops, found.landmarks, strict=True):
@@ -78,8 +90,10 @@ def find_faces(
     size = np.array([image.width_px, image.height_px], np.int32)
     corners = found.boxes.reshape(-1, 2, 2) * image.scale
     boxes = np.clip(corners, 0, size.astype(np.float32)).reshape(-1, 4)
+    landmarks = found.landmarks * image.scale
+    quality = measure_faces(crops, landmarks, size, FER2013_LANDMARKS)
     finish(ALIGN)
-    return Faces(size, boxes, found.landmarks * image.scale, found.scores, crops)
+    return Faces(size, boxes, landmarks, found.scores, crops, quality, len(detected.boxes))
 
 
 def read_face_crop(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
@@ -113,16 +127,20 @@ def align_face(image: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32])
     region, offset = _region_of_crop(image, to_crop)
     gray = cv2.cvtColor(region, cv2.COLOR_BGR2GRAY)
     to_crop[:, 2] += to_crop[:, :2] @ offset  # px of `region` instead of px of `image`
-    shrink = float(np.hypot(to_crop[0, 0], to_crop[1, 0]))
-    if shrink < 0.5:  # bilinear sampling would skip pixels: average them first
-        size = gray.shape[::-1]
-        small_size = [max(1, round(side * 2 * shrink)) for side in size]
-        step = np.array(size) / small_size
-        to_crop[:, 2] += to_crop[:, :2] @ (step - 1) / 2  # cv2.resize keeps pixel edges in place, not pixel centres
-        to_crop[:, :2] *= step
-        gray = cv2.resize(gray, small_size, interpolation=cv2.INTER_AREA)
-    side = (FACE_SIZE_PX, FACE_SIZE_PX)
+    scale = math.hypot(to_crop[0, 0], to_crop[1, 0])
+    finer = next(factor for limit, factor in _FINER if scale < limit)
+    to_crop *= finer
+    to_crop[:, 2] += (finer - 1) / 2  # px centres: what was the centre of one px is that of finer x finer
+    scale *= finer
+    while scale <= 0.5:  # bilinear sampling would skip px
+        gray = halve(np.asarray(gray, np.uint8))
+        to_crop[:, 2] += to_crop[:, :2] @ (0.5, 0.5)
+        to_crop[:, :2] *= 2
+        scale *= 2
+    side = (FACE_SIZE_PX * finer, FACE_SIZE_PX * finer)
     crop = cv2.warpAffine(gray, to_crop, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if finer > 1:
+        crop = cv2.resize(crop, (FACE_SIZE_PX, FACE_SIZE_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(crop, np.uint8)
 
 
@@ -139,12 +157,14 @@ def similarity_transform(source: npt.NDArray[np.float32], target: npt.NDArray[np
     Returns:
         float64, (2, 3): maps (x, y, 1) of the source to x, y of the target.
     """
-    z = source[:, 0] + 1j * source[:, 1].astype(np.float64)
-    w = target[:, 0] + 1j * target[:, 1].astype(np.float64)
-    centred = z - z.mean()
-    spread = np.vdot(centred, centred).real
-    a = np.vdot(centred, w - w.mean()) / spread if spread > 0 else 1.0 + 0j
-    b = w.mean() - a * z.mean()
+    # Python's own numbers: for five points, NumPy's calls would take ten times as long as the arithmetic.
+    z = [complex(x, y) for x, y in source.tolist()]
+    w = [complex(x, y) for x, y in target.tolist()]
+    z_mean, w_mean = sum(z) / len(z), sum(w) / len(w)
+    spread = sum(abs(one - z_mean) ** 2 for one in z)
+    product = sum((one - z_mean).conjugate() * (other - w_mean) for one, other in zip(z, w, strict=True))
+    a = product / spread if spread > 0 else 1.0 + 0j
+    b = w_mean - a * z_mean
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
@@ -156,13 +176,18 @@ def _region_of_crop(
     Saves turning a whole photo gray for one face in it.
     """
     height, width = image.shape[:2]
-    corners = np.array([[0, 0], [FACE_SIZE_PX, 0], [0, FACE_SIZE_PX], [FACE_SIZE_PX, FACE_SIZE_PX]], np.float64)
-    inverse = np.linalg.inv(to_crop[:, :2])
-    reach = (corners - to_crop[:, 2]) @ inverse.T
-    margin = 2 * float(np.hypot(inverse[0, 0], inverse[1, 0]))  # two px of the crop
-    low = np.clip(np.floor(reach.min(axis=0) - margin), 0, [width - 1, height - 1]).astype(int)
-    high = np.clip(np.ceil(reach.max(axis=0) + margin), low + 1, [width, height]).astype(int)
-    return image[low[1] : high[1], low[0] : high[0]], low.astype(np.float64)
+    a, b = complex(to_crop[0, 0], to_crop[1, 0]), complex(to_crop[0, 2], to_crop[1, 2])
+    reach = [(complex(x, y) - b) / a for x in (0, FACE_SIZE_PX) for y in (0, FACE_SIZE_PX)]
+    margin = 2 / abs(a)  # two px of the crop
+    left, right = _span([point.real for point in reach], margin, width)
+    top, bottom = _span([point.imag for point in reach], margin, height)
+    return image[top:bottom, left:right], np.array([left, top], np.float64)
+
+
+def _span(places: list[float], margin: float, end: int) -> tuple[int, int]:
+    """From the first to the last px that is needed, one at least, of those from 0 to `end`."""
+    low = min(max(math.floor(min(places) - margin), 0), end - 1)
+    return low, min(max(math.ceil(max(places) + margin), low + 1), end)
 
 
 def _largest_first(found: Detections) -> Detections:

@@ -21,7 +21,8 @@ REPORT_EVERY_S: Final = 0.25
 
 _FAMILIES: Final = {
     "fer_images_total": "Images answered, with or without a face",
-    "fer_faces_total": "Faces found",
+    "fer_faces_total": "Faces found and answered",
+    "fer_faces_left_out_total": "Faces found beyond the largest that one answer has room for",
     "fer_images_without_face_total": "Images answered in which there is no face",
     "fer_images_refused_total": "Images refused as bad input, by reason",
     "fer_images_failed_total": "Images that the server failed on",
@@ -45,7 +46,8 @@ class ImageCounters:
             counts_faces: whether the model looks for faces.
         """
         names = ["fer_images_total", "fer_images_failed_total"]
-        names += ["fer_faces_total", "fer_images_without_face_total"] if counts_faces else []
+        if counts_faces:
+            names += ["fer_faces_total", "fer_faces_left_out_total", "fer_images_without_face_total"]
         labels: dict[_Series, dict[str, str]] = {(name, ""): {} for name in names}
         labels |= {("fer_images_refused_total", reason): {"reason": reason} for reason in refusals}
         labels |= {("fer_stage_duration_us_total", stage): {"stage": stage} for stage in stages}
@@ -62,17 +64,19 @@ class ImageCounters:
         self._reporter = threading.Thread(target=self._report_for_ever, name="counters", daemon=True)
         self._reporter.start()
 
-    def count_answered(self, durations_us: Mapping[str, int], faces: int | None = None) -> None:
+    def count_answered(self, durations_us: Mapping[str, int], faces: int | None = None, left_out: int = 0) -> None:
         """An image was answered.
 
         Args:
             durations_us: by stage.
-            faces: how many were found; None in a model that does not look for them.
+            faces: how many are in the answer; None in a model that does not look for them.
+            left_out: how many more were found.
         """
         with self._lock:
             self._pending["fer_images_total", ""] += 1
             if faces is not None:
                 self._pending["fer_faces_total", ""] += faces
+                self._pending["fer_faces_left_out_total", ""] += left_out
                 self._pending["fer_images_without_face_total", ""] += not faces
             for stage, duration in durations_us.items():
                 self._pending["fer_stage_duration_us_total", stage] += duration

@@ -3,22 +3,20 @@
 What the ceiling runs, and what a user of another framework would put behind it.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the detector's OpenMP when it is loaded
 
 import numpy as np
 import numpy.typing as npt
 
 import fer_contract as contract
 from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
-from fer_detector import LibFaceDetection
+from fer_detector import YUNET, open_network
 from fer_faces import Faces, find_faces
 from fer_images import ImageLimits
 from fer_process import set_up_process
 from fer_runtimes import open_classifier
+from fer_search import FaceSearch
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Pipeline:
         """Loads the detector and the classifier, and runs each once."""
         set_up_process()
         self.limits = ImageLimits()
-        self.detector = LibFaceDetection()
+        self.detector = FaceSearch(open_network(YUNET))
         self.detector.detect(np.zeros((240, 320, 3), np.uint8))
         self.classify = open_classifier(onnx, runtime, 1)
         self.classify(np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8))

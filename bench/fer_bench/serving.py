@@ -44,7 +44,12 @@ class Counters:
 
 def read_counters(server: EmbeddedTriton) -> Counters:
     """Asks the server."""
-    with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:  # noqa: S310  # our own loopback
+    return read_metrics(server.metrics_url)
+
+
+def read_metrics(url: str) -> Counters:
+    """Asks the server that has its metrics at `url`."""
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own loopback
         text = answer.read().decode()
     series = re.findall(r"^(\w+)\{(.*)\} (\S+)$", text, re.MULTILINE)
     return Counters(

@@ -20,13 +20,17 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 import fer_contract as contract
 from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.errors import ContractError, RepositoryError
+from fer_build.detector_options import add_detector_options, check_detector, read_detector_options
+from fer_build.errors import ContractError, NotInstalledError, RepositoryError
 from fer_build.manifest import (
     CPU,
     GPU,
     MANIFEST,
+    ONNX,
     PROFILES,
     find_changes,
     hash_file,
@@ -36,7 +40,7 @@ from fer_build.manifest import (
 )
 from fer_build.onnx_file import MADE_OF_KEY, ClassifierFile, read_classifier
 from fer_build.release import RELEASED_ONNX, SERVED_ONNX, SERVED_RUNTIME, SOURCES
-from fer_runtimes import ONNX_RUNTIME, RUNTIMES
+from fer_runtimes import ONNX_RUNTIME, RUNTIMES, open_classifier
 
 COUNTED_MODELS: Final = {
     contract.PREPROCESS_MODEL: "config.pbtxt",
@@ -56,6 +60,7 @@ def assemble(
     cores: int | None = None,
     instances: Mapping[str, int] | None = None,
     queue_delay_us: int | None = None,
+    detector: Mapping[str, int | float | str] | None = None,
     dry_run: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Writes a model repository to `out`, replacing one that is there.
@@ -70,13 +75,15 @@ def assemble(
         cores: what the instance counts are made for; by default the cores this process may use.
         instances: counts by model, for those of `COUNTED_MODELS` that should have another one.
         queue_delay_us: for `cpu`: how long the classifier waits for more faces, in microseconds; by default not at all.
+        detector: parameters of `fer_preprocess` that should have another value, of `detector_options.PARAMETERS`.
         dry_run: whether to do all but write.
 
     Returns:
         The manifest, as written to manifest.json, and whether anything had to be written.
 
     Raises:
-        ContractError: the ONNX file doesn't fit the contract.
+        ContractError: the ONNX file doesn't fit the contract, or the runtime can't run it.
+        NotInstalledError: the runtime is not installed.
         RepositoryError: the sources are missing, `out` is something else, or an argument makes no sense.
         OSError: `out` can't be written.
     """
@@ -85,8 +92,11 @@ def assemble(
     if min(threads, 1 if cores is None else cores) < 1:
         raise RepositoryError("instances are made for 1 core and 1 thread at least")
     _check_tuning(instances or {}, queue_delay_us)
+    check_detector(detector or {})
     if not (SOURCES / "fer_contract.py").is_file():
-        raise RepositoryError("the model sources (triton_models/) are missing: install from a checkout, pip install -e")
+        raise RepositoryError(
+            "the model sources are missing from this installation: pip install --force-reinstall fer-triton"
+        )
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise RepositoryError(f"{out} is not empty and not a model repository: it will not be replaced")
     classifier = read_classifier(onnx)
@@ -97,22 +107,20 @@ def assemble(
     with tempfile.TemporaryDirectory(dir=None if dry_run else out.parent, prefix=f".{out.name}-") as aside:
         made = Path(aside) / "repository"
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copyfile(classifier.path, made / contract.CLASSIFIER_MODEL / "1" / "model.onnx")
+        (made / contract.CLASSIFIER_MODEL / "1" / ONNX).write_bytes(classifier.content)
         _write_description(made, classifier)
         counts = count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
         _write_instance_counts(made, counts)
+        _write_detector(made, detector or {})
         if profile == CPU:
-            _write_runtime(made, runtime, threads)
-            if queue_delay_us is not None:
-                config = made / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
-                _substitute(
-                    config, r"max_queue_delay_microseconds: \d+", f"max_queue_delay_microseconds: {queue_delay_us}"
-                )
+            _write_runtime(made, runtime, threads, queue_delay_us)
         else:
             (made / contract.CLASSIFIER_MODEL / "1" / "model.py").unlink()
         manifest = _manifest(made, classifier, profile, runtime, counts)
         if _is_there(out, manifest):
             return manifest, False
+        if profile == CPU:
+            _check_runtime(made, classifier, runtime, threads)
         if not dry_run:
             write_manifest(made, manifest)
             _exchange(made, out, Path(aside) / "replaced")
@@ -163,10 +171,29 @@ def _write_description(repository: Path, classifier: ClassifierFile) -> None:
         _write_parameter(config, contract.UNCERTAIN_BELOW_PARAMETER, f"{classifier.uncertain_below:g}")
 
 
-def _write_runtime(repository: Path, runtime: str, threads: int) -> None:
+def _write_runtime(repository: Path, runtime: str, threads: int, queue_delay_us: int | None) -> None:
     config = repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
     _write_parameter(config, "runtime", runtime)
     _write_parameter(config, "threads", str(threads))
+    if queue_delay_us is not None:
+        _substitute(config, r"max_queue_delay_microseconds: \d+", f"max_queue_delay_microseconds: {queue_delay_us}")
+
+
+def _check_runtime(repository: Path, classifier: ClassifierFile, runtime: str, threads: int) -> None:
+    """The file has been tried with ONNX Runtime; what is served has to run with the runtime that serves it."""
+    try:
+        classify = open_classifier(repository / contract.CLASSIFIER_MODEL / "1" / ONNX, runtime, threads)
+        classify(np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8))
+    except ImportError:
+        raise NotInstalledError(f"{runtime} is not installed: in the checkout, pip install -e '.[serve]'") from None
+    except Exception as error:  # The runtimes have no common class for what they can't load.
+        reason = " ".join(str(error).split())[-300:]
+        raise ContractError(f"{classifier.path}: {runtime} can't run it, choose another --runtime ({reason})") from None
+
+
+def _write_detector(repository: Path, parameters: Mapping[str, int | float | str]) -> None:
+    for name, value in parameters.items():
+        _write_parameter(repository / contract.PREPROCESS_MODEL / "config.pbtxt", name, str(value))
 
 
 def _write_parameter(config: Path, name: str, value: str) -> None:
@@ -264,6 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="microseconds that a CPU's classifier waits for faces; default: 0",
     )
+    add_detector_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="do all but write")
     options = parser.parse_args(arguments)
     if options.profile == GPU and options.runtime:
@@ -286,6 +314,7 @@ def _run(options: argparse.Namespace) -> None:
         cores=options.cores,
         instances=dict(options.instances),
         queue_delay_us=options.queue_delay_us,
+        detector=read_detector_options(options),
         dry_run=options.dry_run,
     )
     done = ("would assemble" if options.dry_run else "assembled") if written else "up to date:"

@@ -1,5 +1,6 @@
 """What the room's commands have in common: how they end. Exit status 2 is argparse's, for a command typed wrongly."""
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -24,6 +25,8 @@ def run_command(name: str, work: Callable[[], None], *expected: type[Exception])
         work: the rest.
         expected: further errors whose message is for people.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # File names need not suit the terminal.
+        sys.stdout.reconfigure(errors="backslashreplace")
     reported: tuple[type[Exception], ...] = (FerBuildError, OSError, *expected)
     try:
         work()

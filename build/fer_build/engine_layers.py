@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fer_build.errors import NotInstalledError, PlanError
+from fer_build.onnx_parts import read_onnx
 
 DATATYPES: Final = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}
 """What TensorRT calls the inputs of a convolution of each precision."""
@@ -133,10 +134,10 @@ def count_promised(onnx: Path, precision: str) -> int:
         NotInstalledError: the package `onnx` is missing.
     """
     try:
-        from onnx import TensorProto, load, shape_inference
+        from onnx import TensorProto, load_from_string, shape_inference
     except ImportError:
         raise NotInstalledError("onnx is not installed: in the checkout, pip install -e '.[build]'") from None
-    graph = shape_inference.infer_shapes(load(onnx)).graph
+    graph = shape_inference.infer_shapes(load_from_string(read_onnx(onnx))).graph
     types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     dequantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}

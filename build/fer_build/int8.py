@@ -25,6 +25,7 @@ from tqdm import tqdm
 import fer_contract as contract
 from fer_build.errors import CalibrationError
 from fer_build.faces_file import LabelledCrops
+from fer_build.onnx_parts import read_onnx
 from fer_build.whole_file import write_whole
 
 MINMAX: Final = "minmax"
@@ -107,8 +108,10 @@ def calibrate(path: Path, onnx_sha256: str, crops: LabelledCrops, method: str) -
         raise CalibrationError(f"INT8 is calibrated on {LEAST_FACES} faces at least, not {len(crops.faces)}")
     kind, options = _METHODS[method]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it talks
+        whole, augmented = Path(folder) / "whole.onnx", Path(folder) / "augmented.onnx"
+        whole.write_bytes(read_onnx(path))
         calibrator = create_calibrator(
-            path, list(_LAYERS), str(Path(folder) / "augmented.onnx"), calibrate_method=kind, extra_options=options
+            whole, list(_LAYERS), str(augmented), calibrate_method=kind, extra_options=options
         )
         calibrator.collect_data(_Batches(crops.faces))
         found = calibrator.compute_data()

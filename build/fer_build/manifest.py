@@ -17,6 +17,8 @@ GPU: Final = "gpu"
 PROFILES: Final = (CPU, GPU)
 
 MANIFEST: Final = "manifest.json"
+ONNX: Final = "model.onnx"
+"""The classifier's file in its version folder."""
 PLAN: Final = "model.plan"
 """The TensorRT plan's file in the classifier's version folder: what Triton looks for."""
 
@@ -61,10 +63,16 @@ def write_manifest(repository: Path, manifest: dict[str, Any]) -> None:
 def find_changes(repository: Path, manifest: dict[str, Any]) -> list[str]:
     """What differs from the manifest, for people: files that are missing, changed or were added."""
     expected, found = manifest["sha256"], hash_files(repository)
+    folders = {parent.as_posix() for name in expected for parent in Path(name).parents}
     changes = [f"{name} is missing" for name in expected if name not in found]
     changes += [f"{name} was changed" for name in expected if name in found and found[name] != expected[name]]
     changes += [f"{name} was added" for name in found if name not in expected]
-    # Triton takes each folder for a model, and ends if one is none.
-    models = {name.split("/")[0] for name in expected if "/" in name}
-    strays = {path.name for path in repository.iterdir() if path.is_dir()} - models
-    return changes + [f"the folder {name} was added" for name in sorted(strays)]
+    # Triton takes each folder for a model, and in that each number for a version. A link may lead anywhere.
+    others = {path.relative_to(repository).as_posix(): path for path in repository.rglob("*") if not path.is_file()}
+    strays = {name: path for name, path in sorted(others.items()) if name not in folders}
+    changes += [
+        f"the folder {name} was added" if path.is_dir() else f"{name} was added"
+        for name, path in strays.items()
+        if not re.match(_BYTECODE, f"{name}/")
+    ]
+    return changes

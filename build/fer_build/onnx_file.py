@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import onnxruntime
 import fer_contract as contract
 from fer_build.errors import ContractError, GateError
 from fer_build.gates import read_gate, require
+from fer_build.onnx_parts import read_onnx
 from fer_build.release import SMALLER, WHOLE
 
 METRICS_KEY: Final = "fer.metrics"
@@ -43,21 +44,22 @@ class ClassifierFile:
     gate: dict[str, Any] | None
     """How a smaller precision compares with float32, by CPU runtime: the fields of `gates.Comparison`."""
     metadata: dict[str, str]
+    content: bytes = field(repr=False)
+    """The file, with weights inside that it keeps in others. `sha256` is of this."""
 
 
 def read_classifier(path: Path) -> ClassifierFile:
     """Loads an ONNX file, checks its labels, its tensors and what it computes.
 
     Raises:
-        ContractError: the file is missing, not ONNX, or doesn't fit; the message says which part of it.
+        ContractError: the file or a part of it is missing, it is not ONNX, or doesn't fit; the message says what.
         GateError: it is of a smaller precision that was not measured, or lost too much.
     """
-    if not path.is_file():
-        raise ContractError(f"{path}: no such ONNX file")
+    content = read_onnx(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its own complaint about a broken file would precede ours
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has no public base class for its errors.
         raise ContractError(f"{path}: not an ONNX file that ONNX Runtime can load ({_first_line(error)})") from error
     metadata = session.get_modelmeta().custom_metadata_map
@@ -68,7 +70,7 @@ def read_classifier(path: Path) -> ClassifierFile:
     name = metadata.get(contract.ONNX_VERSION_KEY, "")
     if not name or not name.isprintable() or any(forbidden in name for forbidden in ' "\\'):
         raise ContractError(f"{path}: metadata {contract.ONNX_VERSION_KEY} must be one word, not {name!r}")
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
     precision = metadata.get(PRECISION_KEY, WHOLE)
     gate = _check_gate(path, precision, metadata.get(GATE_KEY))
     return ClassifierFile(
@@ -80,6 +82,7 @@ def read_classifier(path: Path) -> ClassifierFile:
         precision,
         gate,
         dict(metadata),
+        content,
     )
 
 

@@ -26,7 +26,7 @@ from fer_build.command import EXIT_STATUSES, run_command
 from fer_build.engine_layers import count_promised, describe_layers, require_precision
 from fer_build.errors import PlanError, RepositoryError
 from fer_build.gpu import Gpu, parse_version, read_gpu
-from fer_build.manifest import GPU, PLAN, hash_file, read_manifest, write_manifest
+from fer_build.manifest import GPU, ONNX, PLAN, hash_file, read_manifest, write_manifest
 from fer_build.onnx_file import ClassifierFile, read_classifier
 from fer_build.plan_compiler import CompiledPlan, compile_plan
 from fer_build.plan_file import AMPERE, PlanInfo, Target, format_info, info_path, layers_path, read_plan
@@ -319,7 +319,7 @@ def _run(options: argparse.Namespace) -> None:
     onnx, out = options.onnx or SERVED_ONNX, options.out
     if options.repository:
         folder = options.repository / contract.CLASSIFIER_MODEL / "1"
-        onnx, out = folder / "model.onnx", folder / PLAN
+        onnx, out = folder / ONNX, folder / PLAN
         if read_manifest(options.repository)["profile"] != GPU:
             raise RepositoryError(f"{options.repository} is for a CPU: assemble one with --profile gpu")
     request = request_plan(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import fer_contract as contract
 from fer_build.engine_layers import Layer, parse_inspection, parse_listing
 from fer_build.errors import ContractError, PlanError
+from fer_build.onnx_parts import read_onnx
 from fer_build.plan_file import AMPERE, Target
 from fer_build.tensorrt_flavours import FLAVOURS, Flavour, TensorRT, list_capabilities, load_tensorrt
 from fer_build.whole_file import write_whole
@@ -150,7 +151,7 @@ def _start_builder(tensorrt: TensorRT, flavour: Flavour, logger: "trt.ILogger", 
 
 
 def _parse(parser: "trt.OnnxParser", onnx: Path, flavour: Flavour) -> None:
-    if parser.parse(onnx.read_bytes()):
+    if parser.parse(read_onnx(onnx)):
         return
     reasons = []
     for index in range(parser.num_errors):

@@ -37,6 +37,7 @@ from fer_build.onnx_file import (
     ClassifierFile,
     read_whole_classifier,
 )
+from fer_build.onnx_parts import read_onnx
 from fer_build.release import INT8, RELEASED_ONNX, SMALLER, name_calibration, name_precision
 from fer_build.whole_file import write_whole
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES, Classify, open_classifier
@@ -82,8 +83,8 @@ def quantize(
         ranges = _read_ranges(calibration or name_calibration(onnx_path), whole)
     if ranges is not None and crops is not None and crops.sha256() == ranges.faces_sha256:
         raise FacesFileError("the gate can't be measured on the faces of the calibration: give the validation faces")
-    model = _convert(onnx.load(onnx_path), whole, ranges)
-    found = _recall(model, precision, [out, measured]) if crops is None else _measure(whole.path, model, crops)
+    model = _convert(onnx.load_from_string(whole.content), whole, ranges)
+    found = _recall(model, precision, [out, measured]) if crops is None else _measure(whole, model, crops)
     require(precision, found)
     _describe(model, whole, precision, found, ranges)
     content = model.SerializeToString(deterministic=True)
@@ -121,7 +122,7 @@ def _recall(model: onnx.ModelProto, precision: str, measured: Iterable[Path | No
     for path in measured:
         if path is None or not path.is_file():
             continue
-        earlier = onnx.load(path)
+        earlier = onnx.load_from_string(read_onnx(path))
         gate = {entry.key: entry.value for entry in earlier.metadata_props}.get(GATE_KEY)
         if gate and _graph_bytes(earlier) == _graph_bytes(model):
             with contextlib.suppress(ValueError):
@@ -136,12 +137,14 @@ def _graph_bytes(model: onnx.ModelProto) -> bytes:
     return bytes(model.graph.SerializeToString(deterministic=True))
 
 
-def _measure(whole: Path, model: onnx.ModelProto, crops: LabelledCrops) -> dict[str, Comparison]:
+def _measure(whole: ClassifierFile, model: onnx.ModelProto, crops: LabelledCrops) -> dict[str, Comparison]:
     """Compares the new file by each runtime with the float32 one by ONNX Runtime."""
     with tempfile.TemporaryDirectory() as folder:
         smaller = Path(folder) / "smaller.onnx"
         onnx.save(model, smaller)
-        expected = _predict(open_classifier(whole, ONNX_RUNTIME, threads=1), crops.faces)
+        larger = Path(folder) / "larger.onnx"
+        larger.write_bytes(whole.content)
+        expected = _predict(open_classifier(larger, ONNX_RUNTIME, threads=1), crops.faces)
         return {
             runtime: compare(expected, _predict(open_classifier(smaller, runtime, threads=1), crops.faces), crops)
             for runtime in RUNTIMES

@@ -1,12 +1,14 @@
-"""Where a checkout keeps what this room works on, and which of it is served by default."""
+"""Where the model sources and the released classifier are, and which of it is served by default."""
 
 from pathlib import Path
 from typing import Final
 
 from fer_runtimes import OPENVINO
 
-_CHECKOUT: Final = Path(__file__).resolve().parents[2]
-SOURCES: Final = _CHECKOUT / "triton_models"
+_IN_WHEEL: Final = Path(__file__).resolve().parents[1] / "fer_shipped"
+"""An installed wheel has them here, in the folders that they have in a checkout; see pyproject.toml."""
+_HOME: Final = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).resolve().parents[2]
+SOURCES: Final = _HOME / "triton_models"
 """The models as they are written by hand."""
 
 WHOLE: Final = "fp32"
@@ -16,7 +18,10 @@ INT8: Final = "int8"
 SMALLER: Final = (FP16, INT8)
 """What is made of it."""
 
-RELEASED_ONNX: Final = _CHECKOUT / "training" / "release" / "fer_classifier.onnx"
+EXAMPLE_PHOTO: Final = _HOME / "examples" / "astronaut.png"
+"""The one photo that is shipped."""
+
+RELEASED_ONNX: Final = _HOME / "training" / "release" / "fer_classifier.onnx"
 
 
 def name_precision(whole: Path, precision: str) -> Path:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from fer_build.assemble import assemble
+from fer_build.detector_options import add_detector_options, read_detector_options
 from fer_build.errors import FerBuildError
 from fer_build.probe import Problem
 from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
@@ -52,7 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if repository is None:
                 folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fer-repository-"))
                 repository = Path(folder) / "repository"
-                assemble(repository, options.onnx, runtime=options.runtime or SERVED_RUNTIME)
+                assemble(
+                    repository,
+                    options.onnx,
+                    runtime=options.runtime or SERVED_RUNTIME,
+                    detector=read_detector_options(options),
+                )
             server = EmbeddedTriton(
                 repository,
                 options.ports,
@@ -192,6 +198,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="serve this classifier; default: the released",
     )
     parser.add_argument("--runtime", choices=RUNTIMES, help=f"runs the classifier; default: {SERVED_RUNTIME}")
+    add_detector_options(parser)
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="PORT", help="default: %(default)s")
     parser.add_argument("--free-ports", action="store_true", help="choose three free ports instead")
@@ -234,6 +241,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.repository and options.runtime:
         parser.error("--repository says its own runtime: leave --runtime out")
+    if options.repository and read_detector_options(options):
+        parser.error("--repository says itself how faces are searched: leave the options of the detector out")
     wanted = Ports(options.http_port, options.grpc_port, options.metrics_port)
     options.ports = Ports() if options.free_ports else wanted
     return options

@@ -13,7 +13,8 @@ from pathlib import Path
 import fer_contract as contract
 from fer_build.command import EXIT_STATUSES, run_command
 from fer_build.errors import PlanError, RepositoryError
-from fer_build.manifest import GPU, PLAN, find_changes, read_manifest
+from fer_build.manifest import GPU, ONNX, PLAN, find_changes, read_manifest
+from fer_build.onnx_parts import list_parts
 from fer_build.plan_file import Machine, check_plan
 
 
@@ -28,7 +29,8 @@ def verify(repository: Path, machine: Machine | None = None) -> str:
         What was found, for people.
 
     Raises:
-        RepositoryError: it is no repository, or not as it was assembled.
+        ContractError: its ONNX file is broken.
+        RepositoryError: it is no repository, not as it was assembled, or its ONNX file lacks its weights.
         PlanError: it is for a GPU, and its plan is missing or doesn't fit; the message is one line.
         NotInstalledError: there is no TensorRT for its plan.
     """
@@ -37,6 +39,10 @@ def verify(repository: Path, machine: Machine | None = None) -> str:
     if changes:
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
         raise RepositoryError(f"{repository} is not as it was assembled: {changes[0]}{more}; assemble it again")
+    onnx = repository / contract.CLASSIFIER_MODEL / "1" / ONNX
+    parts = list_parts(onnx)
+    if parts:
+        raise RepositoryError(f"{onnx} keeps its weights in {', '.join(parts)}, which is not served: assemble it again")
     if manifest["profile"] == GPU:
         if manifest["plan"] is None:
             raise PlanError(f"{repository} has no plan yet: python -m fer_build.plan --repository {repository}")

@@ -23,7 +23,9 @@ from fer_client._errors import (
     ServerUnreachableError,
     TlsError,
 )
+from fer_client._extras import MissingExtraError
 from fer_client._images import Channels, ImageSource
+from fer_client._quality import QualityBound
 from fer_client._results import Box, CroppedPrediction, Face, ImageSize, Landmarks, Point, Prediction
 from fer_client._server_info import ModelInfo, ServerInfo
 from fer_client._tls import Tls
@@ -43,9 +45,11 @@ __all__ = [
     "ImageSource",
     "ImageUnreadableError",
     "Landmarks",
+    "MissingExtraError",
     "ModelInfo",
     "Point",
     "Prediction",
+    "QualityBound",
     "RequestTimeoutError",
     "ServerError",
     "ServerInfo",

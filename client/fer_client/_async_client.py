@@ -12,6 +12,7 @@ from fer_client._calls import Call
 from fer_client._core import Ask, Core, Encode, Pause, Step, Steps
 from fer_client._endpoint import Protocol
 from fer_client._errors import FerClientError
+from fer_client._extras import require_extra
 from fer_client._images import Channels, ImageSource, encoded
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._server_info import ServerInfo
@@ -37,7 +38,11 @@ class AsyncTransport(Interface):
 class AsyncFerClient:
     """`FerClient` for asyncio: the same names, arguments, results and errors, to be awaited.
 
-    Use it in one event loop, from any number of its tasks, in an `async with` statement or with `close` at the end.
+    Use it in one event loop at a time, from any number of its tasks, in an `async with` statement or with `close` at
+    the end. When that loop is closed, it may be used in another one; before, over HTTP, that raises RuntimeError.
+
+    Forked and spawned processes: as `FerClient` says. A forked process needs an event loop of its own, and must not
+    close or drop one that it inherits and that was not running: Python would stop it in the parent too.
     """
 
     def __init__(
@@ -74,6 +79,10 @@ class AsyncFerClient:
     async def uncertain_below(self) -> float:
         """See `FerClient.uncertain_below`."""
         return (await self._run(self._core.served())).uncertain_below
+
+    async def quality_columns(self) -> tuple[str, ...]:
+        """See `FerClient.quality_columns`."""
+        return (await self._run(self._core.served())).quality_columns
 
     async def predict(self, image: ImageSource, *, channels: Channels | None = None) -> Prediction:
         """See `FerClient.predict`. Files are read and pixels encoded in a thread, so that the event loop goes on."""
@@ -138,6 +147,16 @@ class AsyncFerClient:
         """Close the client."""
         await self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: all that the client was told, headers and token included."""
+        return {"settings": self._core.settings, "is_closed": self._core.is_closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the same client anew, with connections of its own."""
+        self._core = Core(state["settings"])
+        self._core.is_closed = state["is_closed"]
+        self._transport = _open_transport(state["settings"])
+
     def __repr__(self) -> str:
         return f"AsyncFerClient({self.url!r})"
 
@@ -196,9 +215,11 @@ async def _without_index(numbered: AsyncGenerator[tuple[int, _Result], None]) ->
 def _open_transport(settings: Settings) -> AsyncTransport:
     """The transport for the endpoint's protocol. The other one, and what it imports, is not even loaded."""
     if settings.endpoint.protocol == "grpc":
+        require_extra("grpc")
         from fer_client._grpc_aio import AsyncGrpcTransport
 
         return AsyncGrpcTransport(settings)
+    require_extra("async")
     from fer_client._aiohttp import AsyncHttpTransport
 
     return AsyncHttpTransport(settings)

@@ -7,7 +7,8 @@ is zero or empty is left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,14 @@ class Infer:
         model: The model's name.
         image: One encoded image file.
         outputs: Names of the tensors wanted; the result may lack some.
+        request_id: Comes back with the answer, and so tells that it is the answer to this request. Random, so that
+            forked processes don't count on from the same number.
     """
 
     model: str
     image: bytes
     outputs: tuple[str, ...]
+    request_id: str = field(default_factory=lambda: os.urandom(8).hex(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fer_client._cancellation import Cancellation
 from fer_client._core import Ask, Core, Encode, Pause, Step, Steps
 from fer_client._endpoint import Protocol
 from fer_client._errors import FerClientError
+from fer_client._extras import require_extra
 from fer_client._images import Channels, ImageSource, encoded
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._server_info import ServerInfo
@@ -39,8 +40,20 @@ class Transport(Interface):
 class FerClient:
     """Asks one Triton server for the apparent facial expressions in images.
 
-    Nothing is sent before the first question. One client may be shared by any number of threads. Use it in a `with`
-    statement, or call `close` when it is no longer needed.
+    Nothing is sent before the first question. Use it in a `with` statement, or call `close` in the end.
+
+    Threads: one client may be shared by any number of them.
+
+    Forked processes (`os.fork`, multiprocessing with fork, gunicorn's preload, Celery, PyTorch's DataLoader on Linux):
+    a client may be made and used before the fork, also while other threads use it, and goes on working on both sides.
+    The child opens connections of its own and leaves its parent's alone, even where it closes the client. Over gRPC,
+    the fork waits up to 5 s for calls under way; where gRPC cannot work in the child all the same, because other parts
+    of the program were using it at the fork or its support for forks is switched off, the first call there raises
+    RuntimeError within some seconds. What `predict_many` began before a fork goes on in the parent alone; to continue
+    it in the child raises RuntimeError.
+
+    Spawned processes (spawn, forkserver): a client can be pickled, and so be an argument of a process or an attribute
+    of a Dataset. The pickle holds what the client was told, its headers and token included, and no connection.
     """
 
     def __init__(
@@ -101,14 +114,25 @@ class FerClient:
         """A face whose highest probability is below it is uncertain, 0..1. Raises as `predict`, but for the image."""
         return self._run(self._core.served()).uncertain_below
 
+    @property
+    def quality_columns(self) -> tuple[str, ...]:
+        """What the server measures of each face's picture; empty where it says nothing. Raises as `labels`."""
+        return self._run(self._core.served()).quality_columns
+
     def predict(self, image: ImageSource, *, channels: Channels | None = None) -> Prediction:
         """Find the faces in an image and their apparent expressions.
 
         Args:
             image: Path of an image file, the file's content, a file open for reading bytes, a Pillow image, or an array
-                of pixels: uint8, (height, width) gray or (height, width, 3) in the order of `channels`, 0..255. JPEG,
-                PNG, WebP and BMP files are accepted; their EXIF orientation is honoured. Files are sent as they are and
-                decoded by the server alone; pixels are sent without loss.
+                of pixels. JPEG, PNG, WebP and BMP files are accepted; their EXIF orientation is honoured. Files are
+                sent as they are and decoded by the server alone; pixels are sent without loss.
+                An array has the shape (height, width) or (height, width, 1), gray, (height, width, 3) in the order of
+                `channels`, or (height, width, 4) with alpha last. It is of uint8, 0..255, of uint16, 0..65535, of bool,
+                or of floats, 0..1; of int32 or a longer integer, it is taken for 0..65535 where a value is above 255.
+                A Pillow image may be of any mode; I and F have the ranges of int32 and float arrays. As it was opened,
+                it is turned as its EXIF data say. One that Pillow has made of another, by rotate or convert for
+                example, is taken as it stands: call `ImageOps.exif_transpose` first, right after opening a photo.
+                Transparent pictures are seen on white.
             channels: `rgb` or `bgr`: order of the colours of an array. It must be said, because nothing else tells.
 
         Returns:
@@ -125,8 +149,9 @@ class FerClient:
             ContractError: The server does not serve the model that this client expects; the message says what differs.
             ServerError: The server failed.
             TypeError: The image is nothing of the above.
-            ValueError: The array is no picture, or `channels` is missing.
-            RuntimeError: The client is closed.
+            ValueError: The array or Pillow image is no picture, its values have another range, or `channels` is
+                missing.
+            RuntimeError: The client is closed, or gRPC does not work in this process, because it was forked.
         """
         return self._run(self._core.predict(image, channels))
 
@@ -141,10 +166,12 @@ class FerClient:
         """The raw tensors of the model `fer`, checked. Takes and raises the same as `predict`.
 
         Returns:
-            For N faces, largest first, in px of the upright image: IMAGE_SIZE int32 (2,), width and height; BOXES
+            For N faces, largest first, in px of the upright image: IMAGE_SIZE int32 (2,), width and height; FACES_FOUND
+            int32 (1,), N or more, where the server has it; BOXES
             float32 (N, 4), x_min, y_min, x_max, y_max; LANDMARKS float32 (N, 5, 2), x and y of the right eye, left eye,
             nose tip, right and left mouth corner; DETECTION_SCORES float32 (N,), 0..1; PROBABILITIES float32
-            (N, number of labels), 0..1, in the order of `labels`. The arrays are read-only.
+            (N, number of labels), 0..1, in the order of `labels`; QUALITY float32 (N, number of columns), in the order
+            of `quality_columns`, where the server has it. The arrays are read-only.
         """
         return self._run(self._core.infer(image, channels))
 
@@ -215,6 +242,16 @@ class FerClient:
         """Close the client."""
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: all that the client was told, headers and token included."""
+        return {"settings": self._core.settings, "is_closed": self._core.is_closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the same client anew, with connections of its own."""
+        self._core = Core(state["settings"])
+        self._core.is_closed = state["is_closed"]
+        self._transport = _open_transport(state["settings"])
+
     def __repr__(self) -> str:
         return f"FerClient({self.url!r})"
 
@@ -265,6 +302,7 @@ def _without_index(numbered: Generator[tuple[int, _Result], None, None]) -> Gene
 def _open_transport(settings: Settings) -> Transport:
     """The transport for the endpoint's protocol. The other one, and what it imports, is not even loaded."""
     if settings.endpoint.protocol == "grpc":
+        require_extra("grpc")
         from fer_client._grpc import GrpcTransport
 
         return GrpcTransport(settings)

@@ -157,6 +157,8 @@ class Core:
             labels=served.labels,
             model_version=served.version,
             uncertain_below=served.uncertain_below,
+            quality_columns=served.quality_columns,
+            quality_bounds=served.quality_bounds,
             max_image_bytes=_limit(preprocess, "max_image_bytes"),
             max_image_pixels=_limit(preprocess, "max_image_pixels"),
         )

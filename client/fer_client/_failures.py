@@ -59,6 +59,16 @@ _TLS_REASONS: Final = (
 """What OpenSSL, BoringSSL (in gRPC) and nginx write, and what it means."""
 
 
+def check_request_id(url: str, call: Infer, answered_id: str) -> None:
+    """Make sure that an answer is the answer to this request. Empty where the server repeats no ids.
+
+    Raises:
+        ContractError: It is the answer to another request, so about another image.
+    """
+    if answered_id not in ("", call.request_id):
+        raise ContractError(url, f"it answers another request (id {answered_id!r}, expected {call.request_id!r})")
+
+
 def of_closed_connection(url: str, *, midway: bool) -> ServerUnreachableError:
     """What it means that the server closed the connection, in the middle of its answer or before."""
     when = "in the middle of its answer" if midway else "without an answer"

@@ -6,7 +6,7 @@ No connection is touched here: `_grpc` and `_grpc_aio` carry the messages. trito
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -35,7 +35,7 @@ from fer_client._errors import (
     ServerUnreachableError,
     TlsError,
 )
-from fer_client._failures import in_words, of_status
+from fer_client._failures import check_request_id, in_words, of_status
 from fer_client._settings import Settings
 from fer_client._tensors import pack_bytes, unpack
 
@@ -65,24 +65,28 @@ _OPTIONS: Final = (
 _COMPRESSIONS: Final = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate, None: None}
 
 
-def open_channel(module: Any, settings: Settings) -> Any:
-    """A channel, which connects when it is first used.
+def channel_opener(settings: Settings) -> Callable[[int], grpc.Channel]:
+    """Read what a channel needs, and open none yet: gRPC is left alone until it is used.
 
-    Args:
-        module: `grpc` or `grpc.aio`, which open channels alike.
-        settings: Where to and how.
+    Returns:
+        Opens a channel, which connects when it is first used. It takes the number of forks between the first process
+        and this one: channels with the same options share a connection, and one made before a fork is the parent's.
 
     Raises:
         ValueError: The TLS files are not what they should be.
     """
     address, tls = settings.endpoint.address, settings.tls
     if tls is None:
-        return module.insecure_channel(address, options=_OPTIONS)
+        return lambda forks: grpc.insecure_channel(address, options=(*_OPTIONS, ("fer.forks", forks)))
     tls.ssl_context()  # Says which file is wrong; gRPC would fail much later.
     authorities, certificate, key = tls.pem_files()
-    credentials = grpc.ssl_channel_credentials(authorities, key, certificate)
     name = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
-    return module.secure_channel(address, credentials, options=_OPTIONS + name)
+
+    def open_channel(forks: int) -> grpc.Channel:
+        credentials = grpc.ssl_channel_credentials(authorities, key, certificate)
+        return grpc.secure_channel(address, credentials, options=(*_OPTIONS, *name, ("fer.forks", forks)))
+
+    return open_channel
 
 
 class GrpcCodec:
@@ -103,8 +107,10 @@ class GrpcCodec:
     def request(self, call: Call) -> tuple[str, Any]:
         """The method of Triton's service that makes a call, and its message."""
         match call:
-            case Infer(model, image, outputs):
-                message = service_pb2.ModelInferRequest(model_name=model, raw_input_contents=[pack_bytes(image)])
+            case Infer(model, image, outputs, request_id):
+                message = service_pb2.ModelInferRequest(
+                    model_name=model, id=request_id, raw_input_contents=[pack_bytes(image)]
+                )
                 message.inputs.add(name=fer_contract.IMAGE, datatype="BYTES", shape=[1])
                 for name in outputs:
                     message.outputs.add(name=name)
@@ -130,6 +136,7 @@ class GrpcCodec:
         """
         match call:
             case Infer():
+                check_request_id(self._url, call, message.id)
                 return self._tensors(message)
             case ServerLive():
                 return bool(message.live)

@@ -13,11 +13,13 @@ import selectors
 import socket
 import ssl
 import time
+import weakref
 from typing import Any, Final
 
+from fer_client import _forks
 from fer_client._calls import Call
 from fer_client._cancellation import Cancellation
-from fer_client._errors import RequestTimeoutError, ServerUnreachableError
+from fer_client._errors import ContractError, RequestTimeoutError, ServerUnreachableError
 from fer_client._failures import of_closed_connection, of_connection
 from fer_client._http_codec import HttpAnswer, HttpCodec, HttpRequest
 from fer_client._settings import Settings
@@ -38,7 +40,9 @@ class HttpTransport:
         # Taken and given back by list.pop and list.append, which are atomic. The last one in is the first one out,
         # so that after a burst the connections not needed any more stay idle at the bottom.
         self._idle: list[socket.socket] = []
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._closed = False
+        _forks.register(self)
 
     def ask(self, call: Call, timeout_s: float, cancellation: Cancellation | None = None) -> Any:
         """Make a call.
@@ -47,11 +51,25 @@ class HttpTransport:
             FerClientError: It failed.
             CancelledError: It was given up.
         """
-        return self._codec.result(call, self._exchange(self._codec.request(call), timeout_s, cancellation))
+        answer = self._exchange(self._codec.request(call), timeout_s, cancellation)
+        try:
+            return self._codec.result(call, answer)
+        except ContractError:
+            self._close_idle()  # Who answers one request wrongly may have more for the next one.
+            raise
 
     def close(self) -> None:
         """Close the idle connections; one in use is closed when its answer has come."""
         self._closed = True
+        self._close_idle()
+
+    def start_anew(self) -> None:
+        """Leave all connections to the parent process, those that its other threads are using among them."""
+        inherited, self._open = self._open, weakref.WeakSet()
+        self._idle = []
+        _forks.let_go(inherited)
+
+    def _close_idle(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -101,6 +119,7 @@ class HttpTransport:
         """
         try:
             connection = socket.create_connection((self._endpoint.host, self._endpoint.port), timeout_s)
+            self._open.add(connection)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connection if self._tls is None else self._encrypted(connection, self._tls)
         except TimeoutError as error:
@@ -108,10 +127,16 @@ class HttpTransport:
             raise ServerUnreachableError(self._endpoint.url, reason) from error
 
     def _encrypted(self, connection: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        encrypted: socket.socket = connection
         try:
-            return context.wrap_socket(connection, server_hostname=self._server_name)
+            encrypted = context.wrap_socket(
+                connection, server_hostname=self._server_name, do_handshake_on_connect=False
+            )
+            self._open.add(encrypted)
+            encrypted.do_handshake()
+            return encrypted
         except BaseException as error:
-            connection.close()
+            encrypted.close()
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
                 raise of_connection(self._endpoint.url, error, in_handshake=True) from error
             raise
@@ -133,7 +158,7 @@ class HttpTransport:
             return
         self._idle.append(connection)
         if self._closed:
-            self.close()
+            self._close_idle()
 
 
 def _abortable(connection: socket.socket, cancellation: Cancellation | None) -> contextlib.AbstractContextManager[None]:

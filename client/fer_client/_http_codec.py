@@ -26,7 +26,7 @@ from fer_client._calls import (
     ServerReady,
 )
 from fer_client._errors import ContractError, FerClientError
-from fer_client._failures import of_status
+from fer_client._failures import check_request_id, of_status
 from fer_client._settings import Settings
 from fer_client._tensors import from_numbers, pack_bytes, unpack
 
@@ -99,7 +99,8 @@ class HttpCodec:
             "parameters": {"binary_data_size": len(tensor)},
         }
         outputs = [{"name": name, "parameters": {"binary_data": True}} for name in call.outputs]
-        text = json.dumps({"inputs": [image], "outputs": outputs}, separators=(",", ":")).encode()
+        document = {"id": call.request_id, "inputs": [image], "outputs": outputs}
+        text = json.dumps(document, separators=(",", ":")).encode()
         headers = self._headers | {HEADER_LENGTH: str(len(text)), "content-type": "application/octet-stream"}
         body = text + tensor
         if self._compression:
@@ -122,7 +123,7 @@ class HttpCodec:
         if answer.status != HTTPStatus.OK:
             raise self._error(call, answer.status, body)
         if isinstance(call, Infer):
-            return self._tensors(answer, body)
+            return self._tensors(call, answer, body)
         try:
             document = json.loads(body)
         except ValueError:
@@ -137,12 +138,13 @@ class HttpCodec:
         words = sentence or _title_of_proxy(body)
         return of_status(self._url, call, status, words, from_triton=sentence is not None, tls=self._tls)
 
-    def _tensors(self, answer: HttpAnswer, body: bytes) -> dict[str, NDArray[Any]]:
+    def _tensors(self, call: Infer, answer: HttpAnswer, body: bytes) -> dict[str, NDArray[Any]]:
         try:
             json_length = int(answer.headers.get(HEADER_LENGTH, len(body)))
-            outputs = json.loads(body[:json_length])["outputs"]
+            document = json.loads(body[:json_length])
+            check_request_id(self._url, call, document.get("id", ""))
             tensors, offset = {}, json_length
-            for output in outputs:
+            for output in document["outputs"]:
                 name, datatype, shape = output["name"], output["datatype"], output["shape"]
                 size = output.get("parameters", {}).get("binary_data_size")
                 if size is None:

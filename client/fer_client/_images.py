@@ -6,7 +6,6 @@ installed: as BMP, which costs no time on either side, or as PNG where that woul
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias, Union, cast, get_args
 
 from fer_client._errors import ImageUnreadableError
+from fer_client._pixels import from_array, from_pillow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Channels = Literal["rgb", "bgr"]
 
 ImageSource: TypeAlias = Union[
-    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "NDArray[np.uint8]", "Image.Image"
+    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "NDArray[Any]", "Image.Image"
 ]
 """A path, a file's content, a binary file, an array of pixels, or a Pillow image."""
 
@@ -32,21 +32,22 @@ _LARGEST_BMP_BYTES: Final = 16 * 2**20
 """Leaves room below the 20 MiB that the preprocessing accepts as it is shipped."""
 _PNG_LEVEL: Final = 1
 """zlib's fastest. The default takes several times as long for a few percent."""
-_EXPECTED: Final = "expected a path, bytes, a binary file, a NumPy array of uint8 or a Pillow image"
+_EXPECTED: Final = "expected a path, bytes, a binary file, a NumPy array or a Pillow image"
 
 
 def encoded(image: ImageSource, channels: Channels | None = None) -> bytes:
     """The image as one encoded file.
 
     Args:
-        image: A path, the content of a file, a file open for reading bytes, a Pillow image, or an array: uint8,
-            (height, width) gray or (height, width, 3) in the order of `channels`, 0..255.
+        image: A path, the content of a file, a file open for reading bytes, or a Pillow image or an array as `_pixels`
+            describes them.
         channels: Order of the colours of an array, which nothing else tells. Other images don't need it.
 
     Raises:
         ImageUnreadableError: The file, or the file behind a Pillow image, cannot be read.
         TypeError: It is nothing of the above.
-        ValueError: An array has another shape or type, or `channels` is missing or unknown.
+        ValueError: An array or a Pillow image is no picture with a known range of values, or `channels` is missing or
+            unknown.
     """
     if channels not in (None, *get_args(Channels)):
         raise ValueError(f"channels {channels!r}: expected 'rgb' or 'bgr'")
@@ -92,16 +93,22 @@ def _unreadable(name: str, error: Exception) -> ImageUnreadableError:
     return ImageUnreadableError(name, getattr(error, "strerror", None) or str(error), getattr(error, "errno", None))
 
 
-def _encode_array(pixels: NDArray[Any], channels: Channels | None) -> bytes:
-    if pixels.dtype != "uint8":
-        raise ValueError(f"array of {pixels.dtype}: expected uint8, 0..255; scale and round it first")
-    if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)) or 0 in pixels.shape:
-        raise ValueError(f"array of shape {pixels.shape}: expected (height, width) or (height, width, 3)")
-    if pixels.ndim == 3 and channels is None:
-        raise ValueError("array of colours: say channels='rgb' or, as OpenCV reads pictures, channels='bgr'")
+def _encode_array(array: NDArray[Any], channels: Channels | None) -> bytes:
+    pixels = from_array(array, channels)
     if pixels.nbytes <= _LARGEST_BMP_BYTES:
         return encode_bmp(_swapped(pixels) if channels == "rgb" else pixels)
     return encode_png(_swapped(pixels) if channels == "bgr" else pixels)
+
+
+def _encode_pillow(image: Image.Image) -> bytes:
+    try:
+        pixels = from_pillow(image)
+    except (
+        OSError,
+        SyntaxError,
+    ) as error:  # SyntaxError: Pillow says so of damaged PNG files, which it reads only now.
+        raise _unreadable(str(getattr(image, "filename", "") or "the Pillow image"), error) from error
+    return _encode_array(pixels, "rgb")
 
 
 def _swapped(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -159,23 +166,3 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
-
-
-def _encode_pillow(image: Image.Image) -> bytes:
-    """Pillow's own encoding. The orientation of a photo that was not turned upright goes along; the server turns it."""
-    exif = image.info.get("exif", b"")
-    plain = image.mode in ("L", "RGB") and not exif
-    fits_bmp = plain and image.width * image.height * len(image.mode) <= _LARGEST_BMP_BYTES
-    content = io.BytesIO()
-    try:
-        if fits_bmp:
-            image.save(content, "BMP")
-        else:
-            writable = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else image.convert("RGB")
-            writable.save(content, "PNG", compress_level=_PNG_LEVEL, exif=exif)
-    except (
-        OSError,
-        SyntaxError,
-    ) as error:  # SyntaxError: Pillow says so of damaged PNG files, which it reads only now.
-        raise _unreadable(str(getattr(image, "filename", "") or "the Pillow image"), error) from error
-    return content.getvalue()

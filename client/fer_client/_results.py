@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fer_contract
+from fer_client._quality import LOW_CONFIDENCE, find_reasons
 from fer_client._served import ServedModel
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class _Expression:
 
     probabilities: Mapping[str, float]
     uncertain: bool
+    uncertain_reasons: tuple[str, ...]
+    quality: Mapping[str, float]
 
     @property
     def emotion(self) -> str:
@@ -79,13 +82,17 @@ class _Expression:
         return self.probabilities[self.emotion]
 
     def _summary(self) -> str:
-        return f"{self.emotion} {self.confidence:.1%}" + ", uncertain" * self.uncertain
+        reasons = f" ({', '.join(self.uncertain_reasons)})" if self.uncertain_reasons else ""
+        return f"{self.emotion} {self.confidence:.1%}" + f", uncertain{reasons}" * self.uncertain
 
     def _expression_to_dict(self) -> dict[str, Any]:
+        quality = {column: round(value, 4) for column, value in self.quality.items()}
         return {
             "emotion": self.emotion,
             "confidence": round(self.confidence, 6),
             "uncertain": self.uncertain,
+            "uncertain_reasons": list(self.uncertain_reasons),
+            **({"quality": quality} if quality else {}),
             "probabilities": {label: round(value, 6) for label, value in self.probabilities.items()},
         }
 
@@ -99,7 +106,10 @@ class Face(_Expression):
         landmarks: Eyes, nose tip and mouth corners.
         detection_score: How sure the detector is that this is a face, 0..1.
         probabilities: Label to calibrated probability, 0..1, in the model's label order; they sum to 1.
-        uncertain: Whether the highest probability is below the threshold that the server publishes: don't rely on it.
+        uncertain: Whether there is a reason not to rely on the answer.
+        uncertain_reasons: Which: what is out of the bounds that the server publishes for `quality`, in its own words
+            (`too small`, `turned away`), and `low confidence` where the highest probability is below its threshold.
+        quality: What the picture of the face is worth, by the names of the server's columns; empty where it has none.
     """
 
     box: Box
@@ -107,6 +117,8 @@ class Face(_Expression):
     detection_score: float
     probabilities: Mapping[str, float]
     uncertain: bool = False
+    uncertain_reasons: tuple[str, ...] = ()
+    quality: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         box = self.box
@@ -135,6 +147,8 @@ class Face(_Expression):
                 detection_score=float(values["detection_score"]),
                 probabilities=_probabilities_from(values),
                 uncertain=bool(values["uncertain"]),
+                uncertain_reasons=_reasons_from(values),
+                quality=_quality_from(values),
             )
 
 
@@ -144,14 +158,21 @@ class Prediction:
 
     Attributes:
         image_size: Size of the upright image, which boxes and landmarks refer to.
-        faces: Largest first; empty when there is no face.
+        faces: Largest first; empty when there is no face. The server answers no more than the largest 32.
         model_version: Version of the network served when this client first asked. It asks once: make a new client
             after the server has been given another network.
+        faces_left_out: How many more faces the server found than it answers; 0 too where an older server does not say.
     """
 
     image_size: ImageSize
     faces: tuple[Face, ...]
     model_version: str
+    faces_left_out: int = 0
+
+    @property
+    def faces_found(self) -> int:
+        """How many faces the server found: those in `faces`, and those that it left out."""
+        return len(self.faces) + self.faces_left_out
 
     @property
     def boxes(self) -> NDArray[np.float32]:
@@ -174,8 +195,15 @@ class Prediction:
         rows = [list(face.probabilities.values()) for face in self.faces]
         return _array(rows, len(rows[0]) if rows else 0)
 
+    @property
+    def quality(self) -> NDArray[np.float32]:
+        """float32, (N, number of columns), in the order of the server's columns; (0, 0) where there is no face."""
+        rows = [list(face.quality.values()) for face in self.faces]
+        return _array(rows, len(rows[0]) if rows else 0)
+
     def __repr__(self) -> str:
-        count = f"{len(self.faces)} face{'s' * (len(self.faces) != 1)}"
+        left_out = f" of {self.faces_found}" if self.faces_left_out else ""
+        count = f"{len(self.faces)}{left_out} face{'s' * (self.faces_found != 1)}"
         faces = ": " * bool(self.faces) + "; ".join(face._summary() for face in self.faces)
         return f"Prediction({self.image_size.width} x {self.image_size.height} px, {count}{faces})"
 
@@ -184,22 +212,24 @@ class Prediction:
         return {
             "image_size": self.image_size._asdict(),
             "model_version": self.model_version,
+            "faces_found": self.faces_found,
             "faces": [face.to_dict() for face in self.faces],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Prediction:
-        """Read back what `to_dict` made; what else is in the mapping is ignored.
+        """Read back what `to_dict` made, in an older version too; what else is in the mapping is ignored.
 
         Raises:
             ValueError: It was made by something else.
         """
         with _reading("prediction"):
-            return cls(
-                image_size=ImageSize(**values["image_size"]),
-                faces=tuple(Face.from_dict(face) for face in values["faces"]),
-                model_version=str(values["model_version"]),
-            )
+            size = ImageSize(**values["image_size"])
+            faces = tuple(Face.from_dict(face) for face in values["faces"])
+            left_out = int(values.get("faces_found", len(faces))) - len(faces)
+            if left_out < 0:
+                raise ValueError(f"faces_found is less than the number of faces, {len(faces)}")
+            return cls(size, faces, str(values["model_version"]), left_out)
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,14 +239,18 @@ class CroppedPrediction(_Expression):
     Attributes:
         image_size: Size of the upright image.
         probabilities: Label to calibrated probability, 0..1, in the model's label order; they sum to 1.
-        uncertain: Whether the highest probability is below the threshold that the server publishes: don't rely on it.
+        uncertain: Whether there is a reason not to rely on the answer.
         model_version: As in `Prediction`.
+        uncertain_reasons: Which, as in `Face`.
+        quality: As in `Face`, but of a crop less is known.
     """
 
     image_size: ImageSize
     probabilities: Mapping[str, float]
     uncertain: bool
     model_version: str
+    uncertain_reasons: tuple[str, ...] = ()
+    quality: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"CroppedPrediction({self.image_size.width} x {self.image_size.height} px, {self._summary()})"
@@ -238,6 +272,8 @@ class CroppedPrediction(_Expression):
                 probabilities=_probabilities_from(values),
                 uncertain=bool(values["uncertain"]),
                 model_version=str(values["model_version"]),
+                uncertain_reasons=_reasons_from(values),
+                quality=_quality_from(values),
             )
 
 
@@ -246,43 +282,56 @@ def prediction_from_tensors(tensors: Mapping[str, NDArray[Any]], served: ServedM
 
     Args:
         tensors: IMAGE_SIZE int32 (2,), BOXES float32 (N, 4), LANDMARKS float32 (N, 5, 2), DETECTION_SCORES float32 (N,)
-            and PROBABILITIES float32 (N, number of labels), by name; others are ignored.
+            and PROBABILITIES float32 (N, number of labels), by name; FACES_FOUND int32 (1,) and QUALITY float32
+            (N, number of columns) where `served` has them; others are ignored.
         served: What the server says about the model.
     """
-    rows = zip(
+    places = zip(
         tensors[fer_contract.BOXES].tolist(),
         tensors[fer_contract.LANDMARKS].tolist(),
         tensors[fer_contract.DETECTION_SCORES].tolist(),
-        tensors[fer_contract.PROBABILITIES].tolist(),
+        _expressions(tensors, served),
         strict=True,
     )
     faces = tuple(
-        Face(
-            box=Box(*box),
-            landmarks=Landmarks(*(Point(*point) for point in points)),
-            detection_score=score,
-            probabilities=dict(zip(served.labels, row, strict=True)),
-            uncertain=max(row) < served.uncertain_below,
-        )
-        for box, points, score, row in rows
+        Face(Box(*box), Landmarks(*(Point(*point) for point in points)), score, **expression)
+        for box, points, score, expression in places
     )
-    return Prediction(ImageSize(*tensors[fer_contract.IMAGE_SIZE].tolist()), faces, served.version)
+    size = ImageSize(*tensors[fer_contract.IMAGE_SIZE].tolist())
+    [found] = tensors[fer_contract.FACES_FOUND].tolist() if served.tells_faces_found else [len(faces)]
+    return Prediction(size, faces, served.version, found - len(faces))
 
 
 def cropped_prediction_from_tensors(tensors: Mapping[str, NDArray[Any]], served: ServedModel) -> CroppedPrediction:
     """Build a prediction out of the output tensors of the model `fer_cropped`.
 
     Args:
-        tensors: IMAGE_SIZE int32 (2,) and PROBABILITIES float32 (1, number of labels), by name.
+        tensors: IMAGE_SIZE int32 (2,) and PROBABILITIES float32 (1, number of labels), by name, and QUALITY float32
+            (1, number of columns) where `served` has it.
         served: What the server says about the model.
     """
-    [row] = tensors[fer_contract.PROBABILITIES].tolist()
-    return CroppedPrediction(
-        image_size=ImageSize(*tensors[fer_contract.IMAGE_SIZE].tolist()),
-        probabilities=dict(zip(served.labels, row, strict=True)),
-        uncertain=max(row) < served.uncertain_below,
-        model_version=served.version,
-    )
+    [expression] = _expressions(tensors, served)
+    size = ImageSize(*tensors[fer_contract.IMAGE_SIZE].tolist())
+    return CroppedPrediction(image_size=size, model_version=served.version, **expression)
+
+
+def _expressions(tensors: Mapping[str, NDArray[Any]], served: ServedModel) -> list[dict[str, Any]]:
+    """What faces and cropped faces have in common, for each row: the fields of `_Expression`."""
+    rows = tensors[fer_contract.PROBABILITIES].tolist()
+    measured = tensors[fer_contract.QUALITY].tolist() if served.quality_columns else [[]] * len(rows)
+    expressions = []
+    for row, values in zip(rows, measured, strict=True):
+        quality = dict(zip(served.quality_columns, values, strict=True))
+        reasons = find_reasons(max(row), served.uncertain_below, quality, served.quality_bounds)
+        expressions.append(
+            {
+                "probabilities": dict(zip(served.labels, row, strict=True)),
+                "uncertain": bool(reasons),
+                "uncertain_reasons": reasons,
+                "quality": quality,
+            }
+        )
+    return expressions
 
 
 def _array(rows: list[Any], *shape: int) -> NDArray[np.float32]:
@@ -297,6 +346,18 @@ def _probabilities_from(values: Mapping[str, Any]) -> dict[str, float]:
     if not probabilities:
         raise ValueError("there are no probabilities")
     return probabilities
+
+
+def _reasons_from(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The reasons that were written; the only one that there was before any were."""
+    reasons = values.get("uncertain_reasons", [LOW_CONFIDENCE] if values["uncertain"] else [])
+    if isinstance(reasons, str):
+        raise TypeError("uncertain_reasons is text, expected a list")
+    return tuple(map(str, reasons))
+
+
+def _quality_from(values: Mapping[str, Any]) -> dict[str, float]:
+    return {str(column): float(value) for column, value in values.get("quality", {}).items()}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import fer_contract
 from fer_client._errors import ContractError
+from fer_client._quality import QualityBound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 _IMAGE_SPEC: Final = "TYPE_STRING [1]"
 _FACES: Final = -1
 """The dimension that differs from image to image: how many faces there are."""
+_INTEGERS: Final = (fer_contract.IMAGE_SIZE, fer_contract.FACES_FOUND)
+"""Outputs of int32; the others are float32."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +30,36 @@ class ServedModel:
         version: Version of the network.
         uncertain_below: A face whose highest probability is below it is uncertain; 0, so none, where the server does
             not say.
+        tells_faces_found: Whether answers say how many faces were found. Older servers of `fer` don't, nor does
+            `fer_cropped`.
+        quality_columns: Names of the columns of QUALITY, in their order; none where an older server has no such output.
+        quality_bounds: What makes a face uncertain besides a low probability.
     """
 
     name: str
     labels: tuple[str, ...]
     version: str
     uncertain_below: float = 0.0
+    tells_faces_found: bool = False
+    quality_columns: tuple[str, ...] = ()
+    quality_bounds: tuple[QualityBound, ...] = ()
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each output tensor that the client reads, with -1 for the number of faces."""
-        if self.name == fer_contract.FER_CROPPED_MODEL:
-            return {fer_contract.IMAGE_SIZE: (2,), fer_contract.PROBABILITIES: (1, len(self.labels))}
+        is_crop = self.name == fer_contract.FER_CROPPED_MODEL
+        rows = 1 if is_crop else _FACES
+        quality = {fer_contract.QUALITY: (rows, len(self.quality_columns))} if self.quality_columns else {}
+        if is_crop:
+            return {fer_contract.IMAGE_SIZE: (2,), fer_contract.PROBABILITIES: (1, len(self.labels)), **quality}
         return {
             fer_contract.IMAGE_SIZE: (2,),
+            **({fer_contract.FACES_FOUND: (1,)} if self.tells_faces_found else {}),
             fer_contract.BOXES: (_FACES, 4),
             fer_contract.LANDMARKS: (_FACES, len(fer_contract.LANDMARK_NAMES), 2),
             fer_contract.DETECTION_SCORES: (_FACES,),
             fer_contract.PROBABILITIES: (_FACES, len(self.labels)),
+            **quality,
         }
 
     @classmethod
@@ -61,27 +76,45 @@ class ServedModel:
             ContractError: The parameters are not the expected ones, or else inputs or outputs, whose expected shapes
                 depend on the parameters. The message lists each difference.
         """
+        differences: list[str] = []
         try:
-            labels = tuple(label.strip() for label in parameter(config, fer_contract.LABELS_PARAMETER).split(","))
+            outputs = _outputs(config)
             threshold = parameter(config, fer_contract.UNCERTAIN_BELOW_PARAMETER) or "0"
-            served = cls(name, labels, parameter(config, fer_contract.MODEL_VERSION_PARAMETER), _decimal(threshold))
-            differences = served._parameter_differences(threshold) or served._tensor_differences(config)
+            has_quality = fer_contract.QUALITY in outputs
+            served = cls(
+                name,
+                _names(parameter(config, fer_contract.LABELS_PARAMETER)),
+                parameter(config, fer_contract.MODEL_VERSION_PARAMETER),
+                _decimal(threshold),
+                fer_contract.FACES_FOUND in outputs,
+                _names(parameter(config, fer_contract.QUALITY_COLUMNS_PARAMETER)) if has_quality else (),
+                _read_bounds(config, differences) if has_quality else (),
+            )
+            differences += served._parameter_differences(threshold, has_quality)
+            differences = differences or served._tensor_differences(config)
         except (AttributeError, LookupError, TypeError, ValueError) as error:  # JSON, and no model configuration.
             raise ContractError(url, f"its model configuration cannot be read ({error!r})") from error
         if differences:
             raise ContractError(url, f"model {name!r} differs: {'; '.join(differences)}")
         return served
 
-    def _parameter_differences(self, threshold: str) -> list[str]:
+    def _parameter_differences(self, threshold: str, has_quality: bool) -> list[str]:
         differences = []
-        if "" in self.labels or len(set(self.labels)) < len(self.labels):
-            value = ",".join(self.labels)
-            differences.append(f"parameter {fer_contract.LABELS_PARAMETER!r} is {value!r}, expected a list like a,b,c")
+        lists = [(fer_contract.LABELS_PARAMETER, self.labels)]
+        if has_quality:
+            lists.append((fer_contract.QUALITY_COLUMNS_PARAMETER, self.quality_columns))
+        for name, values in lists:
+            if "" in values or len(set(values)) < len(values):
+                differences.append(f"parameter {name!r} is {','.join(values)!r}, expected a list like a,b,c")
         if not self.version:
             differences.append(f"parameter {fer_contract.MODEL_VERSION_PARAMETER!r} is missing")
         if not 0 <= self.uncertain_below <= 1:  # Not a number is neither.
             name = fer_contract.UNCERTAIN_BELOW_PARAMETER
             differences.append(f"parameter {name!r} is {threshold!r}, expected a decimal from 0 to 1")
+        for bound in self.quality_bounds:
+            if bound.column not in self.quality_columns:
+                name, columns = fer_contract.QUALITY_BOUNDS_PARAMETER, fer_contract.QUALITY_COLUMNS_PARAMETER
+                differences.append(f"parameter {name!r} bounds {bound.column!r}, which {columns!r} does not list")
         return differences
 
     def _tensor_differences(self, config: Mapping[str, Any]) -> list[str]:
@@ -91,9 +124,9 @@ class ServedModel:
         inputs = {tensor["name"]: _spec(tensor) for tensor in config.get("input", []) if not tensor.get("optional")}
         if inputs != {fer_contract.IMAGE: _IMAGE_SPEC}:
             differences.append(f"inputs are {_listed(inputs)}, expected {fer_contract.IMAGE} {_IMAGE_SPEC}")
-        outputs = {tensor["name"]: _spec(tensor) for tensor in config.get("output", [])}
+        outputs = _outputs(config)
         for name, shape in self.output_shapes.items():
-            data_type = "TYPE_INT32" if name == fer_contract.IMAGE_SIZE else "TYPE_FP32"
+            data_type = "TYPE_INT32" if name in _INTEGERS else "TYPE_FP32"
             expected = f"{data_type} {list(shape)}"
             if name not in outputs:
                 differences.append(f"output {name} is missing, expected {expected}")
@@ -112,7 +145,8 @@ class ServedModel:
             The tensors of `output_shapes`, with one row per face in all that describe faces.
 
         Raises:
-            ContractError: A tensor is missing, or has another type, or another shape than the number of boxes asks for.
+            ContractError: A tensor is missing, or has another type, or another shape than the number of boxes asks for,
+                or fewer faces were found than there are boxes.
         """
         boxes = tensors.get(fer_contract.BOXES)
         face_count = 0 if boxes is None or boxes.ndim == 0 else boxes.shape[0]
@@ -124,16 +158,42 @@ class ServedModel:
             expected = tuple(face_count if size == _FACES else size for size in shape)
             if tensor.shape != expected:
                 raise ContractError(url, f"output {name} has the shape {list(tensor.shape)}, expected {list(expected)}")
-            data_type = "int32" if name == fer_contract.IMAGE_SIZE else "float32"
+            data_type = "int32" if name in _INTEGERS else "float32"
             if tensor.dtype != data_type:
                 raise ContractError(url, f"output {name} is of {tensor.dtype}, expected {data_type}")
             complete[name] = tensor
+        if self.tells_faces_found and (found := int(complete[fer_contract.FACES_FOUND][0])) < face_count:
+            raise ContractError(
+                url,
+                f"output {fer_contract.FACES_FOUND} is {found}, expected the number of boxes, {face_count}, or more",
+            )
         return complete
 
 
 def parameter(config: Mapping[str, Any], name: str) -> str:
     """A parameter of a model configuration, empty where it has none of that name. Raises as reading JSON does."""
     return str(config.get("parameters", {}).get(name, {}).get("string_value", ""))
+
+
+def _outputs(config: Mapping[str, Any]) -> dict[str, str]:
+    """Type and shape of each output, by name."""
+    return {tensor["name"]: _spec(tensor) for tensor in config.get("output", [])}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _read_bounds(config: Mapping[str, Any], differences: list[str]) -> tuple[QualityBound, ...]:
+    """The bounds of a model configuration. What is none is added to `differences`."""
+    bounds = []
+    name = fer_contract.QUALITY_BOUNDS_PARAMETER
+    for text in filter(None, _names(parameter(config, name))):
+        try:
+            bounds.append(QualityBound.parse(text))
+        except ValueError:
+            differences.append(f"parameter {name!r} has {text!r}, expected column:min:max:reason")
+    return tuple(bounds)
 
 
 def _decimal(text: str) -> float:

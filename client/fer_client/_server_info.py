@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fer_client._quality import QualityBound
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -34,6 +36,8 @@ class ServerInfo:
         labels: The expressions told apart, in the model's order.
         model_version: Version of the network.
         uncertain_below: A face whose highest probability is below it is uncertain.
+        quality_columns: What is measured of each face's picture; empty where the server does not say.
+        quality_bounds: A face beyond one of them is uncertain too.
         max_image_bytes: The largest file that it accepts; None where it does not say.
         max_image_pixels: The largest image that it accepts, width times height; None where it does not say.
     """
@@ -46,9 +50,11 @@ class ServerInfo:
     labels: tuple[str, ...]
     model_version: str
     uncertain_below: float
+    quality_columns: tuple[str, ...]
+    quality_bounds: tuple[QualityBound, ...]
     max_image_bytes: int | None
     max_image_pixels: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {**asdict(self), "quality_bounds": [bound.to_dict() for bound in self.quality_bounds]}

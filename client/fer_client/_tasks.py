@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from fer_client._forks import require_same_process
 from fer_client._window import Failure, Window
 
 _Item = TypeVar("_Item")
@@ -37,11 +39,13 @@ def work_in_tasks(
 async def _hand_out(
     items: AsyncIterator[_Item], work: Callable[[_Item], Awaitable[_Result]], window: Window[_Result]
 ) -> AsyncGenerator[tuple[int, _Result], None]:
+    process = os.getpid()
     taken: asyncio.Queue[tuple[int, _Item]] = asyncio.Queue()
     results: asyncio.Queue[tuple[int, _Result | Failure]] = asyncio.Queue()
     tasks = [asyncio.create_task(_run(work, taken, results)) for _ in range(window.concurrency)]
     try:
         while not window.is_over:
+            require_same_process(process)
             if window.wants_more:
                 try:
                     item = await anext(items)
@@ -59,9 +63,7 @@ async def _hand_out(
                 window.put(*(await results.get()))
             yield window.hand_out()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _stop(tasks, process)
 
 
 async def _run(
@@ -77,6 +79,14 @@ async def _run(
             result = Failure(error)
         results.put_nowait((index, result))
         del item, result  # Nothing is kept while waiting for more.
+
+
+async def _stop(tasks: list[asyncio.Task[None]], process: int) -> None:
+    """Give up what is under way, but for a forked process: its parent's tasks are none of its business."""
+    if os.getpid() == process:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _as_async(items: Iterable[_Item]) -> AsyncIterator[_Item]:

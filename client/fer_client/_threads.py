@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -9,6 +10,7 @@ from queue import SimpleQueue
 from typing import Final, Generic, TypeVar
 
 from fer_client._cancellation import Cancellation, CancelledError
+from fer_client._forks import require_same_process
 from fer_client._window import Failure, Window
 
 _Item = TypeVar("_Item")
@@ -45,9 +47,11 @@ def work_in_threads(
 def _hand_out(
     items: Iterator[_Item], work: Callable[[_Item, Cancellation], _Result], window: Window[_Result]
 ) -> Generator[tuple[int, _Result], None, None]:
+    process = os.getpid()
     crew = _Crew(work, window.concurrency)
     try:
         while not window.is_over:
+            require_same_process(process)
             if window.wants_more:
                 try:
                     item = next(items)
@@ -65,7 +69,8 @@ def _hand_out(
                 window.put(*crew.results.get())
             yield window.hand_out()
     finally:
-        crew.stop()
+        if os.getpid() == process:  # Else the threads are the parent's.
+            crew.stop()
 
 
 class _Crew(Generic[_Item, _Result]):

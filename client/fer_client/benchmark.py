@@ -24,6 +24,7 @@ import fer_contract
 from fer_client._client import FerClient
 from fer_client._errors import FerClientError
 from fer_client._images import encoded
+from fer_client.command.ending import escape_what_cannot_be_encoded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,6 +141,7 @@ def compare(client: FerClient, image: bytes, count: int, concurrency: int, round
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code."""
+    escape_what_cannot_be_encoded()
     options = _parser().parse_args(arguments)
     try:
         with FerClient(options.url, options.protocol) as client:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fer_client._errors import FerClientError
+from fer_client._extras import MissingExtraError
 from fer_client.command.bench import add_bench_command
 from fer_client.command.completion import add_completion_command
 from fer_client.command.ending import (
@@ -20,12 +21,15 @@ from fer_client.command.ending import (
     EXIT_PIPE,
     EXIT_USAGE,
     CommandError,
+    escape_what_cannot_be_encoded,
     exit_code_of,
+    printable,
     say,
 )
 from fer_client.command.health import add_health_command
 from fer_client.command.info import add_info_command
 from fer_client.command.options import HelpFormatter
+from fer_client.command.parser import Parser
 from fer_client.command.predict import add_predict_command
 from fer_client.command.settings import PRECEDENCE
 from fer_client.video.command import add_video_command
@@ -55,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: argparse printed the help (code 0) or a usage error (code 2).
     """
+    escape_what_cannot_be_encoded()
     options = build_parser().parse_args(arguments)
     if not options.debug:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's library would add lines of its own to standard error.
@@ -75,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="fer-client",
         description=_DESCRIPTION,
         epilog=f"{_EXAMPLES}\n{PRECEDENCE}\n{EXIT_CODES}",
@@ -101,9 +106,15 @@ def _fail(error: Exception) -> int:
     if isinstance(error, FerClientError):
         say(error)
         return exit_code_of(error)
-    if isinstance(error, OSError):  # Whatever reads or writes files has said so itself, but for standard output.
+    if isinstance(error, OSError) and error.filename is not None:
+        say(f"{printable(error.filename)}: {error.strerror}")
+        return EXIT_USAGE
+    if isinstance(error, OSError):  # Of what has no name: standard output.
         _discard_output()
         say(f"cannot write the output: {error.strerror or error}")
+        return EXIT_USAGE
+    if isinstance(error, MissingExtraError):
+        say(error)
         return EXIT_USAGE
     if isinstance(error, MemoryError):
         say("too little memory: name fewer or smaller pictures, or a lower --concurrency")

@@ -4,7 +4,7 @@
     python -m fer_loadtest.capacity --p99-ms 200                # the highest rate of arrivals that holds 200 ms
     python -m fer_loadtest.compare before/report.json after/report.json
 
-Locust makes the load (`loadtest/locustfile.py`), here or in workers elsewhere. Only `processes`, `lead`,
+Locust makes the load (`locustfile.py`), here or in workers elsewhere. Only `processes`, `lead`,
 `users` and `shape` import it: Locust makes the standard library of its whole process cooperative. Nothing imports this
 package.
 """

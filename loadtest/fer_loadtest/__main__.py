@@ -13,7 +13,7 @@ from typing import Final
 from fer_loadtest.errors import LoadTestError
 from fer_loadtest.options import add_options, read_options
 
-LOCUSTFILE: Final = Path(__file__).resolve().parents[1] / "locustfile.py"
+LOCUSTFILE: Final = Path(__file__).resolve().with_name("locustfile.py")
 
 _DESCRIPTION: Final = """\
 Load a server with pictures, check every answer, and write a report: report.html, report.json,

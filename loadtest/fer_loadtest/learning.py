@@ -14,7 +14,7 @@ from fer_client._settings import Settings
 from fer_loadtest.answers import Expected
 from fer_loadtest.errors import LoadTestError, PicturesError
 from fer_loadtest.options import Options
-from fer_loadtest.pictures import Picture, kind_by_content, make_pictures, read_folder
+from fer_loadtest.pictures import Picture, describe_left_out, kind_by_content, make_pictures, read_folder
 
 _RETRIES: Final = 5
 """The pass is no load; a server that is busy with somebody else's for a second does not end it."""
@@ -96,7 +96,8 @@ def learn(options: Options) -> Lesson:
         LoadTestError: No server answers, it serves something else, or there are no pictures.
     """
     pictures = pictures_of(options)
-    answers, notes = {}, []
+    answers = {}
+    notes = [left_out] if options.pictures and (left_out := describe_left_out(Path(options.pictures))) else []
     try:
         for protocol in reversed(options.protocols):
             with _client(options.connections[protocol]) as client:

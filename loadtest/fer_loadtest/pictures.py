@@ -42,7 +42,11 @@ _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _HEAD: Final = (123, 10, 323, 210)
 """The head with what is around it: left, top, right, bottom in px of the shipped photo."""
 _QUALITY: Final = 90
-SHIPPED_PHOTO: Final = Path(__file__).resolve().parents[2] / "examples" / "astronaut.png"
+_IN_WHEEL: Final = Path(__file__).resolve().parents[1] / "fer_shipped"
+"""An installed wheel has it here, in the folder that it has in a checkout; see pyproject.toml."""
+SHIPPED_PHOTO: Final = (
+    (_IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).resolve().parents[2]) / "examples" / "astronaut.png"
+)
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,7 @@ def read_folder(folder: Path) -> list[Picture]:
     Raises:
         PicturesError: It is no folder, has no pictures, or one of them cannot be read.
     """
-    if not folder.is_dir():
-        raise PicturesError(f"--pictures {folder}: there is no such folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-    if not files:
-        raise PicturesError(f"--pictures {folder}: no picture in it, expected files that end in {_listed(_SUFFIXES)}")
+    files = _picture_files(folder)
     step = max(1.0, len(files) / _FOLDER_LIMIT)
     chosen = [files[int(step * i)] for i in range(min(len(files), _FOLDER_LIMIT))]
     try:
@@ -146,6 +146,24 @@ def read_folder(folder: Path) -> list[Picture]:
         raise PicturesError(f"--pictures {folder}: {error}") from error
     halves = [Picture(f"half of {one.name}", CORRUPT, one.content[: len(one.content) // 2]) for one in whole[:3]]
     return whole + halves
+
+
+def describe_left_out(folder: Path) -> str:
+    """Say how many of a folder's pictures `read_folder` leaves out; empty where it takes all. Raises as it does."""
+    found = len(_picture_files(folder))
+    if found <= _FOLDER_LIMIT:
+        return ""
+    return f"--pictures {folder}: {_FOLDER_LIMIT} of its {found} pictures are sent, evenly chosen"
+
+
+def _picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder and of those below it, at least one, by name. Raises PicturesError."""
+    if not folder.is_dir():
+        raise PicturesError(f"--pictures {folder}: there is no such folder")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not files:
+        raise PicturesError(f"--pictures {folder}: no picture in it, expected files that end in {_listed(_SUFFIXES)}")
+    return files
 
 
 def kind_by_content(faces: int | None, width: int, height: int) -> str:

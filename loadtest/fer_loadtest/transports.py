@@ -83,12 +83,12 @@ class GrpcRequests:
         import grpc
         from tritonclient.grpc import service_pb2_grpc
 
-        from fer_client._grpc_codec import GrpcCodec, open_channel
+        from fer_client._grpc_codec import GrpcCodec, channel_opener
 
         self._timeout_s = settings.timeout_s
         self._codec = GrpcCodec(settings)
         self._rpc_error = grpc.RpcError
-        self._channel = open_channel(grpc, settings)
+        self._channel = channel_opener(settings)(0)
         self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
         self._calls = {one.name: Infer(served.name, one.content, tuple(served.output_shapes)) for one in pictures}
         self._messages = {name: self._codec.request(call)[1] for name, call in self._calls.items()}

@@ -7,25 +7,52 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVING = {"fer_contract", "fer_images", "fer_detector", "fer_faces", "fer_process", "fer_runtimes"}
-OURS = SERVING | {
-    "fer_adapter",
-    "fer_metrics",
-    "fer_settings",
-    "fer_tensors",
-    "fer_bench",
-    "fer_build",
-    "fer_client",
-    "fer_loadtest",
-    "fer_sizing",
-    "fer_training",
+SERVING = {
+    "fer_contract",
+    "fer_images",
+    "fer_detector",
+    "fer_faces",
+    "fer_process",
+    "fer_quality",
+    "fer_runtimes",
+    "fer_scaling",
+    "fer_search",
+    "fer_yunet",
 }
+FORMATS = {"fer_bmp", "fer_exif", "fer_jpeg", "fer_pixels", "fer_png", "fer_refusals", "fer_webp"}
+"""What `fer_images` is made of, and nobody else imports."""
+OURS = (
+    SERVING
+    | FORMATS
+    | {
+        "fer_adapter",
+        "fer_metrics",
+        "fer_settings",
+        "fer_tensors",
+        "fer_bench",
+        "fer_build",
+        "fer_client",
+        "fer_loadtest",
+        "fer_sizing",
+        "fer_training",
+    }
+)
 
 MAY_IMPORT = {
     "triton_models/fer_contract.py": set(),
-    "triton_models/fer_images.py": set(),
-    "triton_models/fer_detector.py": set(),
-    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector"},
+    "triton_models/fer_images.py": FORMATS | {"fer_scaling"},
+    **{
+        f"triton_models/{module}.py": {"fer_pixels", "fer_refusals"}
+        for module in FORMATS - {"fer_exif", "fer_refusals"}
+    },
+    "triton_models/fer_exif.py": set(),
+    "triton_models/fer_refusals.py": set(),
+    "triton_models/fer_detector.py": {"fer_yunet"},  # when it is chosen
+    "triton_models/fer_yunet.py": {"fer_detector"},
+    "triton_models/fer_scaling.py": set(),
+    "triton_models/fer_search.py": {"fer_detector", "fer_scaling"},
+    "triton_models/fer_faces.py": {"fer_contract", "fer_images", "fer_detector", "fer_quality", "fer_scaling"},
+    "triton_models/fer_quality.py": {"fer_contract"},
     "triton_models/fer_process.py": set(),
     "triton_models/fer_runtimes.py": {"fer_contract"},
     "triton_models/fer_settings.py": set(),
@@ -36,19 +63,21 @@ MAY_IMPORT = {
     "build/fer_build": SERVING,
     "training/fer_training": SERVING | {"fer_client"},  # to measure a running server
     "client/fer_client": {"fer_contract"},
-    "bench/fer_bench": SERVING | {"fer_build"},
+    "commands/fer_commands.py": set(),
+    "bench/fer_bench": SERVING | {"fer_build", "fer_client"},  # to measure its reading of videos
     "docker/sizing/fer_sizing": SERVING | {"fer_build"},
     "loadtest": {"fer_contract", "fer_client", "fer_loadtest"},
 }
 """A room may always import itself."""
 
 LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib", "PIL"}
-"""What the client may import from outside: what tritonclient brings, tomli on Python 3.10, and Pillow for drawing."""
+"""What the client may import from outside: NumPy, tomli on Python 3.10, and what its extras for gRPC, asyncio and
+drawing bring."""
 
-VIDEO = {"cv2", "matplotlib"}
+VIDEO = {"av", "matplotlib"}
 """What its folder `video` may import besides."""
 
-ROOMS = ("bench", "build", "client", "docker/sizing", "loadtest", "training", "triton_models")
+ROOMS = ("bench", "build", "client", "commands", "docker/sizing", "loadtest", "training", "triton_models")
 
 
 def files_of(pattern: str) -> list[Path]:

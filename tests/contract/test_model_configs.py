@@ -7,14 +7,17 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import fer_contract as contract
+from fer_client import QualityBound
 
 MODELS = Path(contract.__file__).parent
 PUBLIC_OUTPUTS = {
     contract.IMAGE_SIZE: ("TYPE_INT32", [2]),
+    contract.FACES_FOUND: ("TYPE_INT32", [1]),
     contract.BOXES: ("TYPE_FP32", [-1, 4]),
     contract.LANDMARKS: ("TYPE_FP32", [-1, len(contract.LANDMARK_NAMES), 2]),
     contract.DETECTION_SCORES: ("TYPE_FP32", [-1]),
     contract.PROBABILITIES: ("TYPE_FP32", [-1, len(contract.LABELS)]),
+    contract.QUALITY: ("TYPE_FP32", [-1, len(contract.QUALITY_COLUMNS)]),
 }
 FACE = [1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX]
 
@@ -60,6 +63,7 @@ def test_fer_cropped_is_the_public_contract():
     assert tensors(cropped.output) == {
         contract.IMAGE_SIZE: ("TYPE_INT32", [2]),
         contract.PROBABILITIES: ("TYPE_FP32", [1, len(contract.LABELS)]),
+        contract.QUALITY: ("TYPE_FP32", [1, len(contract.CROP_QUALITY_COLUMNS)]),
     }
 
 
@@ -88,6 +92,25 @@ def test_the_served_labels_are_the_contract_s(model):
     parameters = config(model).parameters
     assert parameters[contract.LABELS_PARAMETER].string_value == ",".join(contract.LABELS)
     assert contract.MODEL_VERSION_PARAMETER in parameters
+
+
+def bounds_of(model: str) -> list[QualityBound]:
+    text = config(model).parameters[contract.QUALITY_BOUNDS_PARAMETER].string_value
+    return [QualityBound.parse(part) for part in text.split(",")]
+
+
+def test_the_served_quality_columns_are_the_contract_s():
+    for model, columns in (
+        (contract.FER_MODEL, contract.QUALITY_COLUMNS),
+        (contract.FER_CROPPED_MODEL, contract.CROP_QUALITY_COLUMNS),
+    ):
+        assert config(model).parameters[contract.QUALITY_COLUMNS_PARAMETER].string_value == ",".join(columns)
+        assert {bound.column for bound in bounds_of(model)} <= set(columns)
+
+
+def test_a_crop_has_the_bounds_of_a_photo_for_what_is_known_of_it():
+    known = [bound for bound in bounds_of(contract.FER_MODEL) if bound.column in contract.CROP_QUALITY_COLUMNS]
+    assert bounds_of(contract.FER_CROPPED_MODEL) == known
 
 
 @pytest.mark.parametrize("model", [contract.FER_MODEL, contract.FER_CROPPED_MODEL])

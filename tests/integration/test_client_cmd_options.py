@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -227,7 +228,40 @@ def test_bench_for_programs_measures_what_it_says(fer_client, url):
     assert measured["answered"] / measured["seconds"] == pytest.approx(measured["requests_per_s"], rel=0.01)
     assert 0 < latency["p50"] <= latency["max"] <= 1000 * measured["seconds"]
     if url.startswith("http"):
-        assert err == ["fer-client: only http was measured: where the other protocol is served, say with FER_GRPC_URL"]
+        assert err == ["fer-client: only http was measured: set FER_URL and FER_GRPC_URL to measure both protocols"]
+
+
+def test_pictures_are_found_and_answered_under_every_name(fer_client, astronaut, tmp_path):
+    folder = tmp_path / "names"
+    folder.mkdir()
+    with Image.open(io.BytesIO(astronaut)) as photo:
+        rgb = photo.convert("RGB")
+    rgb.save(folder / "a.mpo", format="MPO", append_images=[rgb], save_all=True)
+    rgb.save(folder / "b.apng", format="PNG", append_images=[rgb], save_all=True)
+    for name in ("c.pjpeg", "d.jpg:large", "e.jpg?v=2", "f.JPE", "without", "g.heic"):
+        rgb.save(folder / name, format="JPEG")
+    (folder / "notes.txt").write_text("no picture")
+    code, out, err = fer_client("predict", folder, "--json")
+    document = json.loads(out)
+    assert (code, [len(image["faces"]) for image in document["images"]]) == (0, [1] * 6)
+    assert document["summary"]["left_out"] == {"": 1, ".heic": 1}
+    assert err[-1].endswith("; 2 files left out: 1 without an ending, 1 .heic; --all tries them")
+    code, out, err = fer_client("predict", folder, "--all", "--json")
+    document = json.loads(out)
+    assert (code, document["summary"]["answered"], document["summary"]["refused"]) == (5, 8, 1)
+    assert document["images"][-2]["image"].endswith("notes.txt")
+    assert "left out" not in err[-1]
+
+
+def test_a_name_that_the_terminal_cannot_show_loses_nothing(url, photos, tmp_path):
+    shutil.copy(photos / "photos" / "a.png", tmp_path / "B\xfccher.png")
+    command = [sys.executable, "-m", "fer_client", "predict", "B\xfccher.png", "--url", url]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, cwd=tmp_path, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(rb"B\xfccher.png: 512 x 512 px")
+    assert b"happy" in done.stdout
 
 
 def test_bench_of_a_file_that_is_missing_is_2(fer_client):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bad_files import BAD_FILES
+from pictures import contact_sheet
 from PIL import Image
 
 import fer_contract
@@ -61,6 +62,16 @@ def test_predict_says_when_there_is_no_face(fer_client, tmp_path):
     done = fer_client("predict", photo)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("\n\nno face found\n")
+
+
+def test_predict_says_when_there_are_more_faces_than_are_answered(fer_client, tmp_path):
+    photo = tmp_path / "crowd.png"
+    with Image.open(PHOTO) as portrait:
+        contact_sheet(portrait.convert("RGB").crop((150, 20, 300, 220)), 8, 5).save(photo)
+    table, document = fer_client("predict", photo), fer_client("predict", photo, "--json")
+    assert table.stdout.endswith("\n\nthe 32 largest of 40 faces; the others are not classified\n")
+    [image] = json.loads(document.stdout)["images"]
+    assert (len(image["faces"]), image["faces_found"]) == (32, 40)
 
 
 def test_predict_draws_the_face_on_its_picture(fer_client, tmp_path):

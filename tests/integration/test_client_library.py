@@ -7,8 +7,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from pictures import encode
+from pictures import contact_sheet, encode
 from PIL import Image
+from raw_requests import ask_grpc, ask_http, grpc_message, infer_request, open_channel
 
 import fer_contract
 from fer_build.assemble import assemble
@@ -35,6 +36,29 @@ def client(request, server):
 def meadow():
     """A picture without a face."""
     return encode(Image.new("RGB", (320, 240), (90, 140, 70)))
+
+
+FIRST_OUTPUTS = ("IMAGE_SIZE", "BOXES", "LANDMARKS", "DETECTION_SCORES", "PROBABILITIES")
+"""What a client of the contract's first version names in its requests."""
+
+
+def ask_first_contract_over_http(server, image):
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in FIRST_OUTPUTS]
+    return ask_http(server.http_url, infer_request(image, request={"parameters": {}, "outputs": outputs}))
+
+
+def ask_first_contract_over_grpc(server, image):
+    message = grpc_message(image)
+    for name in FIRST_OUTPUTS:
+        message.outputs.add(name=name)
+    with open_channel(server.grpc_url) as channel:
+        return ask_grpc(channel, message)
+
+
+@pytest.fixture(scope="module")
+def crowd(astronaut):
+    """Forty heads, each a little smaller than the one before."""
+    return encode(contact_sheet(Image.open(BytesIO(astronaut)).convert("RGB").crop((150, 20, 300, 220)), 8, 5))
 
 
 def test_the_face_of_a_photo_comes_back_with_its_apparent_expression(client, astronaut):
@@ -93,14 +117,60 @@ def test_raw_tensors_are_those_of_the_contract(client, astronaut):
     shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
     assert shapes == {
         "IMAGE_SIZE": ("int32", (2,)),
+        "FACES_FOUND": ("int32", (1,)),
         "BOXES": ("float32", (1, 4)),
         "LANDMARKS": ("float32", (1, 5, 2)),
         "DETECTION_SCORES": ("float32", (1,)),
         "PROBABILITIES": ("float32", (1, 7)),
+        "QUALITY": ("float32", (1, 8)),
     }
     prediction = client.predict(astronaut)
     assert np.array_equal(prediction.boxes, tensors["BOXES"])
     assert np.array_equal(prediction.probabilities, tensors["PROBABILITIES"])
+    assert np.array_equal(prediction.quality, tensors["QUALITY"])
+
+
+def test_a_crowd_is_answered_in_part_and_says_so(client, crowd):
+    prediction = client.predict(crowd)
+    assert (len(prediction.faces), prediction.faces_found) == (fer_contract.MAX_FACES, 40)
+
+
+@pytest.mark.parametrize("ask", [ask_first_contract_over_http, ask_first_contract_over_grpc])
+def test_a_client_of_the_first_contract_gets_its_tensors_and_no_others(server, crowd, ask):
+    answer = ask(server, crowd)
+    assert {name: array.shape for name, array in answer.arrays.items()} == {
+        "IMAGE_SIZE": (2,),
+        "BOXES": (32, 4),
+        "LANDMARKS": (32, 5, 2),
+        "DETECTION_SCORES": (32,),
+        "PROBABILITIES": (32, 7),
+    }
+
+
+def reasons_of(client, photo):
+    [face] = client.predict(encode(photo)).faces
+    assert face.uncertain == bool(face.uncertain_reasons)
+    return set(face.uncertain_reasons) - {"low confidence"}
+
+
+def test_the_astronaut_is_fit_to_be_judged_and_a_spoilt_copy_is_not(client, astronaut):
+    photo = Image.open(BytesIO(astronaut)).convert("RGB")
+    assert reasons_of(client, photo) == set()
+    assert "too dark" in reasons_of(client, photo.point(lambda gray: round(gray * 0.1)))
+    assert reasons_of(client, photo.point(lambda gray: round(120 + gray * 0.1))) == {"too little contrast"}
+    small = Image.new("RGB", (320, 240))
+    small.paste(photo.resize((96, 96), Image.Resampling.BOX))
+    assert reasons_of(client, small) == {"too small"}
+    assert "cut off" in reasons_of(client, photo.crop((225, 40, 512, 512)))
+
+
+def test_a_noisy_crop_is_not_fit_to_be_judged(client, astronaut):
+    with Image.open(BytesIO(astronaut)) as image:
+        face = np.asarray(image.convert("L").crop((174, 60, 274, 160)).resize((48, 48))).astype(float)
+    noise = np.random.default_rng(0).normal(0, 40, face.shape)
+    noisy = client.predict_cropped((face + noise).clip(0, 255).astype(np.uint8))
+    assert "noisy" in noisy.uncertain_reasons
+    assert noisy.uncertain
 
 
 def test_a_face_that_is_cut_out_is_taken_as_it_is(client, astronaut):
@@ -111,7 +181,8 @@ def test_a_face_that_is_cut_out_is_taken_as_it_is(client, astronaut):
     assert cropped.image_size == (48, 48)
     assert tuple(cropped.probabilities) == client.labels
     assert cropped.emotion == "happy"
-    assert cropped.uncertain == (cropped.confidence < client.uncertain_below)
+    assert list(cropped.quality) == list(fer_contract.CROP_QUALITY_COLUMNS)
+    assert cropped.quality["brightness"] == pytest.approx(np.asarray(Image.open(BytesIO(face))).mean(), abs=0.01)
 
 
 def test_many_images_come_back_in_order_with_errors_in_their_place(client, astronaut, meadow):
@@ -138,6 +209,7 @@ def test_the_server_is_described(client):
     assert all(model.ready and model.versions == ("1",) for model in info.models)
     assert info.model_version == client.model_version
     assert info.uncertain_below == client.uncertain_below
+    assert info.quality_columns == client.quality_columns == fer_contract.QUALITY_COLUMNS
     assert info.max_image_bytes == 20 * 2**20
     assert info.max_image_pixels == 50_000_000
 

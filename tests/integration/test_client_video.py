@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from clips import index_first, moving, read_clip, scenery, write_clip
+from clips import moving, read_clip, scenery, times_of, write_changing_clip, write_clip
 from PIL import Image
 
 from fer_client import FerClient
@@ -24,6 +24,7 @@ from fer_client.video.command import add_video_command, run
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "examples" / "astronaut.png"
+CASES = Path(os.environ.get("FER_CASES_DIR") or "none")
 REAL_CLIP = Path(os.environ.get("FER_VIDEO") or ROOT.parent / "shared" / "video" / "single_face.mp4")
 
 
@@ -115,9 +116,7 @@ def test_every_nth_frame_takes_fewer_and_keeps_track(video, one_face, tmp_path):
     lines = lines_of(tmp_path / "t.jsonl")
     assert [line["frame"] for line in lines] == list(range(0, 90, 9))
     assert {face["track"] for line in lines for face in line["faces"]} == {1}
-    capture = cv2.VideoCapture(str(tmp_path / "a.mp4"))
-    length_s = capture.get(cv2.CAP_PROP_FRAME_COUNT) / capture.get(cv2.CAP_PROP_FPS)
-    assert length_s == pytest.approx(3, abs=0.35)
+    assert times_of(tmp_path / "a.mp4") == pytest.approx([number / 30 for number in range(0, 90, 9)], abs=1e-3)
 
 
 def test_a_face_hidden_for_a_moment_keeps_its_track_and_one_after_a_cut_has_another(video, head, tmp_path):
@@ -243,17 +242,77 @@ def forwarder(target: str) -> Iterator[tuple[str, object]]:
 
 
 def test_a_video_that_ends_early_is_5_and_what_is_there_is_kept(video, one_face, tmp_path, capsys):
-    clip = write_clip(tmp_path / "clip.mp4", read_clip(one_face))
-    index_first(clip)
+    clip = write_clip(tmp_path / "clip.mp4", read_clip(one_face), muxing={"movflags": "+faststart"})
     content = clip.read_bytes()
     clip.write_bytes(content[: 2 * len(content) // 3])
     assert video(clip, "--timeline", tmp_path / "t.jsonl") == 5
     out, err = capsys.readouterr()
     lines = lines_of(tmp_path / "t.jsonl")
     assert 20 < len(lines) < 80
-    assert f"fer-client: {clip} ends early, after {len(lines)} of 90 frames" in err
+    assert f"fer-client: {clip} ends early, after {len(lines)} frames: its index has " in err
     assert f"what was seen in {len(lines)} frames until then is kept\n" in err
     assert " happy " in out
+
+
+def test_damage_in_the_middle_is_5_and_all_that_can_be_decoded_is_analysed(video, one_face, tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4", read_clip(one_face), muxing={"movflags": "+faststart"})
+    content = bytearray(clip.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    clip.write_bytes(content)
+    assert video(clip, "--json") == 5
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["stopped"] is None
+    assert document["damaged"] >= 1
+    assert document["tracks"] == 1
+    assert 80 <= document["frames"]["analysed"] < 90
+    assert f"fer-client: {clip} is damaged in " in err
+
+
+def test_a_face_is_one_track_though_the_resolution_changes(video, one_face, tmp_path, capsys):
+    """And the annotated video has one size."""
+    pictures = read_clip(one_face)
+    parts = [(pictures[:30], "yuv420p"), ([cv2.resize(each, (480, 360)) for each in pictures[30:60]], "yuv420p"),
+             ([cv2.resize(each, (320, 180)) for each in pictures[60:]], "yuv420p")]  # fmt: skip
+    options = {"crf": "10", "b": "0", "deadline": "realtime", "lag-in-frames": "0"}
+    clip = write_changing_clip(tmp_path / "clip.mkv", parts, "libvpx-vp9", options)
+    assert video(clip, "--json", "--timeline", tmp_path / "t.jsonl", "--annotate", tmp_path / "a.mp4") == 0
+    assert json.loads(capsys.readouterr().out)["tracks"] == 1
+    sizes = [line.get("image_size") for line in lines_of(tmp_path / "t.jsonl")]
+    assert sizes == [None] * 30 + [{"width": 480, "height": 360}] * 30 + [{"width": 320, "height": 180}] * 30
+    assert len({frame.shape for frame in read_clip(tmp_path / "a.mp4")}) == 1
+
+
+def test_a_face_seen_every_20_s_is_one_track(video, one_face, tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4", read_clip(one_face)[::6], times_s=[20.0 * index for index in range(15)])
+    assert video(clip, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["tracks"], document["frame_rate"], document["duration_s"]) == (1, 0.05, 300)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs clips that once failed: FER_CASES_DIR")
+@pytest.mark.parametrize(
+    ("name", "frames", "duration_s"),
+    [
+        ("square.mp4", 72, 2.4),
+        ("dvd169.mpg", 72, 2.4),
+        ("cut_copy.mp4", 51, 1.7),
+        ("vfr.mkv", 164, 9.367),
+        ("reschange.mkv", 144, 4.8),
+        ("pixfmt.avi", 73, 2.433),
+        ("jump_hour.mkv", 72, 2.4),
+        ("timelapse.mp4", 20, 400),
+    ],
+)
+def test_clips_that_once_failed_are_one_track_of_the_right_length(video, tmp_path, capsys, name, frames, duration_s):
+    assert video(CASES / name, "--json", "--annotate", tmp_path / "a.mp4") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["tracks"] == 1
+    assert document["frames"] == {"analysed": frames, "with_face": frames, "failed": 0}
+    assert document["duration_s"] == pytest.approx(duration_s, abs=0.01)
+    assert {episode["label"] for episode in document["episodes"]} <= {"neutral", "happy"}
+    assert (tmp_path / "a.mp4").stat().st_size < 2_000_000
 
 
 def test_memory_does_not_grow_with_the_video(server, start_command, one_face, tmp_path):

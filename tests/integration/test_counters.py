@@ -1,10 +1,11 @@
 """What preprocessing reports on Triton's /metrics: each image is counted once, under what became of it."""
 
+import io
 import time
 import urllib.request
 
 import pytest
-from pictures import encode
+from pictures import contact_sheet, encode
 from PIL import Image
 
 from fer_client import FerClient, ImageRefusedError
@@ -65,6 +66,18 @@ def test_a_face_an_empty_image_and_a_refused_one_are_told_apart(server, client, 
     assert counted == expected
     for stage in ("decode", "detect", "align"):
         assert changed[f'fer_stage_duration_us_total{{model="fer_preprocess",stage="{stage}"}}'] > 0
+
+
+def test_faces_that_an_answer_has_no_room_for_are_counted_too(server, client, astronaut):
+    head = Image.open(io.BytesIO(astronaut)).convert("RGB").crop((150, 20, 300, 220))
+    before = read_settled(server)
+    client.predict(encode(contact_sheet(head, 8, 5)))
+    expected = {
+        'fer_images_total{model="fer_preprocess"}': 1,
+        'fer_faces_total{model="fer_preprocess"}': 32,
+        'fer_faces_left_out_total{model="fer_preprocess"}': 8,
+    }
+    assert change_of(server, before, expected)[1] == expected
 
 
 def test_crops_are_counted_apart(server, client, astronaut):

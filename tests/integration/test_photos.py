@@ -6,21 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from pictures import STORED_AS, contact_sheet, encode, encode_png_rows, encode_turned, intersection_over_union
 from PIL import Image, ImageOps
 from raw_requests import ask_http, infer_request
 
+from fer_bench.scenes import make_scene
 from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
 from fer_contract import (
     BOXES,
     DETECTION_SCORES,
+    FACES_FOUND,
     FER_CROPPED_MODEL,
     IMAGE_SIZE,
     LABELS,
     LANDMARKS,
     MAX_FACES,
     PROBABILITIES,
+    QUALITY,
+    QUALITY_COLUMNS,
 )
 from fer_runtimes import open_classifier
 
@@ -49,8 +54,13 @@ def assert_fits_the_contract(answer):
     assert answer[LANDMARKS].shape == (count, 5, 2)
     assert answer[DETECTION_SCORES].shape == (count,)
     assert answer[PROBABILITIES].shape == (count, len(LABELS))
-    assert {array.dtype.name for name, array in answer.items() if name != IMAGE_SIZE} == {"float32"}
-    assert answer[IMAGE_SIZE].dtype == np.int32
+    integers = (IMAGE_SIZE, FACES_FOUND)
+    assert {array.dtype.name for name, array in answer.items() if name not in integers} == {"float32"}
+    assert {answer[name].dtype.name for name in integers} == {"int32"}
+    assert answer[FACES_FOUND].shape == (1,)
+    assert answer[QUALITY].shape == (count, len(QUALITY_COLUMNS))
+    assert np.isfinite(answer[QUALITY]).all()
+    assert answer[FACES_FOUND][0] == count or (count == MAX_FACES and answer[FACES_FOUND][0] > count)
     assert np.allclose(answer[PROBABILITIES].sum(axis=1), 1, atol=1e-4)
     assert ((answer[DETECTION_SCORES] >= 0) & (answer[DETECTION_SCORES] <= 1)).all()
 
@@ -109,6 +119,7 @@ def test_of_40_faces_the_32_largest_are_answered(infer, photo):
     areas = np.prod(answer[BOXES][:, 2:] - answer[BOXES][:, :2], axis=1)
     assert len(areas) == MAX_FACES
     assert (np.diff(areas) <= 0).all()
+    assert answer[FACES_FOUND].tolist() == [40]
 
 
 def test_a_12_megapixel_photo_is_answered_in_its_own_coordinates(infer, photo):
@@ -181,3 +192,35 @@ def test_the_same_photo_has_the_same_faces_in_another_form(server, real_photo, v
     assert len(found) == count
     for box in expected:
         assert max(intersection_over_union(box, other) for other in found) > 0.9
+
+
+def test_a_panorama_shows_all_its_faces(infer, photo):
+    """9000x600 px are 320x21 at the first look."""
+    head = photo.crop((123, 10, 323, 210)).resize((560, 560))
+    panorama = Image.new("RGB", (9000, 600), "gray")
+    for x in range(200, 9000, 1500):
+        panorama.paste(head, (x, 20))
+    answer = infer(encode(panorama, "JPEG", quality=90))
+    assert_fits_the_contract(answer)
+    assert len(answer[BOXES]) == 6
+    assert sorted(round(float(box[0] - 200 - 157) / 1500) for box in answer[BOXES]) == list(range(6))
+    assert {LABELS[int(row.argmax())] for row in answer[PROBABILITIES]} == {"happy"}
+
+
+def test_ten_small_faces_in_full_hd_are_answered(infer):
+    scene = make_scene(0, 1920, 1080, 50)
+    answer = infer(encode(Image.fromarray(scene.picture[..., ::-1]), "JPEG", quality=90))
+    assert len(answer[BOXES]) == 10
+    for box in scene.boxes:
+        assert max(intersection_over_union(np.array(box), found) for found in answer[BOXES]) > 0.5
+
+
+def test_the_detector_s_library_is_not_in_the_server(server, repository):
+    """Its weights are; no process that serves maps the library they come from."""
+    listed = psutil.process_iter(["cmdline"])
+    stubs = [
+        process for process in listed if f"{repository}/fer_preprocess/" in " ".join(process.info["cmdline"] or [])
+    ]
+    assert stubs
+    for stub in stubs:
+        assert "facedetection" not in Path(f"/proc/{stub.pid}/maps").read_text()

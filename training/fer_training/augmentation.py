@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from fer_contract import FACE_SIZE_PX
-from fer_training.network import PIXEL_CENTRE, PIXEL_SPREAD
+from fer_training.appearance import PIXEL_CENTRE, PIXEL_SPREAD
 from fer_training.recipe import AugmentationRecipe
 
 

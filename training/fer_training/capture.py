@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch.nn import functional
 
-from fer_training.network import PIXEL_CENTRE, PIXEL_SPREAD
+from fer_training.appearance import PIXEL_CENTRE, PIXEL_SPREAD
 from fer_training.recipe import CaptureRecipe
 
 CHANCE: Final = 1 / 3

@@ -1,5 +1,6 @@
 """What the room's commands share: an error that the user can put right is one line on stderr and an exit code."""
 
+import io
 import sys
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -29,6 +30,8 @@ def run_command(
     Returns:
         0, 2, one of `exit_codes`, or 130 after Ctrl-C. Any other error is a mistake of the room's: it is raised.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # File names need not suit the terminal.
+        sys.stdout.reconfigure(errors="backslashreplace")
     known: dict[type[Exception], int] = {**(exit_codes or {}), TrainingRoomError: EXIT_USAGE, OSError: EXIT_USAGE}
     try:
         work()

@@ -17,10 +17,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from fer_training.appearance import PIXEL_CENTRE, PIXEL_SPREAD
 from fer_training.backbones.dlib_resnet import DlibResNet
 from fer_training.errors import CheckpointError, DataError, RecipeError
 from fer_training.kept_answers import UNREADABLE
-from fer_training.network import PIXEL_CENTRE, PIXEL_SPREAD, Classifier
+from fer_training.network import Classifier
 
 Array = npt.NDArray[np.float32]
 

@@ -11,20 +11,24 @@ import argparse
 import hashlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from fer_contract import FACE_SIZE_PX, LABELS, ONNX_LABELS_KEY, ONNX_UNCERTAIN_BELOW_KEY, ONNX_VERSION_KEY
 from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint, Ingredient, load_finished
 from fer_training.command import run_command
 from fer_training.complexity import count_macs, count_parameters
+from fer_training.damage import damage_in_turn
 from fer_training.errors import CheckpointError
 from fer_training.evaluate import Evaluation, evaluate, evaluate_onnx, format_figures
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST
 from fer_training.metrics import compute_figures
+from fer_training.network import Classifier
 from fer_training.onnx_file import check_parity, write_onnx
 from fer_training.prediction import build_network, predict_logits, softmax
 from fer_training.provenance import describe_hardware, list_versions, utc_now
@@ -65,9 +69,53 @@ def export(
             f"{checkpoint_path}: its classes are {', '.join(checkpoint.class_names)}, but the server's are "
             f"{', '.join(LABELS)}."
         )
-    network = build_network(checkpoint)
+    name = checkpoint.recipe.name
+    papers = Papers(
+        version=name,
+        metadata={
+            "fer.recipe": json.dumps(_describe_recipe(checkpoint)),
+            "fer.commit": checkpoint.origin.commit,
+            "fer.data_sha256": checkpoint.origin.data_sha256,
+        },
+        training=_describe_training(checkpoint),
+        command=f"python -m fer_training.export --checkpoint runs/{name}/checkpoint.pt {source} --out training/release",
+    )
+    return write_release(build_network(checkpoint), papers, validation, out_dir, usage=usage)
+
+
+@dataclass(frozen=True)
+class Papers:
+    """What a release says of its origin."""
+
+    version: str
+    metadata: dict[str, str]
+    """Of the ONNX file: recipe, commit and data."""
+    training: dict[str, Any]
+    """Of `metrics.json`."""
+    command: str
+    """Which made the release, without a path of this machine."""
+
+
+def write_release(
+    network: Classifier, papers: Papers, validation: LabelledFaces, out_dir: Path, *, usage: str = PUBLIC_TEST
+) -> Path:
+    """Calibrates a network, writes and measures its ONNX file, and writes `metrics.json` beside it.
+
+    The temperature is fitted on the images and as many damaged copies, one of each: what is served is not all clean.
+
+    Args:
+        network: of the contract's classes, on the CPU, without any temperature.
+        papers: where it comes from.
+        validation: what to calibrate, compare and measure on.
+        out_dir: made if need be.
+        usage: what the faces are called in the figures.
+
+    Raises:
+        ModelFileError: the ONNX file computes something else than the network. No file is left then.
+    """
     logits = predict_logits(network, validation.images)
-    temperature = fit_temperature(logits, validation.labels)
+    copies = predict_logits(network, damage_in_turn(validation.images[:, np.newaxis])[:, 0])
+    temperature = fit_temperature(np.concatenate([logits, copies]), np.tile(validation.labels, 2))
     uncalibrated = compute_figures(softmax(logits), validation.labels)
     calibrated = evaluate(softmax(logits / temperature), validation)
 
@@ -75,15 +123,14 @@ def export(
     path = out_dir / ONNX_NAME
     aside = path.with_suffix(".tmp")
     try:
-        metadata = _describe_for_onnx(checkpoint, temperature, calibrated, usage)
-        write_onnx(network, temperature, metadata, aside)
+        write_onnx(network, temperature, _describe_for_onnx(papers, temperature, calibrated, usage), aside)
         difference = check_parity(aside, network, temperature, validation.images)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     metrics = {
         "model": {
-            "version": checkpoint.recipe.name,
+            "version": papers.version,
             **_describe_file(path),
             "parameters": count_parameters(network),
             "macs": count_macs(network),
@@ -91,7 +138,7 @@ def export(
         "evaluation": {"usage": usage, **asdict(evaluate_onnx(path, validation))},
         "calibration": {
             "temperature": temperature,
-            "fitted_on": usage,
+            "fitted_on": f"{usage} and a damaged copy of each image",
             "ece_before": uncalibrated.ece,
             "nll_before": uncalibrated.nll,
         },
@@ -101,17 +148,23 @@ def export(
             "batch": SPEED_BATCH,
             "images_per_s": measure_images_per_s(path),
         },
-        "training": _describe_training(checkpoint),
-        "export": _describe_export(checkpoint, difference, source),
+        "training": papers.training,
+        "export": {
+            "command": papers.command,
+            "finished": utc_now(),
+            "hardware": describe_hardware("cpu"),
+            "versions": list_versions(["torch", "onnx", "onnxruntime", "numpy"]),
+            "largest_difference_from_pytorch": difference,
+        },
     }
     (out_dir / METRICS_NAME).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Evaluation, usage: str) -> dict[str, str]:
+def _describe_for_onnx(papers: Papers, temperature: float, figures: Evaluation, usage: str) -> dict[str, str]:
     """Metadata for the ONNX file. No time in it, so that the same network gives the same bytes.
 
-    The version is the recipe's name; what serves the file adds the beginning of its hash.
+    What serves the file adds the beginning of its hash to the version.
     """
     threshold = figures.uncertain.threshold
     summary: dict[str, Any] = {"usage": usage, "images": figures.images}
@@ -119,11 +172,9 @@ def _describe_for_onnx(checkpoint: Checkpoint, temperature: float, figures: Eval
         summary[name] = round(getattr(figures, name), 4)
     return {
         ONNX_LABELS_KEY: ",".join(LABELS),
-        ONNX_VERSION_KEY: checkpoint.recipe.name,
+        ONNX_VERSION_KEY: papers.version,
         "fer.input_size": f"{FACE_SIZE_PX}x{FACE_SIZE_PX}",
-        "fer.recipe": json.dumps(_describe_recipe(checkpoint)),
-        "fer.commit": checkpoint.origin.commit,
-        "fer.data_sha256": checkpoint.origin.data_sha256,
+        **papers.metadata,
         "fer.temperature": f"{temperature:.4f}",
         # Where no threshold makes the answers good enough, all of them are uncertain.
         ONNX_UNCERTAIN_BELOW_KEY: f"{1.0 if threshold is None else threshold:.4f}",
@@ -159,19 +210,6 @@ def _describe_ingredient(run: Ingredient) -> dict[str, Any]:
     parts = ("command", "commit", "started", "hardware", "precision", "teachers")
     origin = {part: getattr(run.origin, part) for part in parts}
     return {"recipe": run.recipe.name, "weights_sha256": run.weights_sha256, **origin}
-
-
-def _describe_export(checkpoint: Checkpoint, difference: float, source: str) -> dict[str, Any]:
-    name = checkpoint.recipe.name
-    return {
-        "command": (
-            f"python -m fer_training.export --checkpoint runs/{name}/checkpoint.pt {source} --out training/release"
-        ),
-        "finished": utc_now(),
-        "hardware": describe_hardware("cpu"),
-        "versions": list_versions(["torch", "onnx", "onnxruntime", "numpy"]),
-        "largest_difference_from_pytorch": difference,
-    }
 
 
 def main() -> int:

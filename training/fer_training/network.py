@@ -3,20 +3,15 @@
 Built by `training_run` from a recipe; rebuilt by `prediction` from a checkpoint's.
 """
 
-from typing import Final
-
 import torch
 from torch import nn
 from torch.nn import functional
 
 from fer_contract import FACE_SIZE_PX
+from fer_training.appearance import PIXEL_CENTRE, PIXEL_SPREAD, AppearanceNormaliser
 from fer_training.backbones import Backbone, build_backbone, with_local_regions
 from fer_training.backbones.repconv import RepConvNet
 from fer_training.recipe import NetworkRecipe
-
-PIXEL_CENTRE: Final = 128.0
-PIXEL_SPREAD: Final = 64.0
-"""Near FER2013's own mean and standard deviation (129 and 65), and exact in every floating point format."""
 
 
 def normalise(faces: torch.Tensor) -> torch.Tensor:
@@ -62,6 +57,7 @@ class Classifier(nn.Module):
         self.input_px = recipe.input_px
         self.channels = recipe.channels
         self.equalise = recipe.equalise
+        self.appearance = AppearanceNormaliser() if recipe.normalise_appearance else None
         self.backbone = _build_backbone(recipe)
         self.dropout = nn.Dropout(recipe.dropout)
         self.head = nn.Linear(self.backbone.features, classes)
@@ -80,24 +76,34 @@ class Classifier(nn.Module):
         Returns:
             Logits, float32, (N, classes).
         """
-        logits: torch.Tensor = self.head(self._describe(views))
-        return logits
+        return self._score(*self._describe(views))
 
     def score_with_votes(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What `forward` gives, and logits of the votes, float32, (N, votes), if there is a head for them."""
-        features = self._describe(views)
-        return self.head(features), None if self.votes_head is None else self.votes_head(features)
+        features, evidence = self._describe(views)
+        return self._score(features, evidence), None if self.votes_head is None else self.votes_head(features)
 
-    def _describe(self, views: torch.Tensor) -> torch.Tensor:
-        """Features of each face, which the last layers take: float32, (N, features)."""
+    def _describe(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the last layers take.
+
+        Returns:
+            Features of each face, float32, (N, features); and where the appearance is normalised, what the scores are
+            to be multiplied with, (N, 1).
+        """
+        evidence = None
+        if self.appearance is not None:  # Here, behind augmentation, so that training evens out what serving will.
+            views, evidence = self.appearance(views)
         if self.input_px != FACE_SIZE_PX:
             views = functional.interpolate(
                 views, scale_factor=self.input_px / FACE_SIZE_PX, mode="bilinear", align_corners=False
             )
         if self.channels > 1:
             views = torch.cat([views] * self.channels, dim=1)
-        features: torch.Tensor = self.dropout(self.backbone(views))
-        return features
+        return self.dropout(self.backbone(views)), evidence
+
+    def _score(self, features: torch.Tensor, evidence: torch.Tensor | None) -> torch.Tensor:
+        logits: torch.Tensor = self.head(features)
+        return logits if evidence is None else logits * evidence
 
 
 def _build_backbone(recipe: NetworkRecipe) -> Backbone:

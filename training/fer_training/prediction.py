@@ -5,8 +5,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import torch
+from onnx.external_data_helper import uses_external_data
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_state
 
 from fer_contract import FACE_SIZE_PX, FACES, LABELS, ONNX_LABELS_KEY, PROBABILITIES
@@ -89,7 +91,8 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         threads: CPU threads for one inference; 0 takes all cores.
 
     Raises:
-        ModelFileError: the file is missing, is no ONNX file, or its input, output or labels don't fit the contract.
+        ModelFileError: the file is missing, is no ONNX file, keeps its weights elsewhere, or its input, output or
+            labels don't fit the contract.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: is not there. Give a file made by fer_training.export.")
@@ -100,6 +103,10 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except REFUSALS as error:
         raise ModelFileError(f"{path}: ONNX Runtime refuses it: {error}") from error
+    if any(uses_external_data(weight) for weight in onnx.load(path, load_external_data=False).graph.initializer):
+        raise ModelFileError(
+            f"{path}: keeps its weights in another file, of which its hash says nothing. Export it into one file."
+        )
     found = [(tensor.name, tensor.type, tensor.shape[1:]) for tensor in (*session.get_inputs(), *session.get_outputs())]
     wanted = [
         (FACES, "tensor(uint8)", [1, FACE_SIZE_PX, FACE_SIZE_PX]),

@@ -73,6 +73,8 @@ class NetworkRecipe:
     """Whether eyes and mouth get a small network of their own besides."""
     equalise: bool = False
     """Whether the network equalises each face's histogram first."""
+    normalise_appearance: bool = False
+    """Whether the network evens out each face's light and sharpness first; see `appearance`."""
     dropout: Annotated[float, Between(0.0, 0.9)] = 0.0
     """Probability of dropping a feature before the last layer."""
     repconv: RepconvRecipe | None = None

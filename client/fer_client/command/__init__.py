@@ -1,4 +1,4 @@
-"""The command `fer-client`, one module for each subcommand; `fer_client.cli` puts them together.
+"""The command `fer-client`; `fer_client.cli` puts it together. `video` has a room of its own, `fer_client.video`.
 
     predict       pictures to faces and their apparent expressions
     health        does the server answer?
@@ -11,14 +11,16 @@
     sources       finds the pictures that arguments name
     records       results as a table, JSON, JSON lines or CSV
     table         how the tables look
-    output        where they go
+    output        where they go, and in which format
     annotate      pictures with their faces drawn: which file, and whether it can be written
     drawing       how they look
     resume        goes on where a file of results ends
     progress      the bar on standard error
     options       what the parsers of all subcommands share
+    parser        what is said about a command line that is wrong
+    words         which word a mistyped one was meant to be
     interrupt     SIGTERM ends it as Ctrl-C does
-    ending        exit codes, and errors of one line
+    ending        exit codes, and lines that do no harm in any terminal
 
 Nothing here loads numpy, tritonclient or Pillow before it is used: `--help` and a mistyped option answer at once.
 """

@@ -45,7 +45,8 @@ def plan_outputs(pictures: Sequence[tuple[str, PurePath]], output: str) -> list[
     if extension and not target.is_dir() and not output.endswith(("/", os.sep)):
         if extension not in FORMATS:
             raise AnnotationError(
-                f"cannot write {printable(output)}: expected a folder, or a name that ends in {', '.join(FORMATS)}"
+                f"cannot write {printable(output)}: expected a folder, or a name that ends in {', '.join(FORMATS)}; "
+                "write a new folder with a dot in its name with / at its end"
             )
         if len(pictures) > 1:
             raise AnnotationError(
@@ -82,13 +83,14 @@ def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output:
         there, here = (f"{width} x {height} px" for width, height in (prediction.image_size, photo.size))
         raise AnnotationError(
             f"cannot draw on the image: it is {there} to the server and {here} to Pillow, so boxes would be misplaced; "
-            "save it anew without an orientation"
+            "save it again without an EXIF orientation"
         )
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     kind = FORMATS[output.suffix.lower()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        draw(photo, getattr(prediction, "faces", [prediction])).save(partial, format=kind, **_QUALITY.get(kind, {}))
+        faces, left_out = getattr(prediction, "faces", [prediction]), getattr(prediction, "faces_left_out", 0)
+        draw(photo, faces, left_out).save(partial, format=kind, **_QUALITY.get(kind, {}))
         partial.replace(output)
     except (OSError, ValueError) as error:  # ValueError: larger than the format can be.
         raise AnnotationError(

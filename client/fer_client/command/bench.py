@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fer_client._endpoint import Protocol, parse_endpoint
 from fer_client._errors import FerClientError
-from fer_client.command.ending import EXIT_OK, EXIT_PARTIAL, CommandError, printable, say
+from fer_client._extras import is_installed
+from fer_client.command.ending import EXIT_OK, EXIT_PARTIAL, CommandError, one_line, printable, say
 from fer_client.command.options import Subcommands, add_command, positive_int, seconds
 from fer_client.command.records import Outcome
 from fer_client.command.settings import Connection, add_settings, read_connection
@@ -106,7 +107,9 @@ def add_bench_command(commands: Subcommands) -> None:
         examples=_EXAMPLES,
         run=run,
     )
-    parser.add_argument("image", metavar="IMAGE", nargs="?", help="picture to send (default: 640 x 480 px, plain gray)")
+    parser.add_argument(
+        "image", metavar="IMAGE", nargs="?", help="picture to send (default: a plain gray one of 640 x 480 px)"
+    )
     parser.add_argument(
         "--concurrency",
         metavar="N[,N...]",
@@ -115,7 +118,11 @@ def add_bench_command(commands: Subcommands) -> None:
         help="requests in flight, one level after the other (default: 1,8)",
     )
     parser.add_argument(
-        "--seconds", metavar="SECONDS", type=seconds, default=3.0, help="for each level (default: %(default)g)"
+        "--seconds",
+        metavar="SECONDS",
+        type=seconds,
+        default=3.0,
+        help="how long to measure each level (default: %(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
     add_settings(parser)
@@ -142,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(f"{json.dumps({**about, 'measured': [one.to_dict() for one in measured]}, indent=2)}\n")
     if len(endpoints) == 1 and connection.protocol is None:
-        say(f"only {next(iter(endpoints))} was measured: where the other protocol is served, say with FER_GRPC_URL")
+        say(f"only {next(iter(endpoints))} was measured: {_why_only_one()}")
     return EXIT_PARTIAL if any(one.failures for one in measured) else EXIT_OK
 
 
@@ -201,13 +208,19 @@ def _endpoints(connection: Connection) -> dict[Protocol, str]:
     """URL for each protocol to be measured: both, unless only one is wanted or known."""
     given = parse_endpoint_or_fail(connection)
     endpoints: dict[Protocol, str] = {given: connection.url}
-    if connection.protocol is not None:
+    if connection.protocol is not None or not is_installed("grpc"):
         return endpoints
     if connection.grpc_url is not None:
         endpoints["grpc"] = connection.grpc_url
     elif not re.search(r"://|:\d+$", connection.url):  # Triton's own ports.
         endpoints["grpc"] = connection.url
     return endpoints
+
+
+def _why_only_one() -> str:
+    if is_installed("grpc"):
+        return "set FER_URL and FER_GRPC_URL to measure both protocols"
+    return "gRPC needs pip install 'fer-triton[grpc]'"
 
 
 def parse_endpoint_or_fail(connection: Connection) -> Protocol:
@@ -235,7 +248,7 @@ def _heading(about: dict[str, Any], duration_s: float) -> str:
     columns = "".join(f"{f'p{percent} ms':>9}" for percent in _PERCENTILES)
     return (
         f"{about['image']}: {about['image_bytes'] / 1000:.0f} kB, {size['width']} x {size['height']} px, "
-        f"{faces} face{'s' * (faces != 1)}; model {about['model_version']}; {duration_s:g} s each\n\n"
+        f"{faces} face{'s' * (faces != 1)}; model {one_line(about['model_version'])}; {duration_s:g} s each\n\n"
         f"protocol  in flight  requests/s{columns}   max ms  answered  failed\n"
     )
 
@@ -255,8 +268,11 @@ def _levels(text: str) -> tuple[int, ...]:
 
 
 def _read(image: str) -> bytes:
+    path = Path(image)
     try:
-        return Path(image).read_bytes()
+        if path.is_char_device() or path.is_block_device():  # Some have no end.
+            raise CommandError(f"cannot read {printable(image)}: it is a device")
+        return path.read_bytes()
     except OSError as error:
         raise CommandError(f"cannot read {printable(image)}: {error.strerror}") from error
 

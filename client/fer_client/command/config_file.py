@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from fer_client.command.ending import CommandError, printable
+from fer_client.command.ending import CommandError, one_line, printable
+from fer_client.command.options import user_path
+from fer_client.command.words import closest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,11 +54,11 @@ class ConfigFile:
         """
         for named, origin in ((flag, "--config"), (environment.get(CONFIG_VARIABLE), f"${CONFIG_VARIABLE}")):
             if named is not None:
-                path = Path(named).expanduser()
+                path = user_path(os.fspath(named))
                 if not path.is_file():
                     raise CommandError(f"{origin}: there is no file {printable(named)}")
                 return cls.read(path, known)
-        folder = Path(environment.get("XDG_CONFIG_HOME", "~/.config")).expanduser()
+        folder = user_path(environment.get("XDG_CONFIG_HOME", "~/.config"))
         path = folder / "fer-client" / "config.toml"
         return cls.read(path, known) if path.is_file() else cls()
 
@@ -65,7 +67,7 @@ class ConfigFile:
         """Read a file. The messages of errors never repeat what is in it beyond the names of keys.
 
         Raises:
-            CommandError: It cannot be read, is no TOML, has an unknown key, or has secrets that others can read.
+            CommandError: It cannot be read, is not TOML, has an unknown key, or has secrets that others can read.
         """
         name = printable(path)
         try:
@@ -74,15 +76,16 @@ class ConfigFile:
             raise CommandError(f"cannot read {name}: {error.strerror}") from error
         except ValueError as error:  # Of TOML or of UTF-8.
             place = re.search(r"line \d+", str(error))
-            raise CommandError(f"{name} is no TOML file{f': see {place[0]}' if place else ''}") from error
+            raise CommandError(f"{name} is not a valid TOML file{f': see {place[0]}' if place else ''}") from error
         if unknown := [key for key in document if key not in known]:
-            raise CommandError(f"{name}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+            listed = ", ".join(_with_hint(key, known) for key in unknown)
+            raise CommandError(f"{name}: unknown {listed}; known are {', '.join(known)}")
         if not isinstance(document.get(HEADERS, {}), dict):
             raise CommandError(f"{name}: {HEADERS}: expected a table of names and values")
         if _holds_secrets(document) and os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise CommandError(
                 f"{name} holds a secret that other users of this machine can read: chmod 600 it, or put the token into "
-                "a file of its own and name that as token_file"
+                "a file of its own and set token_file to its name"
             )
         return cls(path, document)
 
@@ -94,18 +97,24 @@ class ConfigFile:
             is_path: It names a file; a relative one starts at the folder of the configuration file.
 
         Raises:
-            CommandError: It is neither a text nor a number.
+            CommandError: It is neither a string nor a number.
         """
         value = self.document.get(key)
         if value is None or self.path is None:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise CommandError(f"{self.origin(key)}: expected a text or a number")
-        return os.fspath(self.path.parent / Path(str(value)).expanduser()) if is_path else str(value)
+            raise CommandError(f"{self.origin(key)}: expected a string or a number")
+        return os.fspath(self.path.parent / user_path(str(value))) if is_path else str(value)
 
     def origin(self, key: str) -> str:
         """Where a value comes from, for people."""
         return f"{printable(self.path or '')}: {key}"
+
+
+def _with_hint(key: str, known: Collection[str]) -> str:
+    """A key that is not known, and which one was probably meant."""
+    meant = closest(key, known)
+    return one_line(key) + (f" (did you mean {meant}?)" if meant else "")
 
 
 def _holds_secrets(document: Mapping[str, Any]) -> bool:

@@ -102,12 +102,13 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def draw(photo: Image.Image, faces: Sequence[_Expression]) -> Image.Image:
+def draw(photo: Image.Image, faces: Sequence[_Expression], faces_left_out: int = 0) -> Image.Image:
     """Draw faces on a picture.
 
     Args:
         photo: RGB and upright. It is left as it is.
         faces: With boxes and landmarks in pixels of `photo`; a crop has neither, and gets its panel alone.
+        faces_left_out: How many more were found, which the panel's heading says.
 
     Returns:
         RGB: the picture, enlarged where it is small, with the panel on its right.
@@ -117,7 +118,7 @@ def draw(photo: Image.Image, faces: Sequence[_Expression]) -> Image.Image:
     font_px = min(max(min(enlarged.size) // _FONTS_PER_SIDE, _SMALLEST_FONT_PX), _LARGEST_FONT_PX)
     placed = [face for face in faces if isinstance(face, Face)]
     _draw_on_photo(enlarged, placed, scale, _caption_px(placed, scale, font_px))
-    panel = _Panel.fit(enlarged.size, faces, font_px)
+    panel = _Panel.fit(enlarged.size, faces, font_px, faces_left_out)
     canvas = Image.new("RGB", (enlarged.width + panel.width, max(enlarged.height, panel.height)), _BACKGROUND)
     canvas.paste(enlarged, (0, 0))
     panel.draw(canvas, enlarged.width)
@@ -182,13 +183,14 @@ class _Panel:
     faces: Sequence[_Expression]
     font_px: int
     rows: int
+    left_out: int
 
     @classmethod
-    def fit(cls, photo_size: tuple[int, int], faces: Sequence[_Expression], font_px: int) -> _Panel:
+    def fit(cls, photo_size: tuple[int, int], faces: Sequence[_Expression], font_px: int, left_out: int) -> _Panel:
         """The panel with the largest text, at most `font_px`, that leaves most of the width to the picture."""
         width, height = photo_size
         for candidate_px in range(font_px, _SMALLEST_FONT_PX - 1, -1):
-            panel = cls(faces, candidate_px, rows=1)
+            panel = cls(faces, candidate_px, rows=1, left_out=left_out)
             panel = replace(panel, rows=max(1, int((height - panel.header_height) // panel.card_height)))
             if panel.width <= _PANEL_SHARE * width:
                 break
@@ -230,6 +232,8 @@ class _Panel:
         """Draw the panel from x = `left` on."""
         drawing = ImageDraw.Draw(canvas)
         heading = "apparent expression" if self.faces else "no face found"
+        if self.left_out:
+            heading = f"largest {len(self.faces)} of {len(self.faces) + self.left_out} faces"
         position = (left + 0.8 * self.font_px, self.header_height / 2)
         drawing.text(position, heading, fill=_FAINT_TEXT, font=_font(self.font_px), anchor="lm")
         for index, face in enumerate(self.faces):

@@ -61,12 +61,14 @@ def _lines(server: ServerInfo, origin: str) -> list[tuple[str, str]]:
         ("model version", server.model_version),
         ("labels", ", ".join(server.labels)),
         ("uncertain", f"below a probability of {threshold:g}" if threshold else "never: the server names no threshold"),
+        ("quality", ", ".join(server.quality_columns) or "not measured"),
+        *(("" if index else "bounds", str(bound)) for index, bound in enumerate(server.quality_bounds)),
         ("largest picture", f"{_mebibytes(server.max_image_bytes)}, {_megapixels(server.max_image_pixels)}"),
         *(
             (
                 "models" if index == 0 else "",
                 f"{model.name:<24}{'ready' if model.ready else 'NOT READY':<11}"
-                f"{'version ' + ', '.join(model.versions) if model.versions else 'not there'}",
+                f"{'version ' + ', '.join(model.versions) if model.versions else 'missing'}",
             )
             for index, model in enumerate(server.models)
         ),
@@ -75,8 +77,8 @@ def _lines(server: ServerInfo, origin: str) -> list[tuple[str, str]]:
 
 
 def _mebibytes(count: int | None) -> str:
-    return "size not told" if count is None else f"{count / 2**20:g} MiB"
+    return "size not reported" if count is None else f"{count / 2**20:g} MiB"
 
 
 def _megapixels(count: int | None) -> str:
-    return "pixels not told" if count is None else f"{count / 1e6:g} megapixels"
+    return "pixels not reported" if count is None else f"{count / 1e6:g} megapixels"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from fer_client.command.ending import EXIT_CODES
@@ -53,6 +55,11 @@ def add_command(
     )
     parser.set_defaults(run=run, debug=False)
     return parser
+
+
+def user_path(text: str) -> Path:
+    """A path with `~` for the home folder. Where nobody knows that folder, as for users without an entry, it stays."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails there
 
 
 def positive_int(text: str) -> int:

@@ -29,10 +29,19 @@ from fer_client.command.ending import (
     exit_code_of,
     printable,
     say,
+    utf8_name,
 )
 from fer_client.command.interrupt import terminable
 from fer_client.command.options import Subcommands, add_command, positive_int
-from fer_client.command.output import check_output_file, open_appending, open_output
+from fer_client.command.output import (
+    CSV,
+    JSON,
+    JSON_LINES,
+    check_output_file,
+    choose_format,
+    open_appending,
+    open_output,
+)
 from fer_client.command.progress import Progress
 from fer_client.command.records import (
     CsvWriter,
@@ -72,7 +81,7 @@ _EXAMPLES: Final = """\
   fer-client predict photos --annotate drawn           all pictures in a folder and below it
   fer-client predict 'photos/**/*.jpg' --json          quoted, so that the shell leaves it alone
   curl -fsSL URL | fer-client predict -                from standard input
-  fer-client predict photos --csv --output faces.csv   a row for each face
+  fer-client predict photos --output faces.csv         a row for each face
   fer-client predict photos --resume faces.jsonl       can be interrupted, and goes on
   fer-client predict crops --cropped --jsonl           pictures that are one face each
   fer-client predict photos --jsonl | jq -r 'select(.faces == []) | .image'
@@ -93,7 +102,10 @@ def add_predict_command(commands: Subcommands) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
-        help="picture, folder (searched through, without hidden files), quoted pattern, or - for standard input",
+        help="picture, folder (with those below it, but without hidden files), quoted pattern, or - for standard input",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="try every file in a folder that is not hidden, whatever its name ends in"
     )
     parser.add_argument("--cropped", action="store_true", help="each picture is one face already: detect nothing")
     parser.add_argument(
@@ -117,10 +129,16 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--resume",
         metavar="FILE",
         type=Path,
-        help="as --jsonl --output FILE, but add to what is in FILE, leaving out pictures that have a result there or "
-        "were refused; name the pictures as the first time, from the same folder",
+        help="as --jsonl --output FILE, but append to FILE and skip the pictures that have a result there or were "
+        "refused; name the pictures as the first time, from the same folder",
     )
-    output.add_argument("--output", metavar="FILE", type=Path, help="write to a file instead of standard output")
+    output.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="write to a file instead of standard output; a name that ends in .csv, .json or .jsonl chooses that "
+        "format, any other a table unless an option says otherwise",
+    )
     output.add_argument(
         "--annotate",
         metavar="DIR",
@@ -134,14 +152,23 @@ def run(options: argparse.Namespace) -> int:
     """What can fail without the server is tried before it is asked. Returns the exit code."""
     if options.resume and options.output:
         raise CommandError("--resume names the file of results already: leave --output out")
-    for path in filter(None, (options.output, options.resume)):
-        check_output_file(path)
-    sources = expand(options.paths, Path(options.annotate) if options.annotate else None)
+    results = options.output or options.resume
+    options.format = choose_format(_format_flag(options), results)
+    if results:
+        check_output_file(results)
+    annotate_to = Path(options.annotate) if options.annotate else None
+    if results and annotate_to and results.resolve() == annotate_to.resolve():
+        raise CommandError(f"{printable(results)} cannot take both results and pictures: give --annotate another name")
+    sources = expand(options.paths, [path for path in (results, annotate_to) if path], take_all=options.all)
+    _check_not_a_source(results, sources)
     annotated = _plan(sources, options.annotate)
     previous = _read_previous(options.resume, sources)
-    pending = [source for source in sources.images if previous is None or source.name not in previous.settled]
+    pending = [
+        source for source in sources.images if previous is None or utf8_name(source.name) not in previous.settled
+    ]
     if not pending:
-        say(f"nothing to do: {printable(options.resume)} has all {len(sources.images)} images")
+        done = f"nothing to do: {printable(options.resume)} has all {len(sources.images)} images"
+        say("; ".join(filter(None, (done, format_left_out(sources)))))
         return EXIT_OK
     if all(source.problem for source in pending):
         for source in pending:
@@ -149,14 +176,15 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     connection = read_connection(options)
     with terminable(), connection.open() as client:
-        labels = client.labels  # Before anything is written: a server that does not answer leaves files as they are.
+        # Before anything is written: a server that does not answer leaves files as they are.
+        labels, quality_columns = client.labels, client.quality_columns
         importlib.import_module("numpy")  # Else loading it would count as part of the first request.
         if previous:
             previous.check(client.model_version, cropped=options.cropped)
             previous.tidy()
         with _stream(options) as stream:
             writer = _writer(options, stream, sources, client.url)
-            writer.begin(labels)
+            writer.begin(labels, quality_columns)
             return _Run(options, client, pending, annotated, sources, writer).work()
 
 
@@ -176,11 +204,11 @@ class _Run:
         self._client = client
         self._pending = pending
         self._annotated = annotated
-        self._left_out = sources.left_out
+        self._left_out = format_left_out(sources)
         self._is_single = len(sources.images) == 1
         self._writer = writer
         self._progress = Progress(len(pending), quiet=options.quiet)
-        self._tally = Tally()
+        self._tally = Tally(left_out=sources.left_out)
         self._streamed: dict[str, bytes] = {}
         self._failures: list[int] = []
         self._in_a_row = 0
@@ -306,18 +334,38 @@ class _Run:
         if self._is_single:
             if self._annotated and not self._failures and isinstance(self._writer, OneTableWriter):
                 self._writer.add(f"annotated picture: {printable(*self._annotated.values())}")
+            if self._left_out:
+                say(self._left_out)
             return
-        left_out = f"; {format_left_out(self._left_out)}" if self._left_out else ""
-        say(f"{tally}{left_out}")
+        say("; ".join(filter(None, (str(tally), self._left_out))))
         if options.annotate and tally.answered:
             say(f"annotated pictures: {printable(options.annotate)}")
 
     def _how_to_go_on(self) -> str:
         if self._options.resume:
             return ": the same command goes on"
-        if self._options.jsonl and self._options.output:
+        if self._options.format == JSON_LINES and self._options.output:
             return f": go on with --resume {printable(self._options.output)}"
         return ""
+
+
+def _format_flag(options: argparse.Namespace) -> str | None:
+    """The option that says how results are written, or None where there is none."""
+    flags = (flag for flag in ("--json", "--jsonl", "--csv", "--resume") if getattr(options, flag.removeprefix("--")))
+    return next(flags, None)
+
+
+def _check_not_a_source(results: Path | None, sources: Sources) -> None:
+    """Make sure that results do not replace one of the pictures.
+
+    Raises:
+        CommandError: They would.
+    """
+    if results is None or not results.is_file():
+        return
+    for source in sources.images:
+        if not (source.problem or source.is_stream) and results.samefile(source.name):
+            raise CommandError(f"cannot write {printable(results)}: it is one of the pictures; choose another name")
 
 
 def _plan(sources: Sources, annotate_to: str | None) -> dict[str, Path]:
@@ -346,11 +394,11 @@ def _stream(options: argparse.Namespace) -> contextlib.AbstractContextManager[Te
 
 
 def _writer(options: argparse.Namespace, stream: TextIO, sources: Sources, url: str) -> Writer:
-    if options.json:
+    if options.format == JSON:
         return JsonWriter(stream)
-    if options.jsonl or options.resume:
+    if options.format == JSON_LINES:
         return JsonLinesWriter(stream)
-    if options.csv:
+    if options.format == CSV:
         return CsvWriter(stream)
     names = [source.name for source in sources.images]
     return ManyTableWriter(stream, names) if len(names) > 1 else OneTableWriter(stream, url)

@@ -6,7 +6,7 @@ import csv
 import json
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -21,7 +21,7 @@ from fer_client._errors import (
     ServerUnreachableError,
     TlsError,
 )
-from fer_client.command.ending import printable
+from fer_client.command.ending import one_line, printable, utf8_name
 from fer_client.command.table import ManyTable, format_one
 
 if TYPE_CHECKING:
@@ -68,24 +68,38 @@ class Outcome:
         return next((kind for cls, kind in _KINDS if isinstance(self.error, cls)), FAILED)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON. A name that is no text keeps its bytes as surrogates, as `os.fsdecode` makes them."""
+        """Plain values for JSON. A name that is no text keeps its bytes as surrogates: see `utf8_name`."""
+        name = utf8_name(self.name)
         if self.prediction is not None:
             duration = {} if self.request_ms is None else {"request_ms": round(self.request_ms, 1)}
-            return {"image": self.name, **duration, **self.prediction.to_dict()}
-        return {"image": self.name, "error": {"kind": self.error_kind, "message": str(self.error)}}
+            return {"image": name, **duration, **self.prediction.to_dict()}
+        return {"image": name, "error": {"kind": self.error_kind, "message": str(self.error)}}
 
 
 @dataclass
 class Tally:
-    """How many images became what."""
+    """How many images became what.
+
+    Attributes:
+        images: All that were dealt with.
+        faces: In all images together.
+        without_face: Images that were answered and have none.
+        refused: Images that the server does not accept.
+        unreadable: Images that could not be sent.
+        failed: Images that have no answer for another reason.
+        seconds: How long it took.
+        left_out: Files that were passed over in folders, by extension: see `Sources`.
+    """
 
     images: int = 0
     faces: int = 0
+    faces_left_out: int = 0
     without_face: int = 0
     refused: int = 0
     unreadable: int = 0
     failed: int = 0
-    seconds: float = field(default=0.0)
+    seconds: float = 0.0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def answered(self) -> int:
@@ -103,6 +117,7 @@ class Tally:
         if outcome.prediction is not None:
             faces = getattr(outcome.prediction, "faces", (outcome.prediction,))  # A crop is one face.
             self.faces += len(faces)
+            self.faces_left_out += getattr(outcome.prediction, "faces_left_out", 0)
             self.without_face += not faces
         elif outcome.error_kind == REFUSED:
             self.refused += 1
@@ -122,19 +137,24 @@ class Tally:
             "images": self.images,
             "answered": self.answered,
             "faces": self.faces,
+            "faces_found": self.faces + self.faces_left_out,
             "without_face": self.without_face,
             "refused": self.refused,
             "unreadable": self.unreadable,
             "failed": self.failed,
             "seconds": round(self.seconds, 3),
             "images_per_s": round(self.images_per_s, 2),
+            "left_out": dict(sorted(self.left_out.items())),
         }
 
     def __str__(self) -> str:
         """One line for people."""
+        faces = f"{self.faces} face{'s' * (self.faces != 1)}"
+        if self.faces_left_out:
+            faces = f"{self.faces} of {self.faces + self.faces_left_out} faces (the largest of each image)"
         parts = [
             f"{self.images} image{'s' * (self.images != 1)}",
-            f"{self.faces} face{'s' * (self.faces != 1)}",
+            faces,
             *(f"{self.without_face} without a face" for _ in range(self.without_face > 0)),
             f"{self.refused} refused",
             *(f"{self.unreadable} unreadable" for _ in range(self.unreadable > 0)),
@@ -150,8 +170,8 @@ class Writer(ABC):
         """Write to a text stream."""
         self._stream = stream
 
-    def begin(self, labels: Sequence[str]) -> None:  # noqa: B027 - some formats have no beginning
-        """Write what comes before the first image. `labels` are those of the served model."""
+    def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: B027 - some have none
+        """Write what comes before the first image. The labels and columns are those of the served model."""
 
     @abstractmethod
     def write(self, outcome: Outcome) -> None:
@@ -192,7 +212,7 @@ class ManyTableWriter(Writer):
         super().__init__(stream)
         self._table = ManyTable(names)
 
-    def begin(self, labels: Sequence[str]) -> None:  # noqa: ARG002
+    def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: ARG002
         """See Writer."""
         self._line(self._table.header)
 
@@ -210,7 +230,7 @@ class JsonWriter(Writer):
         super().__init__(stream)
         self._separator = ""
 
-    def begin(self, labels: Sequence[str]) -> None:  # noqa: ARG002
+    def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: ARG002
         """See Writer."""
         self._stream.write('{\n  "images": [')
 
@@ -239,30 +259,38 @@ class CsvWriter(Writer):
 
     _BOX: Final = ("x_min", "y_min", "x_max", "y_max")
 
-    def begin(self, labels: Sequence[str]) -> None:
+    def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:
         """See Writer."""
         columns = ["image", "width", "height", "face", *self._BOX, "detection_score", "emotion", "confidence"]
-        columns += ["uncertain", *labels, "model_version", "error"]
+        # What later versions added comes last, so that a column keeps its number.
+        columns += ["uncertain", *labels, "model_version", "error", "faces_found", "uncertain_reasons"]
+        columns += quality_columns
         self._rows = csv.DictWriter(self._stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
         self._rows.writeheader()
 
     def write(self, outcome: Outcome) -> None:
         """See Writer."""
-        self._rows.writerows(_csv_rows(outcome))
+        name = utf8_name(outcome.name).encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
+        if self._stream.isatty():  # A program can take any name, a terminal would do what is in it.
+            name = one_line(name)
+        self._rows.writerows(_csv_rows(name, outcome))
         self._stream.flush()
 
 
-def _csv_rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    image: dict[str, Any] = {"image": outcome.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")}
+def _csv_rows(name: str, outcome: Outcome) -> Iterator[dict[str, Any]]:
+    image: dict[str, Any] = {"image": name}
     if outcome.prediction is None:
         yield image | {"error": f"{outcome.error_kind}: {printable(str(outcome.error))}"}
         return
     document = outcome.prediction.to_dict()
     image |= document["image_size"] | {"model_version": document["model_version"]}
+    image["faces_found"] = document.get("faces_found", "")
     faces = document.get("faces", [document])  # A crop is one face.
     for number, face in enumerate(faces, start=1):
         expression = {key: face[key] for key in ("detection_score", "emotion", "confidence") if key in face}
         expression["uncertain"] = str(face["uncertain"]).lower()
-        yield image | {"face": number} | face.get("box", {}) | expression | face["probabilities"]
+        expression["uncertain_reasons"] = "; ".join(face["uncertain_reasons"])
+        measured = face.get("quality", {}) | face["probabilities"]
+        yield image | {"face": number} | face.get("box", {}) | expression | measured
     if not faces:
         yield image

@@ -67,11 +67,11 @@ class Previous:
         if others := self.model_versions - {model_version}:
             raise CommandError(
                 f"{name} has results of the model {', '.join(sorted(others))} and the server now has {model_version}: "
-                "start another file, so that the two do not mix"
+                "use another file, so that the two do not mix"
             )
         if self.has_photos if cropped else self.has_crops:
             there, here = ("without", "with") if cropped else ("with", "without")
-            raise CommandError(f"{name} was made {there} --cropped and this run is {here} it: start another file")
+            raise CommandError(f"{name} was made {there} --cropped and this run is {here} it: use another file")
 
     def tidy(self) -> None:
         """Leave only whole lines of settled images in the file, in one step."""
@@ -108,6 +108,6 @@ class Previous:
 
     def _foreign(self, number: int) -> CommandError:
         return CommandError(
-            f"{printable(self.path)} is no file of results to go on with: line {number} is not what "
+            f"{printable(self.path)} is not a file of results to go on with: line {number} is not what "
             "`fer-client predict --jsonl` writes; nothing was changed"
         )

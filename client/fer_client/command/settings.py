@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fer_client._endpoint import PROTOCOLS, Protocol
 from fer_client.command.config_file import CONFIG_VARIABLE, HEADERS, TOKEN, ConfigFile
-from fer_client.command.ending import CommandError, printable
-from fer_client.command.options import seconds
+from fer_client.command.ending import CommandError, printable, say
+from fer_client.command.options import seconds, user_path
+from fer_client.command.words import closest, did_you_mean
 
 if TYPE_CHECKING:
     from fer_client import FerClient
@@ -64,7 +65,7 @@ def _url(text: str) -> str:
 def _choice(*choices: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}{did_you_mean(text, choices)}")
         return text
 
     return read
@@ -77,12 +78,13 @@ def _retries(text: str) -> int:
 
 
 def _readable_file(text: str) -> Path:
-    path = Path(text).expanduser()
+    path = user_path(text)
     try:
         with path.open("rb"):
             return path
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot read {printable(path)}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character, which a TOML file can have.
+        reason = getattr(error, "strerror", None) or error
+        raise argparse.ArgumentTypeError(f"cannot read {printable(path)}: {reason}") from error
 
 
 _protocol: Final = _choice(*PROTOCOLS)
@@ -93,21 +95,27 @@ SETTINGS: Final = (
         "url",
         "URL",
         _url,
-        "host:port, or that after http://, https://, grpc:// or grpcs:// (default: localhost; without a port 8000, "
-        "8001 for gRPC, 443 with TLS)",
+        "HOST[:PORT], optionally prefixed with http://, https://, grpc:// or grpcs:// (default: localhost; the port is "
+        "8000 by default, 8001 for gRPC, 443 with TLS)",
     ),
-    Setting("protocol", "|".join(PROTOCOLS), _protocol, "default: the URL's, else http"),
+    Setting(
+        "protocol", "|".join(PROTOCOLS), _protocol, "how to talk to the server (default: what the URL says, else http)"
+    ),
     Setting("timeout", "SECONDS", seconds, "how long one try of a request may take (default: 30)"),
     Setting("deadline", "SECONDS", seconds, "how long all tries of a request may take together (default: no limit)"),
     Setting("retries", "N", _retries, "tries after the first, where the server is busy or drops out (default: 3)"),
     Setting("token_file", "FILE", _readable_file, "send the token in this file, as `Authorization: Bearer`", True),
     Setting("ca_cert", "FILE", _readable_file, "trust the authorities in this PEM file, not the system's", True),
     Setting("client_cert", "FILE", _readable_file, "PEM file of this client's own certificate", True),
-    Setting("client_key", "FILE", _readable_file, "PEM file of its private key, if that is not beside it", True),
-    Setting("tls_server_name", "NAME", str, "name that the server's certificate bears, if not the URL's host"),
-    Setting("compression", "gzip|deflate", _compression, "of what is sent; photos hardly get smaller"),
+    Setting(
+        "client_key", "FILE", _readable_file, "PEM file of its private key, unless --client-cert holds that too", True
+    ),
+    Setting("tls_server_name", "NAME", str, "name in the server's certificate, if it is not the URL's host"),
+    Setting("compression", "gzip|deflate", _compression, "compress what is sent; photos hardly get smaller"),
 )
 
+_LONGEST_TOKEN: Final = 65_536
+"""Bytes of a token file that are read: more than servers take, and an end where a device has none."""
 _TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "tls_server_name")
 """In the order of the attributes of `Tls`."""
 _GRPC_URL: Final = Setting("grpc_url", "URL", _url, "")
@@ -116,8 +124,8 @@ _KNOWN_KEYS: Final = (*(setting.key for setting in SETTINGS), _GRPC_URL.key, TOK
 PRECEDENCE: Final = f"""\
 settings:
   What a command lists under "server" can also be set by the environment variable in brackets, or
-  in a TOML file under its name, with _ for -. The command line counts more than the environment,
-  the environment more than the file, the file more than the default.
+  in a TOML file under its name, with _ for -. The command line takes precedence over the
+  environment, the environment over the file, and the file over the defaults.
 
   The file is --config FILE, else ${CONFIG_VARIABLE}, else fer-client/config.toml in $XDG_CONFIG_HOME
   (~/.config):
@@ -128,13 +136,13 @@ settings:
     [headers]
     X-Tenant = "blue"
 
-  ${_GRPC_URL.variable}, or grpc_url in the file, is the same server over gRPC: used where the protocol
-  is grpc and the URL is not from a place that counts more.
+  ${_GRPC_URL.variable}, or grpc_url in the file, is the same server over gRPC. It is used where the
+  protocol is grpc, unless the URL comes from a place that takes precedence.
 
   A token is not taken from the command line: every user of the machine sees it there, and the
   shell's history keeps it. It can be in ${TOKEN_VARIABLE}, in --token-file, or under `token` in a file
-  of settings that nobody else can read. It is never printed. What the file says of token and headers
-  is for the server that the file names, if it names one: it is not sent to another.
+  of settings that nobody else can read. It is never printed. Token and headers of a file that
+  names a server are sent to that server only.
 """
 
 
@@ -204,7 +212,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="send this header too; can be repeated; secret ones belong in the file, under [headers]",
     )
-    server.add_argument("--config", metavar="FILE", type=Path, help=f"file of settings, TOML [${CONFIG_VARIABLE}]")
+    server.add_argument("--config", metavar="FILE", type=Path, help=f"TOML file of settings [${CONFIG_VARIABLE}]")
     server.add_argument("--token", action=_RefuseToken, help=argparse.SUPPRESS)
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
 
@@ -223,6 +231,7 @@ def read_connection(
         CommandError: The file or a variable says what cannot be; the message names it.
     """
     environment = {name: value for name, value in environment.items() if value}
+    _warn_of_misspelt(environment)
     file = ConfigFile.find(options.config, environment, _KNOWN_KEYS)
     found = {setting.key: _find(setting, options, environment, file) for setting in SETTINGS}
     grpc_url = _find(_GRPC_URL, argparse.Namespace(), environment, file)
@@ -244,6 +253,15 @@ def read_connection(
         grpc_url=grpc_url.value if grpc_url.rank <= url.rank else None,  # Else it is of another server.
         arguments={name: value for name, value in arguments.items() if value is not None},
     )
+
+
+def _warn_of_misspelt(environment: Mapping[str, str]) -> None:
+    """Say which variables are nearly called like one of ours. They may be another program's, so it is no error."""
+    known = (*(setting.variable for setting in SETTINGS), _GRPC_URL.variable, TOKEN_VARIABLE, CONFIG_VARIABLE)
+    for name in sorted(environment):
+        is_candidate = name not in known and name.upper().startswith("FER")
+        if is_candidate and (meant := closest(name, known, alike=0.85, by_beginning=False)):
+            say(f"${printable(name)} is not a setting: did you mean ${meant}?")
 
 
 def _find(setting: Setting, options: argparse.Namespace, environment: Mapping[str, str], file: ConfigFile) -> _Found:
@@ -302,7 +320,8 @@ def _token(
     if token_file.rank == _Rank.FILE and not is_files_server:
         return None
     if token_file.value is not None:
-        return _checked_token(token_file.value.read_bytes().decode("latin-1"), printable(token_file.value))
+        with token_file.value.open("rb") as stream:
+            return _checked_token(stream.read(_LONGEST_TOKEN).decode("latin-1"), printable(token_file.value))
     text = file.text(TOKEN) if is_files_server else None
     return None if text is None else _checked_token(text, file.origin(TOKEN))
 
@@ -326,7 +345,7 @@ def _header(text: str) -> tuple[str, str]:
 def _headers(file: ConfigFile) -> dict[str, str]:
     headers = file.document.get(HEADERS, {})
     if wrong := [name for name, value in headers.items() if not isinstance(value, str)]:
-        raise CommandError(f"{file.origin(HEADERS)}: {wrong[0]}: expected a text")
+        raise CommandError(f"{file.origin(HEADERS)}: {wrong[0]}: expected a string")
     return dict(headers)
 
 

@@ -16,7 +16,8 @@ from fer_client._errors import (
     ServerError,
     ServerOverloadedError,
 )
-from fer_client._results import Face
+from fer_client._quality import LOW_CONFIDENCE
+from fer_client._results import Face, ImageSize
 from fer_client.video.settings import AnalysisSettings
 from fer_client.video.sightings import Sighting, TrackedFace
 from fer_client.video.smoothing import Smoother
@@ -62,9 +63,7 @@ def analyse(
                 failures = 0 if isinstance(answer, ImageRefusedError) else failures + 1
                 if failures and (not isinstance(answer, _PASSING) or failures == _MOST_FAILURES_IN_A_ROW):
                     raise answer
-                if frame.starts_scene:
-                    follower.cut()
-                yield frame, Sighting(frame.number, frame.time_s, (), frame.starts_scene, answer)
+                yield frame, follower.miss(frame, answer)
             else:
                 failures = 0
                 yield frame, follower.sight(frame, answer.faces)
@@ -86,21 +85,33 @@ class _Follower:
         self._settings = settings
         self._tracker = Tracker(settings.patience_s)
         self._smoothers: dict[int, Smoother] = {}
+        self._first_size: ImageSize | None = None
 
-    def cut(self) -> None:
-        """What comes next has nothing to do with what was."""
-        self._tracker.end_all()
-        self._smoothers.clear()
+    def miss(self, frame: Frame, error: FerClientError) -> Sighting:
+        """Go past a frame without an answer."""
+        if frame.starts_scene:
+            self._cut()
+        return self._sighting(frame, (), error)
 
     def sight(self, frame: Frame, faces: tuple[Face, ...]) -> Sighting:
         """Put the faces of a frame into their tracks."""
         if frame.starts_scene:
-            self.cut()
-        tracks = self._tracker.update(frame.time_s, faces)
+            self._cut()
+        tracks = self._tracker.update(frame.time_s, faces, frame.size)
         tracked = tuple(self._smooth(frame.time_s, track, face) for track, face in zip(tracks, faces, strict=True))
         for ended in self._smoothers.keys() - self._tracker.open_tracks:
             del self._smoothers[ended]
-        return Sighting(frame.number, frame.time_s, tracked, frame.starts_scene)
+        return self._sighting(frame, tracked, None)
+
+    def _cut(self) -> None:
+        """What comes next has nothing to do with what was."""
+        self._tracker.end_all()
+        self._smoothers.clear()
+
+    def _sighting(self, frame: Frame, faces: tuple[TrackedFace, ...], error: FerClientError | None) -> Sighting:
+        self._first_size = self._first_size or frame.size
+        size = None if frame.size == self._first_size else frame.size
+        return Sighting(frame.number, frame.time_s, faces, frame.starts_scene, error, size)
 
     def _smooth(self, time_s: float, track: int, face: Face) -> TrackedFace:
         if track not in self._smoothers:
@@ -108,10 +119,12 @@ class _Follower:
         raw = np.array([face.probabilities[label] for label in self._labels])
         smoothed, label = self._smoothers[track].update(time_s, raw)
         probabilities = dict(zip(self._labels, smoothed.tolist(), strict=True))
+        is_unsure = probabilities[self._labels[label]] < self._uncertain_below
+        is_badly_seen = any(reason != LOW_CONFIDENCE for reason in face.uncertain_reasons)
         return TrackedFace(
             track=track,
             face=face,
             probabilities=probabilities,
             label=self._labels[label],
-            is_uncertain=probabilities[self._labels[label]] < self._uncertain_below,
+            is_uncertain=is_unsure or is_badly_seen,
         )

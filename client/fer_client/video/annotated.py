@@ -1,99 +1,105 @@
-"""Writes a video with its faces drawn: boxes in place, the probabilities on a panel beside them."""
+"""Writes a video that browsers play, with its faces drawn: boxes in place, the probabilities on a panel beside them."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import math
 import os
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
 from fer_client._results import ImageSize
-from fer_client.video.errors import VideoError
-from fer_client.video.opencv import load_opencv
-from fer_client.video.sightings import Sighting
+from fer_client.video.errors import VideoError, require
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+    from fer_client.video.sightings import Sighting
 
 EXTENSION: Final = ".mp4"
 
-_CODEC: Final = "mp4v"
-"""MPEG-4 part 2. OpenCV's wheels have no encoder for H.264, and the one for VP9 takes a hundred times as long (0.5 s
-for a frame of 640x360 px). VLC, mpv and FFmpeg play it; browsers do not."""
-_LOWEST_RATE: Final = 5.0
-"""Frames per second. Players jump through a video with fewer; each frame is repeated instead."""
-
-
-def require_pillow() -> None:
-    """Find out whether Pillow is there, without loading it.
-
-    Raises:
-        VideoError: It is not.
-    """
-    if importlib.util.find_spec("PIL") is None:
-        raise VideoError("drawing needs Pillow: pip install pillow")
+CODEC: Final = "libvpx-vp9"
+"""VP9, which browsers play. PyAV's wheels have an encoder for it under the BSD licence; theirs for H.264 is x264, under
+the GPL. See DECISIONS.md."""
+ENCODER_OPTIONS: Final = {
+    "deadline": "realtime",
+    "cpu-used": "8",
+    "lag-in-frames": "0",
+    "crf": "33",
+    "b": "0",
+    "g": "120",  # So many frames from a key frame to the next, which is where players can jump to.
+}
+_TIME_BASE: Final = Fraction(1, 90_000)
+_BT709: Final = 1
+"""Matrix, primaries and curve of ITU-R BT.709, as FFmpeg numbers them."""
+_LIMITED_RANGE: Final = 1
 
 
 class AnnotatedVideo:
-    """An MP4 file at a constant rate. It keeps the time of what it shows: frames that last longer are repeated.
+    """An MP4 file in which each frame lasts as long as it does in the video.
 
     The file grows under another name, and gets its own when it is closed.
     """
 
-    def __init__(self, path: Path, frame_rate: float, size: ImageSize, labels: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, size: ImageSize, labels: tuple[str, ...]) -> None:
         """Start the file.
 
         Args:
             path: Where it goes; ends in `.mp4`.
-            frame_rate: Frames that are added per second of the video, usually.
-            size: Of the frames.
+            size: Of the first frame. Later ones of another size are fitted in.
             labels: The model's, in order.
 
         Raises:
-            VideoError: Pillow or OpenCV is missing, or the file cannot be written.
+            VideoError: PyAV or Pillow is missing, or the file cannot be written.
         """
-        require_pillow()
-        from fer_client.video.drawing import FrameDrawing  # Not at the top: it needs Pillow.
+        require("av")
+        require("PIL")
+        import av  # Not at the top, and neither is Pillow: the command's options are checked without them.
 
-        self._cv2 = load_opencv()
+        from fer_client.video.drawing import FrameDrawing
+
+        self._av = av
         self._path = path
         self._partial = path.with_name(f".{path.stem}.{os.getpid()}.part{EXTENSION}")
-        # Two decimals can be written exactly as a fraction that MPEG-4 allows.
-        self._rate = round(frame_rate * max(1, math.ceil(_LOWEST_RATE / frame_rate)), 2)
         self._drawing = FrameDrawing(size, labels)
-        self._writer: Any = self._cv2.VideoWriter(
-            str(self._partial.absolute()),
-            self._cv2.CAP_FFMPEG,
-            self._cv2.VideoWriter_fourcc(*_CODEC),
-            self._rate,
-            self._drawing.canvas_size,
-        )
-        if not self._writer.isOpened():
-            self._remove_partial()
-            raise VideoError(f"cannot write {path}: OpenCV cannot start an MP4 file there")
         self._start_s: float | None = None
-        self._last: NDArray[np.uint8] | None = None
-        self._written = 0
+        self._duration = 0
+        self._is_closed = False
+        with self._failures():
+            # The index goes first, so that a browser shows the beginning before it has the end.
+            self._file = av.open(f"file:{self._partial.absolute()}", "w", options={"movflags": "+faststart"})
+        self._stream = cast("VideoStream", self._file.add_stream(CODEC, options=dict(ENCODER_OPTIONS)))
+        self._stream.width, self._stream.height = self._drawing.canvas_size
+        self._stream.pix_fmt = "yuv420p"
+        context = self._stream.codec_context
+        context.thread_count = 1
+        context.time_base = _TIME_BASE
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED_RANGE
 
-    def add(self, jpeg: bytes, sighting: Sighting) -> None:
+    def add(self, jpeg: bytes, sighting: Sighting, duration_s: float) -> None:
         """Draw the next frame.
 
         Args:
             jpeg: The frame.
             sighting: What was seen in it.
+            duration_s: How long it is shown if none follows, in seconds.
+
+        Raises:
+            VideoError: It cannot be written, as on a full disk.
         """
         if self._start_s is None:
             self._start_s = sighting.time_s
-        due = round((sighting.time_s - self._start_s) * self._rate)
-        while self._last is not None and self._written < due:
-            self._write(self._last)
-        self._last = self._drawing.draw(jpeg, sighting)
-        if self._written <= due:  # Else it comes sooner than the rate allows: the next one is shown in its place.
-            self._write(self._last)
+        drawn = self._av.VideoFrame.from_ndarray(np.asarray(self._drawing.draw(jpeg, sighting)))
+        frame = drawn.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=1)
+        frame.pts, frame.time_base = round((sighting.time_s - self._start_s) / _TIME_BASE), _TIME_BASE
+        self._duration = round(duration_s / _TIME_BASE)
+        with self._failures():
+            self._write(frame)
 
     def close(self) -> None:
         """Complete the file. Closing twice is fine.
@@ -101,31 +107,33 @@ class AnnotatedVideo:
         Raises:
             VideoError: Not all of it could be written, as on a full disk.
         """
-        if self._writer is None:
+        if self._is_closed:
             return
-        self._writer.release()
-        self._writer = None
+        self._is_closed = True
         try:
-            if self._written:  # OpenCV does not say when it cannot write.
-                self._check()
-                self._partial.replace(self._path)
-        except OSError as error:
-            raise VideoError(f"cannot write {self._path}: {error.strerror}") from error
+            with self._failures():
+                if self._start_s is not None:
+                    self._write(None)
+                self._file.close()
+                if self._start_s is not None:
+                    self._partial.replace(self._path)
         finally:
             self._remove_partial()
 
-    def _write(self, canvas: NDArray[np.uint8]) -> None:
-        self._writer.write(canvas)
-        self._written += 1
+    def _write(self, frame: VideoFrame | None) -> None:
+        """Encode a frame, or what is left where there is none."""
+        for packet in self._stream.encode(frame):
+            packet.duration = self._duration  # The next one's time stamp overrules it.
+            self._file.mux(packet)
 
-    def _check(self) -> None:
-        capture = self._cv2.VideoCapture(str(self._partial.absolute()), self._cv2.CAP_FFMPEG)
-        frames = int(capture.get(self._cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-        capture.release()
-        if frames < self._written:  # One more is fine: Ctrl-C can come between a frame and its count.
-            raise VideoError(
-                f"cannot write {self._path}: {frames} of {self._written} frames got there; is the disk full?"
-            )
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Tell in one line what goes wrong within the block."""
+        try:
+            yield
+        except (self._av.FFmpegError, OSError) as error:
+            self._remove_partial()
+            raise VideoError(f"cannot write {self._path}: {error.strerror}") from error
 
     def _remove_partial(self) -> None:
         with contextlib.suppress(OSError):

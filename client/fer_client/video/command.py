@@ -1,4 +1,4 @@
-"""`fer-client video FILE|CAMERA`: faces and their apparent expressions over time.
+"""`fer-client video FILE|ADDRESS|CAMERA`: faces and their apparent expressions over time.
 
 Nothing heavy is loaded before the command runs: `--help` answers at once.
 """
@@ -27,7 +27,7 @@ from fer_client.command.interrupt import terminable
 from fer_client.command.options import LONGEST_S, Subcommands, add_command, positive_int, seconds
 from fer_client.command.output import check_output_file
 from fer_client.command.settings import add_settings, read_connection
-from fer_client.video.errors import VideoError
+from fer_client.video.errors import VideoError, require
 from fer_client.video.settings import (
     CONCURRENCY,
     MARGIN,
@@ -49,8 +49,12 @@ pictures. It is not what a person feels. Faces are followed from frame to frame 
 are; nobody is recognised, and who comes back later is a new track.
 
 Frames are sent to the server named, as JPEG, and nowhere else; over gRPC unless the URL or
---protocol says otherwise. Needs OpenCV, and for some outputs more:
-  pip install 'opencv-python-headless<5' pillow matplotlib
+--protocol says otherwise. Needs PyAV and Pillow, and matplotlib for --plot:
+  pip install av pillow matplotlib
+
+A file is read by itself: one that lists others, as a playlist does, opens none of them. An
+address starts with rtsp://, rtsps://, http:// or https://. A live stream that is lost is
+opened again, up to 5 times in a row. A password in it is never shown.
 
 Ctrl-C ends the analysis; files and table then hold what was seen until then. So they do when
 the server goes away or the video breaks off.
@@ -62,6 +66,7 @@ _EXAMPLES: Final = """\
   fer-client video clip.mp4 --plot clip.png            and the probabilities over time
   fer-client video long.mp4 --every 5 --timeline long.jsonl
   fer-client video 0 --seconds 60 --timeline me.jsonl  a minute from the first camera
+  fer-client video rtsp://camera.example/live          a stream, until it ends or Ctrl-C
   fer-client video clip.mp4 --json | jq '.episodes[] | select(.label == "surprise")'
 """
 
@@ -81,23 +86,25 @@ def add_video_command(commands: Subcommands) -> argparse.ArgumentParser:
         run=connect_and_run,
     )
     parser.add_argument(
-        "source", metavar="FILE|CAMERA", help="a video file, or a camera: 0 is the first (./0 is a file)"
+        "source",
+        metavar="FILE|ADDRESS|CAMERA",
+        help="a video file, the address of a stream, or a camera: 0 is the first (./0 is a file)",
     )
     parser.add_argument(
         "--every", metavar="N", type=positive_int, default=1, help="analyse only every Nth frame (default: %(default)s)"
     )
     parser.add_argument(
-        "--seconds", metavar="S", type=seconds, help="stop after so much of the video (default: at its end)"
+        "--seconds", metavar="S", type=seconds, help="stop after this much of the video (default: at its end)"
     )
     parser.add_argument(
         "--concurrency",
         metavar="N",
         type=positive_int,
         default=CONCURRENCY,
-        help="how many frames are on their way at once (default: %(default)s)",
+        help="send this many frames at once (default: %(default)s)",
     )
     _add_steadying(parser)
-    output = parser.add_argument_group("output", "besides the table; each may be given")
+    output = parser.add_argument_group("output", "in addition to the table")
     output.add_argument(
         "--timeline", metavar="FILE", type=Path, help="a JSON document for each frame on a line (.jsonl)"
     )
@@ -136,7 +143,7 @@ def run(options: argparse.Namespace, client: FerClient) -> int:
     """
     try:
         _check(options)
-        from fer_client.video.frames import VideoSource  # Not at the top: NumPy is heavy.
+        from fer_client.video.frames import VideoSource  # Not at the top: PyAV is heavy.
 
         with VideoSource(options.source) as source:
             return _Run(options, client, source).work()
@@ -174,6 +181,8 @@ class _Run:
         if self._stop is None and recording.first_error is not None:
             is_partial = recording.frames_failed < recording.frames
             self._exit_code = EXIT_PARTIAL if is_partial else exit_code_of(recording.first_error)
+        elif self._stop is None and self._source.damaged:
+            self._exit_code = EXIT_PARTIAL
         self._conclude(recording, elapsed_s)
         return self._exit_code
 
@@ -229,6 +238,8 @@ class _Run:
             say(f"{self._stop}; what was seen in {recording.frames_answered} frames until then is kept")
         elif recording.first_error is not None:
             say(f"{recording.frames_failed} of {recording.frames} frames have no answer: {recording.first_error}")
+        for note in source.notes():
+            say(note)
         if not options.quiet:
             say(format_figures(recording, elapsed_s))
             for kind, path in written:
@@ -247,6 +258,8 @@ class _Run:
             "margin": options.margin,
             "min_episode_s": options.min_episode,
             "stopped": self._stop,
+            "damaged": source.damaged,
+            "notes": source.notes(),
         }
 
 
@@ -263,9 +276,7 @@ def _check(options: argparse.Namespace) -> None:
         CommandError: One of them.
         VideoError: Something that they need is not installed.
     """
-    from fer_client.video.annotated import EXTENSION, require_pillow
-    from fer_client.video.opencv import require_opencv, silence_opencv
-    from fer_client.video.plot import require_matplotlib
+    from fer_client.video.annotated import EXTENSION
 
     extensions = {"annotated video": EXTENSION, "plot": ".png"}
     files = _files(options)
@@ -280,12 +291,8 @@ def _check(options: argparse.Namespace) -> None:
                 raise CommandError(
                     f"cannot write {printable(path)}: it would overwrite {printable(other)}; choose another name"
                 )
-    require_opencv()
-    if options.annotate:
-        require_pillow()
-    if options.plot:
-        require_matplotlib()
-    silence_opencv()
+    for package in ("av", "PIL", *(["matplotlib"] if options.plot else [])):
+        require(package)
 
 
 def _n(noun: str) -> str:
@@ -299,7 +306,7 @@ def _add_steadying(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=_seconds_or_none,
         default=TIME_CONSTANT_S,
-        help="time constant over which probabilities are averaged, 0 for none; labels follow about as much later "
+        help="time constant over which probabilities are averaged, 0 for none; labels lag by about as much "
         "(default: %(default)s)",
     )
     group.add_argument(
@@ -307,14 +314,14 @@ def _add_steadying(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         type=_probability,
         default=MARGIN,
-        help="by how much of a probability a new label must lead to take over, 0 to 1 (default: %(default)s)",
+        help="by how much a new label's probability must lead to take over, 0 to 1 (default: %(default)s)",
     )
     group.add_argument(
         "--min-episode",
         metavar="S",
         type=_seconds_or_none,
         default=MINIMUM_EPISODE_S,
-        help="leave out of the table what lasts shorter (default: %(default)s)",
+        help="omit episodes shorter than this (default: %(default)s)",
     )
 
 

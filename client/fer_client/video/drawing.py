@@ -8,23 +8,19 @@ from __future__ import annotations
 import functools
 import io
 import math
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import Final, Literal, NamedTuple, cast
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fer_client._results import ImageSize
+from fer_client._results import Box, ImageSize
 from fer_client.video.clock import format_time
 from fer_client.video.palette import colors_of
 from fer_client.video.sightings import Sighting, TrackedFace
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 _SHORTEST_SIDE_PX: Final = 360
 """A smaller frame is enlarged to this, so that captions are small beside its faces."""
 _LONGEST_SIDE_PX: Final = 1920
-"""A larger frame is made smaller: encoding takes its time, and the panel would be no clearer."""
+"""A larger frame is reduced: encoding takes time, and the panel would be no clearer."""
 _FONTS_PER_SIDE: Final = 30
 """How many times the text's height goes into the frame's shorter side."""
 _SMALLEST_FONT_PX: Final = 12
@@ -44,19 +40,18 @@ class FrameDrawing:
         """Lay it out.
 
         Args:
-            size: Of the frames, in pixels; one that has another is stretched.
+            size: Of the first frame, in pixels. One that has another is fitted in, with bars beside or above it.
             labels: The model's, in order.
         """
-        scale = max(1.0, _SHORTEST_SIDE_PX / min(size))
-        self._scale = min(scale, _LONGEST_SIDE_PX / max(size))
-        # Even numbers of pixels: MPEG-4 stores colours at half the resolution.
-        self._frame_size = (2 * round(size.width * self._scale / 2), 2 * round(size.height * self._scale / 2))
+        scale = min(max(1.0, _SHORTEST_SIDE_PX / min(size)), _LONGEST_SIDE_PX / max(size))
+        # Even numbers of pixels: the video's colours are stored at half the resolution.
+        self._frame_size = (_even(size.width * scale), _even(size.height * scale))
         self._labels = labels
         self._colors = colors_of(labels)
         self._em = max(_SMALLEST_FONT_PX, min(self._frame_size) // _FONTS_PER_SIDE)
         label_width = max(_font(self._em).getlength(label) for label in labels)
         self._bar_left = round(label_width + 1.4 * self._em)
-        panel_width = 2 * round((self._bar_left + 10 * self._em) / 2)
+        panel_width = _even(self._bar_left + 10 * self._em)
         self.canvas_size = (self._frame_size[0] + panel_width, self._frame_size[1])
         """Width and height of what `draw` returns."""
 
@@ -68,7 +63,7 @@ class FrameDrawing:
     def _card_height(self) -> float:
         return (len(self._labels) + 2) * self._row
 
-    def draw(self, jpeg: bytes, sighting: Sighting) -> NDArray[np.uint8]:
+    def draw(self, jpeg: bytes, sighting: Sighting) -> Image.Image:
         """Draw one frame.
 
         Args:
@@ -76,36 +71,37 @@ class FrameDrawing:
             sighting: What was seen in it, in pixels of the frame.
 
         Returns:
-            uint8, (height, width, 3), BGR, of `canvas_size`; read-only.
+            RGB, of `canvas_size`.
         """
         canvas = Image.new("RGB", self.canvas_size, _BACKGROUND)
         with Image.open(io.BytesIO(jpeg)) as photo:
-            canvas.paste(photo.convert("RGB").resize(self._frame_size, Image.Resampling.BILINEAR))
+            place = _Place.fit(photo.size, self._frame_size)
+            canvas.paste(photo.convert("RGB").resize(place.size, Image.Resampling.BILINEAR), (place.left, place.top))
         drawing = ImageDraw.Draw(canvas)
-        for tracked in sighting.faces:
-            self._outline(drawing, tracked)
-        for tracked in sighting.faces:
-            self._caption(drawing, tracked)
+        boxes = [place.of(tracked.face.box) for tracked in sighting.faces]
+        for tracked, box in zip(sighting.faces, boxes, strict=True):
+            self._outline(drawing, tracked, box)
+        for tracked, box in zip(sighting.faces, boxes, strict=True):
+            self._caption(drawing, tracked, box)
         # What a box at the edge has drawn into the panel's place goes.
         drawing.rectangle((self._frame_size[0], 0, *self.canvas_size), fill=_BACKGROUND)
         self._draw_panel(drawing, sighting)
-        return np.frombuffer(canvas.tobytes("raw", "BGR"), np.uint8).reshape(canvas.height, canvas.width, 3)
+        return canvas
 
-    def _outline(self, drawing: ImageDraw.ImageDraw, tracked: TrackedFace) -> None:
+    def _outline(self, drawing: ImageDraw.ImageDraw, tracked: TrackedFace, box: Box) -> None:
         line_px = max(2, self._em // 7)
-        x_min, y_min, x_max, y_max = (value * self._scale for value in tracked.face.box)
+        x_min, y_min, x_max, y_max = box
         color = self._colors[tracked.label]
         # A dark edge first, so that a light outline is seen on a light background too.
         drawing.rounded_rectangle((x_min - 1, y_min - 1, x_max + 1, y_max + 1), 6, outline=_DARK, width=line_px + 2)
         drawing.rounded_rectangle((x_min, y_min, x_max, y_max), 5, outline=color, width=line_px)
 
-    def _caption(self, drawing: ImageDraw.ImageDraw, tracked: TrackedFace) -> None:
+    def _caption(self, drawing: ImageDraw.ImageDraw, tracked: TrackedFace, box: Box) -> None:
         """Track and label above the box; within it where it touches the frame's upper edge."""
         text, font = _summary(tracked), _font(self._em)
         width, height = font.getlength(text) + 0.8 * self._em, 1.45 * self._em
-        left = min(max(tracked.face.box.x_min * self._scale, 0.0), max(self._frame_size[0] - width, 0.0))
-        top = tracked.face.box.y_min * self._scale - height
-        top = max(tracked.face.box.y_min * self._scale, 0.0) if top < 0 else top
+        left = min(max(box.x_min, 0.0), max(self._frame_size[0] - width, 0.0))
+        top = box.y_min - height if box.y_min >= height else max(box.y_min, 0.0)
         color = self._colors[tracked.label]
         drawing.rounded_rectangle((left, top, left + width, top + height), 3, fill=color, outline=_DARK)
         _write(drawing, (left + width / 2, top + height / 2), text, _DARK, self._em, "m")
@@ -148,6 +144,42 @@ class FrameDrawing:
             tick = bar_left + bar_width * tracked.face.probabilities[label]
             drawing.line((tick, upper - 1, tick, lower + 1), fill=_TEXT, width=max(1, em // 10))
             _write(drawing, (self.canvas_size[0] - 0.7 * em, y), f"{probability:.0%}", text_color, em, "r")
+
+
+class _Place(NamedTuple):
+    """Where a frame is on the canvas, and by how much it is enlarged."""
+
+    left: int
+    top: int
+    size: tuple[int, int]
+    scale: tuple[float, float]
+
+    @classmethod
+    def fit(cls, photo_size: tuple[int, int], room: tuple[int, int]) -> _Place:
+        """As large as there is room, in its middle, with its aspect kept but for the rounding of the room itself."""
+        (width, height), (room_width, room_height) = photo_size, room
+        scale = min(room_width / width, room_height / height)
+        # The first frame's room is rounded to even numbers: it is filled, as are others of the same aspect.
+        fitted = tuple(
+            full if abs(full - length * scale) < 2 else max(1, round(length * scale))
+            for full, length in ((room_width, width), (room_height, height))
+        )
+        left, top = (room_width - fitted[0]) // 2, (room_height - fitted[1]) // 2
+        return cls(left, top, (fitted[0], fitted[1]), (fitted[0] / width, fitted[1] / height))
+
+    def of(self, box: Box) -> Box:
+        """A box in pixels of the frame, in those of the canvas."""
+        across, down = self.scale
+        return Box(
+            self.left + box.x_min * across,
+            self.top + box.y_min * down,
+            self.left + box.x_max * across,
+            self.top + box.y_max * down,
+        )
+
+
+def _even(length: float) -> int:
+    return 2 * round(length / 2)
 
 
 def _summary(tracked: TrackedFace) -> str:

@@ -1,38 +1,44 @@
-"""Reads the frames of a video file or a camera, each with its time, as JPEG."""
+"""Reads the frames of a video file, a stream or a camera, each with its time, as JPEG.
+
+Importing this module needs PyAV and Pillow.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+import av
 
 from fer_client._results import ImageSize
+from fer_client.video.clock import FrameClock, StampChoice, format_time
+from fer_client.video.decoding import Decoder
 from fer_client.video.errors import VideoError
-from fer_client.video.opencv import load_opencv
+from fer_client.video.inputs import open_input
+from fer_client.video.pictures import PictureConverter
 from fer_client.video.scenes import SceneCuts
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from av.video.frame import VideoFrame
+    from PIL import Image
 
 JPEG_QUALITY: Final = 90
 """On a clip of 640x360 px, the probabilities of a frame differ from those of its PNG by 0.008 (the largest of the
 seven, on average), at quality 100 by 0.006, at 75 by 0.010: hardly any of it is due to the quality. An eighth of the
 PNG's bytes, in 1.5 ms instead of 29."""
 
-_FRAME_RATES: Final = (0.1, 240.0)
-"""What can be true. Some containers name their clock's ticks instead."""
+_FRAME_RATES: Final = (1 / 3600, 1000.0)
+"""What can be true: from a frame an hour to the fastest slow motion."""
 _USUAL_FRAME_RATE: Final = 30.0
-"""Assumed where the container or the camera says none."""
-
-_END_TOLERANCE_S: Final = 0.5
-_END_TOLERANCE_SHARE: Final = 0.02
-"""By how much a video may be shorter than its container says: some estimate, and sound may go on after the pictures."""
+"""Assumed where neither time stamps nor header say anything credible."""
+_RATE_TOLERANCE: Final = 1.25
+"""A header's rate is the better figure where it differs by less than this factor from that of the time stamps, which
+are rounded."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +47,27 @@ class Frame:
 
     Attributes:
         number: Its position in the video, from 0, also where not every frame is read.
-        time_s: When it is shown, in seconds from the video's start; it grows from frame to frame.
-        jpeg: The picture, upright, as a JPEG file.
+        time_s: When it is shown, in seconds from the first frame; it grows from frame to frame.
+        jpeg: The picture, upright and with square pixels, as a JPEG file.
+        size: Width and height of the picture in pixels. It may change midway.
         starts_scene: Whether it shows something else than the frame before: a cut lies between them.
     """
 
     number: int
     time_s: float
     jpeg: bytes
+    size: ImageSize
     starts_scene: bool
 
 
 class VideoSource:
-    """An opened video file or camera. Use it in a `with` statement.
+    """An opened video. Use it in a `with` statement.
 
     Attributes:
-        name: The file, or `camera 0`.
-        is_camera: Whether it goes on until it is stopped.
-        size: Width and height of the upright frames in pixels.
-        frame_rate: Frames per second as the container or camera says; a usual one where it says nothing credible.
-        expected_frames: As many as the container says, or None where it doesn't.
+        name: The file, `camera 0`, or an address without user, password and query.
+        size: Width and height of the first frame in pixels.
+        frame_rate: Frames per second, usually.
+        expected_frames: How many the file says there are, or None. It may be wrong, and is good for a progress bar.
         problem: Why there were no more frames although there should be, or None. Known when `frames` has ended.
     """
 
@@ -68,28 +75,38 @@ class VideoSource:
         """Open it and decode its first picture.
 
         Args:
-            source: Path of a video file, number of a camera, or its device such as `/dev/video0`.
+            source: Path of a video file, number of a camera, its device such as `/dev/video0`, or the address of a
+                stream.
 
         Raises:
-            VideoError: OpenCV is missing, or there is no such file or camera, or no picture comes out of it.
+            VideoError: There is no such file, camera or stream, or no picture comes out of it.
         """
-        self._cv2 = load_opencv()
-        self.is_camera = is_camera(source)
-        self.name = f"camera {source}" if self.is_camera else source
-        self._capture = self._open_camera(source) if self.is_camera else self._open_file(source)
-        rate = self._property("FPS")
-        self.frame_rate = rate if _FRAME_RATES[0] <= rate <= _FRAME_RATES[1] else _USUAL_FRAME_RATE
-        count = self._property("FRAME_COUNT")
-        self.expected_frames = int(count) if count >= 1 and rate == self.frame_rate and not self.is_camera else None
+        opened = open_input(source)
+        self.name = opened.name
         self.problem: str | None = None
-        first = self._retrieve() if self._capture.grab() else None
-        if first is None:
+        self._is_camera = opened.is_camera
+        self._decoder = Decoder(opened, self._on_reconnected)
+        self.frame_rate = self._rate()
+        self.expected_frames = self._expected()
+        self._clock, self._stamps = FrameClock(1 / self.frame_rate), StampChoice()
+        self._converter = PictureConverter(opened.stream)
+        self._decoded = self._decoder.frames()
+        self._started_s = time.monotonic()
+        try:
+            first = next(self._decoded, None)
+            picture = None if first is None else self._converter.convert(first)
+        except av.FFmpegError:
+            first = picture = None
+        if first is None or picture is None:
             self.close()
             raise VideoError(self._no_picture())
-        self._started_s = time.monotonic()
         self._first = first
-        # Not from the container: its numbers are of frames that are not turned upright yet.
-        self.size = ImageSize(width=first.shape[1], height=first.shape[0])
+        self.size = ImageSize(*picture.size)
+
+    @property
+    def damaged(self) -> int:
+        """How many places of the video could not be decoded so far. What was there is left out."""
+        return self._decoder.damaged
 
     def frames(self, every: int = 1, until_s: float = math.inf) -> Iterator[Frame]:
         """Read on from the start, once. Nothing is read ahead.
@@ -100,25 +117,46 @@ class VideoSource:
             every: 1 reads each frame, 2 every second one, and so on.
             until_s: Frames from this time on are left out.
         """
-        cv2, cuts = self._cv2, SceneCuts(self._cv2)
-        number, time_s = 0, self._time_s(0, -math.inf)
-        while time_s < until_s:
+        cuts = SceneCuts()
+        number, frame = 0, self._first
+        while (time_s := self._time_s(frame)) < until_s:
             if number % every == 0:
-                picture = self._retrieve() if number else self._first
-                if picture is None:
-                    self.problem = self._early_end(number)
+                try:
+                    picture = self._converter.convert(frame)
+                except av.FFmpegError as error:
+                    self.problem = (
+                        f"{self.name} has a frame that cannot be converted ({frame.format.name}): {error.strerror}"
+                    )
                     return
-                _, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-                yield Frame(number, time_s, encoded.tobytes(), cuts.starts_scene(picture))
-            if not self._capture.grab():
-                self.problem = self._early_end(number + 1)
-                return
+                yield Frame(number, time_s, _jpeg(picture), ImageSize(*picture.size), cuts.starts_scene(picture))
             number += 1
-            time_s = self._time_s(number, time_s)
+            following = next(self._decoded, None)
+            if following is None:
+                self.problem = self._early_end(number)
+                return
+            frame = following
+
+    def notes(self) -> list[str]:
+        """What is worth saying of the video besides its problem, as lines for people."""
+        notes = []
+        if self.damaged:
+            places = "1 place" if self.damaged == 1 else f"{self.damaged} places"
+            notes.append(
+                f"{self.name} is damaged in {places}: what could not be decoded is left out; copy or download it again"
+            )
+        if jump := self._clock.first_jump:
+            times = "once" if self._clock.jumps == 1 else f"{self._clock.jumps} times, first"
+            notes.append(
+                f"the time stamps of {self.name} jump {times} at {format_time(jump.at_s, 0)}, by {jump.step_s:.6g} s: "
+                "counted as one frame"
+            )
+        if count := self._decoder.reconnections:
+            notes.append(f"{self.name} was lost and connected again {'once' if count == 1 else f'{count} times'}")
+        return notes
 
     def close(self) -> None:
-        """Let go of the file or the camera. Closing twice is fine."""
-        self._capture.release()
+        """Let go of the file, the connection or the camera. Closing twice is fine."""
+        self._decoder.close()
 
     def __enter__(self) -> VideoSource:
         """The source itself."""
@@ -130,33 +168,41 @@ class VideoSource:
         """Close it."""
         self.close()
 
-    def _open_file(self, source: str) -> Any:
-        path = Path(source)
-        try:
-            with path.open("rb") as file:
-                if not file.read(1):
-                    raise VideoError(f"cannot read {source}: it is empty, expected a video")
-        except OSError as error:
-            raise VideoError(f"cannot read {source}: {error.strerror}") from error
-        # FFmpeg alone, since others take a name with digits for a series of pictures. An absolute path is no URL to it.
-        capture = self._cv2.VideoCapture(str(path.absolute()), self._cv2.CAP_FFMPEG)
-        if not capture.isOpened():
-            raise VideoError(self._no_picture())
-        capture.set(self._cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        return capture
+    def _rate(self) -> float:
+        """Frames per second: as the time stamps have it, or nearly so and then as the header says."""
+        stream = self._decoder.input.stream
+        step_s = None if self._is_camera else self._decoder.usual_step_s()
+        stated = [
+            float(rate) for rate in (stream.guessed_rate, stream.average_rate) if rate and _is_credible(float(rate))
+        ]
+        measured = 1 / step_s if step_s else 0.0
+        if not _is_credible(measured):
+            return stated[0] if stated and not step_s else _USUAL_FRAME_RATE
+        near = [rate for rate in stated if 1 / _RATE_TOLERANCE < rate / measured < _RATE_TOLERANCE]
+        return near[0] if near else measured
 
-    def _open_camera(self, source: str) -> Any:
-        capture = self._cv2.VideoCapture(int(source) if source.isdecimal() else source)
-        if not capture.isOpened():
-            found = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
-            raise VideoError(
-                f"cannot open {self.name}: expected one that is connected, that this user may use and nobody else is "
-                f"using (devices here: {found})"
-            )
-        return capture
+    def _expected(self) -> int | None:
+        opened = self._decoder.input
+        if opened.is_camera or opened.is_live:
+            return None
+        if opened.stream.duration and opened.stream.time_base:
+            return round(float(opened.stream.duration * opened.stream.time_base) * self.frame_rate) or None
+        if opened.container.duration:
+            return round(opened.container.duration / av.time_base * self.frame_rate) or None
+        return opened.stream.frames or None
+
+    def _time_s(self, frame: VideoFrame) -> float:
+        if self._is_camera:
+            return time.monotonic() - self._started_s
+        stamp = self._stamps.choose(frame.pts, frame.dts)
+        return self._clock.time_s(None if stamp is None or not frame.time_base else float(stamp * frame.time_base))
+
+    def _on_reconnected(self, pause_s: float) -> None:
+        self._clock.restart(pause_s)
+        self._stamps = StampChoice()
 
     def _no_picture(self) -> str:
-        if self.is_camera:
+        if self._is_camera:
             return (
                 f"{self.name} gives no picture: unplug it and plug it in again, or see whether another program uses it"
             )
@@ -165,37 +211,24 @@ class VideoSource:
             "if others play it, convert it: ffmpeg -i FILE converted.mp4"
         )
 
-    def _property(self, name: str) -> float:
-        return float(self._capture.get(getattr(self._cv2, f"CAP_PROP_{name}")))
-
-    def _retrieve(self) -> NDArray[np.uint8] | None:
-        """The picture that was grabbed: (height, width, 3), BGR, upright; None where it cannot be decoded."""
-        picture: NDArray[np.uint8] | None = self._capture.retrieve()[1]
-        return picture
-
-    def _time_s(self, number: int, previous_s: float) -> float:
-        """When the frame that was just grabbed is shown; where its time is missing or wrong, one frame later."""
-        if self.is_camera:
-            return time.monotonic() - self._started_s
-        time_s = self._property("POS_MSEC") / 1000
-        if number == 0:
-            return max(time_s, 0.0) if math.isfinite(time_s) else 0.0
-        return time_s if math.isfinite(time_s) and time_s > previous_s else previous_s + 1 / self.frame_rate
-
     def _early_end(self, read: int) -> str | None:
-        if self.is_camera:
+        """Tell whether there should have been more. A number of frames proves nothing: many are estimates."""
+        if self._is_camera:
             return f"{self.name} stopped giving pictures after {read} frames: see whether it is still connected"
-        if self.expected_frames is None:
-            return None
-        tolerance = max(_END_TOLERANCE_S * self.frame_rate, _END_TOLERANCE_SHARE * self.expected_frames)
-        if self.expected_frames - read <= tolerance:
-            return None
-        return (
-            f"{self.name} ends early, after {read} of {self.expected_frames} frames: the rest is missing or damaged; "
-            "copy or download it again"
-        )
+        missing = self._decoder.input.entries_beyond_the_end()
+        if missing:
+            return (
+                f"{self.name} ends early, after {read} frames: its index has {missing} more, which are missing; "
+                "copy or download it again"
+            )
+        return self._decoder.problem
 
 
-def is_camera(source: str) -> bool:
-    """Whether a source is a camera's number or device rather than a file."""
-    return re.fullmatch(r"[0-9]{1,3}", source) is not None or re.fullmatch(r"/dev/video[0-9]+", source) is not None
+def _is_credible(rate: float) -> bool:
+    return _FRAME_RATES[0] <= rate <= _FRAME_RATES[1]
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=JPEG_QUALITY)
+    return encoded.getvalue()

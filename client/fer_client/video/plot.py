@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fer_client.video.clock import format_time
-from fer_client.video.errors import VideoError
+from fer_client.video.errors import VideoError, require
 from fer_client.video.history import Curve, History
 from fer_client.video.palette import colors_of
 
@@ -38,16 +37,6 @@ _LONGEST_GAP_STEPS: Final = 2.5
 """A curve is broken where its track was out of sight for longer."""
 
 
-def require_matplotlib() -> None:
-    """Find out whether matplotlib is there, without loading it.
-
-    Raises:
-        VideoError: It is not.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise VideoError("plotting needs matplotlib: pip install matplotlib")
-
-
 def plot(history: History, name: str, start_s: float, end_s: float, path: Path) -> None:
     """Draw a panel for each track: a curve for each label, and under them a strip of the label that holds.
 
@@ -63,7 +52,7 @@ def plot(history: History, name: str, start_s: float, end_s: float, path: Path) 
     Raises:
         VideoError: matplotlib is missing, or the file cannot be written.
     """
-    require_matplotlib()
+    require("matplotlib")
     from matplotlib.figure import Figure  # Without pyplot: no global state, no window.
 
     curves = history.curves(MOST_PANELS)

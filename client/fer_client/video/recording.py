@@ -1,17 +1,18 @@
-"""Everything that a video's sightings go into: files and figures, filled frame by frame, completed at the end."""
+"""What a video's sightings go into: files and figures, filled frame by frame and completed at the end."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from fer_client.video.annotated import AnnotatedVideo
 from fer_client.video.episodes import EpisodeCollector
+from fer_client.video.errors import VideoError
 from fer_client.video.history import History
 from fer_client.video.plot import plot
-from fer_client.video.timeline import TimelineFile
 
 if TYPE_CHECKING:
     from fer_client._errors import FerClientError
@@ -32,6 +33,47 @@ class Outputs:
     timeline: Path | None = None
     annotated: Path | None = None
     plot: Path | None = None
+
+
+class TimelineFile:
+    """A file with one JSON document a line for each frame. Whatever ends the process, the lines before are whole."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the file, or empty it.
+
+        Raises:
+            VideoError: It cannot be written.
+        """
+        self._path = path
+        try:
+            self._file: TextIO = path.open("w", encoding="utf-8", buffering=1)  # Each line leaves at once.
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def add(self, sighting: Sighting) -> None:
+        """Write the next line.
+
+        Raises:
+            VideoError: It cannot be written, as on a full disk.
+        """
+        try:
+            self._file.write(json.dumps(sighting.to_dict()) + "\n")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Close the file. Closing twice is fine.
+
+        Raises:
+            VideoError: The last line cannot be written.
+        """
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> VideoError:
+        return VideoError(f"cannot write {self._path}: {error.strerror}")
 
 
 class Recording:
@@ -77,7 +119,7 @@ class Recording:
             if outputs.timeline:
                 self._timeline = opened.enter_context(contextlib.closing(TimelineFile(outputs.timeline)))
             if outputs.annotated:
-                annotated = AnnotatedVideo(outputs.annotated, 1 / self._interval_s, source.size, labels)
+                annotated = AnnotatedVideo(outputs.annotated, source.size, labels)
                 self._annotated = opened.enter_context(contextlib.closing(annotated))
             self._files = opened.pop_all()
 
@@ -115,7 +157,7 @@ class Recording:
         self.episodes.add(sighting)
         self._history.add(sighting)
         if self._annotated:
-            self._annotated.add(frame.jpeg, sighting)
+            self._annotated.add(frame.jpeg, sighting, self._interval_s)
 
     def __enter__(self) -> Recording:
         """The recording itself."""

@@ -1,17 +1,21 @@
-"""Sees where a video is cut, so that no face is followed from one scene into the next."""
+"""Sees where a video is cut, so that no face is followed from one scene into the next.
+
+Importing this module needs Pillow.
+"""
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from PIL import Image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _THUMBNAIL_PX: Final = (64, 36)
 _COLOR_BINS: Final = 8
+"""Of each of the three channels."""
 
 _LEAST_ALIKE: Final = 0.6
 _MOST_RECOLORED: Final = 0.21
@@ -23,23 +27,23 @@ flashes recolour more but correlate by 0.9."""
 class SceneCuts:
     """Compares each frame with the one before: a cut changes both what is where, and the colours."""
 
-    def __init__(self, cv2: ModuleType) -> None:
-        """Start before the first frame. `cv2` is OpenCV."""
-        self._cv2 = cv2
+    def __init__(self) -> None:
+        """Start before the first frame."""
         self._layout: NDArray[np.float32] | None = None
-        self._colors: NDArray[np.float32] | None = None
+        self._colors: NDArray[np.float64] | None = None
 
-    def starts_scene(self, picture: NDArray[np.uint8]) -> bool:
+    def starts_scene(self, picture: Image.Image) -> bool:
         """Whether a cut lies between this frame and the one before.
 
         Args:
-            picture: (height, width, 3), BGR; the size may change.
+            picture: RGB; the size may change.
         """
-        cv2 = self._cv2
-        thumbnail = cv2.resize(picture, _THUMBNAIL_PX, interpolation=cv2.INTER_AREA)
-        gray = cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY).astype(np.float32)
+        # Whole factors first: in half the time, and as good for this.
+        thumbnail = picture.resize(_THUMBNAIL_PX, Image.Resampling.BOX, reducing_gap=1.0)
+        gray = np.asarray(thumbnail.convert("L"), np.float32)
         layout = gray - gray.mean()
-        colors = cv2.calcHist([thumbnail], [0, 1, 2], None, [_COLOR_BINS] * 3, [0, 256] * 3) / gray.size
+        bins = (np.asarray(thumbnail).reshape(-1, 3) // (256 // _COLOR_BINS)) @ (_COLOR_BINS**2, _COLOR_BINS, 1)
+        colors = np.bincount(bins, minlength=_COLOR_BINS**3) / gray.size
         last_layout, last_colors = self._layout, self._colors
         self._layout, self._colors = layout, colors
         if last_layout is None or last_colors is None:

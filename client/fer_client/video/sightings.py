@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fer_client._errors import FerClientError
-from fer_client._results import Face
+from fer_client._results import Face, ImageSize
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class TrackedFace:
         face: As the server saw it, in this frame alone.
         probabilities: The smoothed probabilities: label to 0..1, in the model's label order; they sum to 1.
         label: The apparent expression that holds now. It may stay a little longer than its probability leads.
-        is_uncertain: Whether the label's smoothed probability is below the server's threshold.
+        is_uncertain: Whether the label's smoothed probability is below the server's threshold, or the face in this
+            frame beyond one of the server's bounds: too small, too dark, turned away.
     """
 
     track: int
@@ -44,6 +45,8 @@ class Sighting:
         faces: Largest first; empty where there is none or the frame has no result.
         starts_scene: Whether a cut lies before it; tracks end there.
         error: Why the frame has no result, or None.
+        image_size: Of the frame, in pixels, where it is not that of the video's first frame; else None. Boxes and
+            landmarks are in these pixels.
     """
 
     frame: int
@@ -51,12 +54,15 @@ class Sighting:
     faces: tuple[TrackedFace, ...] = ()
     starts_scene: bool = False
     error: FerClientError | None = None
+    image_size: ImageSize | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, rounded as in `Face.to_dict`, times to 0.0001 s."""
         document: dict[str, Any] = {"frame": self.frame, "time_s": round(self.time_s, 4)}
         if self.starts_scene:
             document["starts_scene"] = True
+        if self.image_size is not None:
+            document["image_size"] = self.image_size._asdict()
         if self.error is not None:
             return {**document, "error": str(self.error)}
         return {**document, "faces": [_face_to_dict(face) for face in self.faces]}

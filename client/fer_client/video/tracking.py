@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fer_client._results import Face
-from fer_client.video.assignment import assign
+from fer_client._results import Face, ImageSize
 from fer_client.video.settings import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ _LARGEST_GROWTH: Final = 2.0
 _VELOCITY_TIME_CONSTANT_S: Final = 0.2
 """Over which the velocity is averaged: detections jitter by a pixel or two, which is 50 px/s at 30 frames/s."""
 _COASTING_TIME_CONSTANT_S: Final = 1.0
-"""In which the velocity of a face out of sight is taken to fade: who walks goes on, who nods does not."""
+"""Decay time of an unseen face's velocity: who walks goes on, who nods does not."""
 _STRAYING_PER_S: Final = 1.0
 """By what share an offset counts less for each second out of sight, in which the face may have gone anywhere."""
 
@@ -39,6 +38,7 @@ class Tracker:
         self._patience_s = patience_s
         self._tracks: list[_Track] = []
         self._started = 0
+        self._size: ImageSize | None = None
 
     @property
     def open_tracks(self) -> Collection[int]:
@@ -49,16 +49,21 @@ class Tracker:
         """End every track, as at a cut."""
         self._tracks.clear()
 
-    def update(self, time_s: float, faces: Sequence[Face]) -> list[int]:
+    def update(self, time_s: float, faces: Sequence[Face], size: ImageSize) -> list[int]:
         """Tell which track each face belongs to; a face that belongs to none starts one.
 
         Args:
             time_s: Of the frame; later than that of the frame before.
             faces: Of the frame.
+            size: Of the frame, in pixels. Where it changes, tracks keep their places in the picture.
 
         Returns:
             The number of each face's track, in the order of `faces`.
         """
+        if self._size is not None and self._size != size:
+            for track in self._tracks:
+                track.rescale(size.width / self._size.width, size.height / self._size.height)
+        self._size = size
         self._tracks = [track for track in self._tracks if time_s - track.seen_s <= self._patience_s]
         boxes = np.array([face.box for face in faces], np.float64).reshape(-1, 4)
         landmarks = np.array([face.landmarks for face in faces], np.float64).reshape(-1, 5, 2)
@@ -99,6 +104,12 @@ class _Track:
         self._velocity += (velocity - self._velocity) * -math.expm1(-elapsed_s / _VELOCITY_TIME_CONSTANT_S)
         self.seen_s, self._box, self._landmarks = time_s, box, landmarks
 
+    def rescale(self, across: float, down: float) -> None:
+        """Multiply coordinates by these factors: the same picture has another size from now on."""
+        factors = np.array([across, down])
+        self._box, self._landmarks = self._box * np.tile(factors, 2), self._landmarks * factors
+        self._velocity *= factors
+
     def differences(
         self, time_s: float, boxes: NDArray[np.float64], landmarks: NDArray[np.float64]
     ) -> NDArray[np.float64]:
@@ -128,3 +139,58 @@ class _Track:
         growth = np.exp(np.abs(np.log(np.maximum(sizes, 1) / np.maximum(expected_size, 1))).max(axis=1))
         costs = 0.5 * (1 - overlap / np.maximum(union, 1)) + 0.5 * offsets
         return np.where(growth <= _LARGEST_GROWTH, costs, np.inf)
+
+
+def assign(costs: NDArray[np.float64], most: float) -> list[tuple[int, int]]:
+    """Pair rows with columns so that the sum is least, where leaving a row without a column costs `most`.
+
+    Each row in turn takes the cheapest path to a free column, along which rows placed before may move to others. Time
+    grows with the cube of the rows; 32 rows take 5 ms.
+
+    Args:
+        costs: float, (rows, columns); infinite where a pair is out of the question.
+        most: No pair costs as much.
+
+    Returns:
+        (row, column) of each pair, by row.
+
+    Source: R. Jonker and A. Volgenant, A shortest augmenting path algorithm for dense and sparse linear assignment
+    problems, Computing 38, 1987, without its initialisation.
+    """
+    rows, columns = costs.shape
+    # Each row has a column of its own besides, which stands for being left alone.
+    alone = np.where(np.eye(rows, dtype=bool), most, np.inf)
+    padded = np.concatenate([np.where(costs < most, costs, np.inf), alone], axis=1)  # (rows, columns + rows)
+    row_of = np.full(columns + rows, -1)
+    prices = np.zeros(columns + rows)  # The dual price of each column.
+    for row in range(rows):
+        _place(row, padded, row_of, prices)
+    return sorted((int(row_of[column]), column) for column in range(columns) if row_of[column] >= 0)
+
+
+def _place(new_row: int, costs: NDArray[np.float64], row_of: NDArray[np.intp], prices: NDArray[np.float64]) -> None:
+    """Give `new_row` a column, moving rows placed before where that is cheaper. Changes `row_of` and `prices`."""
+    width = costs.shape[1]
+    distance, came_from = np.full(width, np.inf), np.full(width, -1)
+    is_settled = np.zeros(width, bool)
+    row, travelled = new_row, 0.0
+    column_of = {int(placed): column for column, placed in enumerate(row_of) if placed >= 0}
+    while True:
+        reduced = costs[row] - prices
+        # How much dearer a column is than the one this row has; that one is 0 further away.
+        ways = travelled + reduced - (reduced[column_of[row]] if row != new_row else 0.0)
+        is_shorter = ~is_settled & (ways < distance)
+        distance[is_shorter], came_from[is_shorter] = ways[is_shorter], row
+        column = int(np.argmin(np.where(is_settled, np.inf, distance)))
+        travelled = float(distance[column])
+        if row_of[column] < 0:
+            break
+        is_settled[column] = True
+        row = int(row_of[column])
+    prices[is_settled] += distance[is_settled] - travelled
+    while True:  # Along the way, each row takes the column that the next one left.
+        row = int(came_from[column])
+        row_of[column] = row
+        if row == new_row:
+            return
+        column = column_of[row]

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_bench import ceiling, frameworks, runtimes, tune
-from fer_bench.load import Load
+from fer_bench import ceiling, checkouts, detection, frameworks, runtimes, tune
+from fer_bench.load import Load, LoadError
 from fer_bench.pipeline import Pipeline
+from fer_bench.scenes import Scene, make_busy_picture, make_scene
 from fer_bench.workloads import make_workloads
+from fer_search import SearchSettings
 
 BUSY = [1.0, 0.5, 1.0]
 """The machine was half as fast in the second round."""
@@ -94,3 +96,43 @@ def test_of_two_as_fast_the_smaller_is_proposed():
 def test_one_setting_is_varied_at_a_time():
     settings = tune.list_settings(BASE, {2, 4}, {2, 3}, {0, 500})
     assert settings == [BASE, tune.Setting(4, 2, 0), tune.Setting(2, 3, 0), tune.Setting(2, 2, 500)]
+
+
+def test_checkouts_are_compared_within_each_round():
+    def one(per_s, cpu_ms):
+        return checkouts.Measurement(Load(per_s=per_s, mean_ms=1, p50_ms=1, p99_ms=9), cpu_ms)
+
+    table = checkouts.format_table(
+        {
+            ("w1", 16, "http"): {
+                "old": [one(100, 6), one(50, 12), one(80, 9)],
+                "new": [one(250, 2), one(150, 4), one(160, 4)],
+            }
+        },
+        ("old", "new"),
+    )
+    assert table.splitlines()[0].endswith("| CPU ratio | images/s ratio |")
+    assert table.splitlines()[2] == "| w1 | 16 | http | 9.00 | 4.00 | 80 | 160 | 9 | 9 | 3.00 | 2.50 |"
+
+
+def test_a_checkout_without_an_environment_is_an_error(tmp_path):
+    with pytest.raises(LoadError, match=r"has no \.venv/bin/fer-serve"), checkouts.run_checkout(tmp_path):
+        pass
+
+
+def test_what_a_search_finds_is_counted_by_place():
+    scenes = [make_scene(seed, 640, 480, 60, faces=2) for seed in range(2)]
+    tally = detection.search(SearchSettings(), scenes)
+    assert (tally.faces, tally.found, tally.others) == (4, 4, 0)
+    moved = [Scene(scene.picture, ((0, 0, 5, 5),)) for scene in scenes]
+    tally = detection.search(SearchSettings(), moved)
+    assert (tally.faces, tally.found, tally.others) == (2, 0, 4)
+    table = detection.format_table({("320 px", (640, 480), 60): detection.Tally(faces=4, found=3, cpu_ms=2.4)})
+    assert table.splitlines()[2] == "| 320 px | 640x480 | 75 % (2 ms) |"
+
+
+def test_scenes_are_the_same_every_time_and_have_room():
+    assert np.array_equal(make_scene(3, 640, 480, 40).picture, make_scene(3, 640, 480, 40).picture)
+    assert np.array_equal(make_busy_picture(7), make_busy_picture(7))
+    with pytest.raises(ValueError, match="10 heads of 360 px find no room in 640x480 px"):
+        make_scene(0, 640, 480, 200)

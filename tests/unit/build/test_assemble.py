@@ -14,10 +14,12 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 import fer_contract as contract
 from fer_build import assemble as assemble_module
 from fer_build.assemble import assemble, main
+from fer_build.detector_options import PARAMETERS
 from fer_build.errors import ContractError, RepositoryError
 from fer_build.manifest import find_changes, read_manifest
 from fer_build.release import RELEASED_ONNX, SERVED_ONNX, SOURCES
 from fer_runtimes import RUNTIMES
+from fer_search import SearchSettings
 
 
 def counts(repository):
@@ -120,7 +122,7 @@ def test_assembling_the_same_again_does_nothing(tmp_path, profile):
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
-@pytest.mark.parametrize("damage", ["fer/config.pbtxt", "fer_classifier/1/model.onnx"])
+@pytest.mark.parametrize("damage", ["fer/config.pbtxt", "fer_classifier/1/model.onnx", "fer_preprocess/1/yunet.onnx"])
 def test_a_damaged_repository_is_made_again(tmp_path, damage):
     out = tmp_path / "repository"
     assemble(out, cores=2)
@@ -145,6 +147,49 @@ def test_the_runtime_is_written_where_the_model_reads_it(tmp_path, runtime):
     parameters = text_format.Parse(config, ModelConfig()).parameters
     assert parameters["runtime"].string_value == runtime
     assert parameters["threads"].string_value == "3"
+
+
+def test_how_faces_are_searched_is_written_where_the_model_reads_it(tmp_path):
+    chosen = {"detector": "yunet", "detector_side_px": 640, "detector_second_look_px": 0, "detector_min_score": 0.6}
+    assemble(tmp_path / "repository", detector=chosen)
+    config = (tmp_path / "repository" / "fer_preprocess" / "config.pbtxt").read_text()
+    parameters = text_format.Parse(config, ModelConfig()).parameters
+    assert {name: parameters[name].string_value for name in chosen} == {k: str(v) for k, v in chosen.items()}
+
+
+def test_the_written_defaults_are_the_code_s():
+    config = text_format.Parse((SOURCES / "fer_preprocess" / "config.pbtxt").read_text(), ModelConfig())
+    defaults = SearchSettings()
+    assert {name: kind(config.parameters[name].string_value) for name, kind in PARAMETERS.items()} == {
+        "detector": "yunet",
+        "detector_side_px": defaults.side_px,
+        "detector_second_look_px": defaults.second_look_px,
+        "detector_min_score": defaults.min_score,
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"detector": "haar"}, "detector must be one of yunet, not haar"),
+        ({"detector_side_px": 8}, "make no sense: side_px must be at least 32"),
+        ({"detector_min_score": 2.0}, "make no sense: min_score must be 0..1, not 2.0"),
+        ({"detector_speed": 1}, "detector_speed: a detector has detector, detector_side_px, "),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_refused(tmp_path, wrong, complaint):
+    with pytest.raises(RepositoryError, match=complaint):
+        assemble(tmp_path / "repository", detector=wrong)
+
+
+def test_the_command_takes_the_search_s_options(tmp_path):
+    options = ["--detector-side-px", "640", "--detector-second-look-px", "0"]
+    assert main(["--out", str(tmp_path / "repository"), *options]) == 0
+    config = (tmp_path / "repository" / "fer_preprocess" / "config.pbtxt").read_text()
+    parameters = text_format.Parse(config, ModelConfig()).parameters
+    assert parameters["detector_side_px"].string_value == "640"
+    assert parameters["detector_second_look_px"].string_value == "0"
+    assert parameters["detector_min_score"].string_value == "0.8"
 
 
 def test_an_interruption_while_replacing_brings_the_old_one_back(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """fer_build.verify, and a plan's way into a repository: what may be served, and what is refused in one line."""
 
+import io
 import json
+import sys
 
 import pytest
 from small_plans import TARGET, write_plan
@@ -41,6 +43,13 @@ def test_a_repository_for_a_cpu_is_as_it_was_assembled(tmp_path, capsys):
         (lambda folder: (folder / "fer" / "stray").touch(), "fer/stray was added"),
         (lambda folder: (folder / "stray").mkdir(), "the folder stray was added"),
         (lambda folder: (folder / "__pycache__").mkdir(), "the folder __pycache__ was added"),
+        (lambda folder: (folder / "fer_classifier" / "2").mkdir(), "the folder fer_classifier/2 was added"),
+        (lambda folder: (folder / "fer" / "2").symlink_to(folder), "the folder fer/2 was added"),
+        (lambda folder: (folder / "fer" / "1" / "gone").symlink_to("nowhere"), "fer/1/gone was added"),
+        (
+            lambda folder: (folder / "fer_classifier" / "1" / "model.onnx.data").touch(),
+            "fer_classifier/1/model.onnx.data was added",
+        ),
     ],
 )
 def test_what_was_changed_since_is_named(tmp_path, capsys, damage, message):
@@ -50,6 +59,13 @@ def test_what_was_changed_since_is_named(tmp_path, capsys, damage, message):
     assert main([str(repository)]) == 1
     expected = f"fer_build.verify: {repository} is not as it was assembled: {message}; assemble it again\n"
     assert capsys.readouterr().err == expected
+
+
+def test_a_name_that_the_terminal_can_not_show_is_escaped(tmp_path, monkeypatch):
+    assemble(tmp_path / "B\xfccher", cores=2)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True))
+    assert main([str(tmp_path / "B\xfccher")]) == 0
+    assert rb"B\xfccher is as it was assembled" in sys.stdout.buffer.getvalue()
 
 
 def test_python_s_bytecode_is_no_change(tmp_path):

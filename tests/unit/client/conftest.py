@@ -12,8 +12,11 @@ import copy
 import functools
 import inspect
 import json
+import shutil
 import socket
 import socketserver
+import ssl
+import subprocess
 import threading
 import time
 import zlib
@@ -23,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -100,6 +104,10 @@ class FakeTriton:
     """Path element (`config`, `infer`, `ready`) to a key of HTTP_AND_GRPC_STATUS and a message."""
     hiccups: list[str] = field(default_factory=list)
     """Keys of HTTP_AND_GRPC_STATUS that the next inferences are answered with, one each."""
+    answered_id: str | None = None
+    """Sent back as the id of each inference instead of its own, which Triton would repeat."""
+    peers: list[str] = field(default_factory=list)
+    """The other end of the connection of each gRPC call."""
     raw_answer: bytes | None = None
     """Sent over HTTP instead of anything else, then the connection is closed."""
     delay_s: float = 0.0
@@ -167,13 +175,15 @@ class HttpHandler(BaseHTTPRequestHandler):
         if encoding := self.headers["Content-Encoding"]:
             body = zlib.decompress(body, ZLIB_FORMATS[encoding])
         # The tensor follows the JSON: four bytes that hold its length, then the image.
-        image = body[int(self.headers["Inference-Header-Content-Length"]) + 4 :]
+        json_length = int(self.headers["Inference-Header-Content-Length"])
+        image = body[json_length + 4 :]
+        answered_id = self.fake.answered_id or json.loads(body[:json_length]).get("id", "")
         self.fake.images.append(image)
         outputs = [
             {"name": name, "datatype": type_name(tensor), "shape": tensor.shape, "data": tensor.ravel().tolist()}
             for name, tensor in self.fake.answer_to(self.path.split("/")[3], image).items()
         ]
-        self.reply(json.dumps({"model_name": "fer", "outputs": outputs}).encode())
+        self.reply(json.dumps({"model_name": "fer", "id": answered_id, "outputs": outputs}).encode())
 
     def reply(self, body: bytes) -> None:
         self.fake.headers.append({name.lower(): value for name, value in self.headers.items()})
@@ -213,6 +223,7 @@ class GrpcService(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def reply(self, topic: str, context: grpc.ServicerContext, message: Any) -> Any:
         self.fake.headers.append(dict(context.invocation_metadata()))
+        self.fake.peers.append(context.peer())
         refusal = self.fake.refusal(topic)
         time.sleep(self.fake.delay_s)
         if refusal is not None:
@@ -236,7 +247,7 @@ class GrpcService(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelInfer(self, request: Any, context: Any) -> Any:
         image = request.raw_input_contents[0][4:]
         self.fake.images.append(image)
-        response = service_pb2.ModelInferResponse(model_name="fer")
+        response = service_pb2.ModelInferResponse(model_name="fer", id=self.fake.answered_id or request.id)
         for name, tensor in self.fake.answer_to(request.model_name, image).items():
             response.outputs.add(name=name, datatype=type_name(tensor), shape=tensor.shape)
             response.raw_output_contents.append(tensor.tobytes())
@@ -263,6 +274,25 @@ def fake_triton() -> Iterator[FakeTriton]:
     grpc_server.stop(grace=None).wait()
     http_server.shutdown()
     http_server.server_close()
+
+
+@pytest.fixture
+def https_triton(fake_triton: FakeTriton, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The URL of the stand-in over HTTPS, and its certificate, which signs itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl: apt-get install openssl")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    make = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *name)
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    handler = type("Handler", (HttpHandler,), {"fake": fake_triton})
+    with HttpServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"https://localhost:{server.server_port}", certificate
+        server.shutdown()
 
 
 class Relay(socketserver.ThreadingTCPServer):
@@ -345,7 +375,7 @@ class BlockingClient:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self.client, name)
-        if name in ("labels", "model_version", "uncertain_below"):
+        if name in ("labels", "model_version", "uncertain_below", "quality_columns"):
             return self.loop.run_until_complete(attribute())
         return functools.partial(self.call, attribute) if callable(attribute) else attribute
 

@@ -65,6 +65,13 @@ def test_captions_cover_neither_other_faces_nor_each_other():
     assert HAPPY not in count_colors(drawn, (170, 200, 230, 260))
 
 
+def test_the_panel_says_that_faces_were_left_out():
+    faces = [face_at(200, 150, 200)]
+    photo = Image.new("RGB", (600, 500), GRAY)
+    heading = (600, 0, draw(photo, faces).width, 30)
+    assert draw(photo, faces, 8).crop(heading).tobytes() != draw(photo, faces).crop(heading).tobytes()
+
+
 def test_a_small_picture_is_enlarged_and_its_boxes_with_it():
     drawn = draw(Image.new("RGB", (48, 48), GRAY), [face_at(12, 12, 24)])
     assert drawn.height == 400

@@ -244,7 +244,7 @@ def test_a_file_name_that_is_no_text_is_printed_all_the_same(run, fake_triton, u
         file.write(b"photo")
     code, out, _ = run("predict", name, "--url", url)
     assert code == 0
-    assert "caf\N{REPLACEMENT CHARACTER}.jpg: 640 x 480 px" in out
+    assert r"caf\xe9.jpg: 640 x 480 px" in out
 
 
 def test_ctrl_c_is_130_without_a_traceback(fake_triton, url, photo):

@@ -107,3 +107,9 @@ def test_health_does_not_wait_for_a_wrong_token_to_become_right(run, fake_triton
     fake_triton.refusals["config"] = ("unauthenticated", "no")
     assert run("health", "--wait", "60")[0] == 6
     assert fake_triton.asked["config"] == 1
+
+
+@pytest.mark.timeout(30)
+def test_a_device_that_has_no_end_is_not_read(capsys):
+    assert main(["bench", "/dev/zero"]) == 2
+    assert capsys.readouterr().err == "fer-client: cannot read /dev/zero: it is a device\n"

@@ -135,7 +135,7 @@ def test_the_script_is_valid(script, shell):
 def test_an_unknown_shell_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["completion", "tcsh"])
-    assert "invalid choice: 'tcsh'" in capsys.readouterr().err
+    assert "'tcsh' is none of bash, zsh, fish" in capsys.readouterr().err
 
 
 def test_completing_loads_nothing_heavy():

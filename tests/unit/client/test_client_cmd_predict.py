@@ -302,7 +302,7 @@ def test_debug_shows_the_traceback(predict, photos, fake_triton):
 
 
 def test_a_defect_is_70_and_says_so(predict, photos, monkeypatch):
-    monkeypatch.setattr("fer_client.command.predict.expand", lambda *_: 1 / 0)
+    monkeypatch.setattr("fer_client.command.predict.expand", lambda *_, **__: 1 / 0)
     code, _, err = predict(photos)
     assert code == 70
     assert err == [

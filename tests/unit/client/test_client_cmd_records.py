@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -75,12 +76,14 @@ def test_json_is_one_document_whatever_came_of_the_images():
         "images": 6,
         "answered": 4,
         "faces": 4,
+        "faces_found": 4,
         "without_face": 1,
         "refused": 1,
         "unreadable": 1,
         "failed": 0,
         "seconds": 2.0,
         "images_per_s": 2.0,
+        "left_out": {},
     }
 
 
@@ -122,6 +125,33 @@ def test_a_table_of_many_has_a_line_for_each_face():
     assert max(map(len, lines)) <= 110
 
 
+CROWD = replace(prediction(2), faces_left_out=3)
+
+
+def test_faces_that_the_server_left_out_are_told_in_every_format():
+    outcomes = [Outcome("crowd.jpg", CROWD, request_ms=1.0), Outcome("crop.jpg", CROP)]
+    document = json.loads(written(JsonWriter, outcomes))
+    assert document["images"][0]["faces_found"] == 5
+    assert (document["summary"]["faces"], document["summary"]["faces_found"]) == (3, 6)
+    rows = list(csv.DictReader(io.StringIO(written(CsvWriter, outcomes))))
+    assert [row["faces_found"] for row in rows] == ["5", "5", ""]
+    many = written(ManyTableWriter, outcomes, ["crowd.jpg", "crop.jpg"]).splitlines()
+    assert many[3].split() == ["crowd.jpg", "-", "-", "-", "3", "more,", "not", "classified"]
+    one = written(OneTableWriter, outcomes[:1], URL).splitlines()
+    assert one[-1] == "the 2 largest of 5 faces; the others are not classified"
+    tally = Tally()
+    tally.count(outcomes[0])
+    assert str(tally).startswith("1 image, 2 of 5 faces (the largest of each image), 0 refused")
+
+
+def test_columns_that_were_added_come_after_those_that_were_there():
+    header = written(CsvWriter, []).split(",")
+    assert header[: header.index("error") + 1] == [
+        *("image", "width", "height", "face", "x_min", "y_min", "x_max", "y_max", "detection_score"),
+        *("emotion", "confidence", "uncertain", *LABELS, "model_version", "error"),
+    ]
+
+
 def test_a_table_of_one_crop_has_its_probabilities():
     request, _, header, row = written(OneTableWriter, [Outcome("crop.jpg", CROP, request_ms=12.4)], URL).splitlines()
     assert request == f"crop.jpg: 48 x 48 px, model v1, 12 ms at {URL}"
@@ -145,8 +175,8 @@ def test_a_name_that_is_no_text_keeps_its_bytes_in_json_and_is_readable_elsewher
     name = os.fsdecode(b"caf\xe9.jpg")
     [line] = written(JsonLinesWriter, [Outcome(name, prediction(1))]).splitlines()
     assert os.fsencode(json.loads(line)["image"]) == b"caf\xe9.jpg"
-    assert "caf\N{REPLACEMENT CHARACTER}.jpg" in written(CsvWriter, [Outcome(name, prediction(1))])
-    assert "caf\N{REPLACEMENT CHARACTER}.jpg" in written(ManyTableWriter, [Outcome(name, prediction(1))], [name])
+    assert r"caf\xe9.jpg" in written(CsvWriter, [Outcome(name, prediction(1))])
+    assert r"caf\xe9.jpg" in written(ManyTableWriter, [Outcome(name, prediction(1))], [name])
 
 
 def test_a_name_cannot_move_the_cursor():

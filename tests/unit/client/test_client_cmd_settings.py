@@ -163,15 +163,15 @@ def test_certificates_of_the_file_do_not_concern_a_plain_url_of_the_command_line
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("timeout = 1\nurl = \n", "is no TOML file: see line 2"),
+        ("timeout = 1\nurl = \n", "is not a valid TOML file: see line 2"),
         ("adress = 'a'", "unknown adress; known are url, protocol, "),
         ("timeout = 'soon'", "timeout: 'soon' is not a number of seconds, more than 0"),
-        ("timeout = true", "timeout: expected a text or a number"),
+        ("timeout = true", "timeout: expected a string or a number"),
         ("retries = -1", "retries: '-1' is not a whole number, 0 to 999"),
         ("protocol = 'ftp'", "protocol: 'ftp' is none of http, grpc"),
         ("ca_cert = 'missing.pem'", "cannot read .*missing.pem: No such file"),
         ("headers = 'X'", "headers: expected a table of names and values"),
-        ("headers.X = 1", "headers: X: expected a text"),
+        ("headers.X = 1", "headers: X: expected a string"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(read, config, text, message):
@@ -197,6 +197,25 @@ def test_a_variable_that_is_wrong_is_named(read):
 def test_a_file_that_is_named_has_to_be_there(read, arguments, environment, message):
     with pytest.raises(CommandError, match=message):
         read(*arguments, **environment)
+
+
+def test_a_home_that_nobody_knows_is_no_defect(read, config, monkeypatch, tmp_path):
+    """As in a container whose user has no entry in /etc/passwd."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no entry"])
+    assert read(XDG_CONFIG_HOME="").url == "localhost"
+    with pytest.raises(CommandError, match="--config: there is no file ~/f.toml"):
+        read("--config", "~/f.toml")
+    config('token_file = "~nobody-of-that-name/token"')
+    with pytest.raises(CommandError, match="cannot read .*~nobody-of-that-name/token: No such file"):
+        read()
+
+
+@pytest.mark.parametrize("text", ['token_file = "a\\u0000b"', f'ca_cert = "{"a" * 300}"'])
+def test_a_name_that_no_file_can_have_is_unreadable(read, config, text):
+    config(text)
+    with pytest.raises(CommandError, match="cannot read .*: (embedded null|File name too long)"):
+        read()
 
 
 def test_the_token_comes_from_the_place_that_counts_most(read, config, tmp_path):

@@ -89,7 +89,7 @@ def test_what_is_named_twice_is_taken_once(tree):
         ("missing.jpg", "No such file or directory"),
         ("missing*.jpg", "no file matches this pattern"),
         ("empty", "there is no picture in this folder (looked for .jpg, "),
-        ("gifs", "; 2 .gif left out)"),
+        ("gifs", "; 2 files left out: 2 .gif; --all tries them"),
         ("/dev/null", "it is neither a file nor a folder"),
         ("photos/b.jpg/x", "Not a directory"),
         ("nul\0l.jpg", "embedded null"),
@@ -118,7 +118,7 @@ def test_the_folder_that_is_written_to_is_not_searched(tree):
     (tree / "photos" / "drawn").mkdir()
     (tree / "photos" / "drawn" / "b.jpg").write_bytes(b"photo")
     assert "photos/drawn/b.jpg" in names(expand(["photos"]))
-    assert "photos/drawn/b.jpg" not in names(expand(["photos"], tree / "photos" / "drawn"))
+    assert "photos/drawn/b.jpg" not in names(expand(["photos"], [tree / "photos" / "drawn"]))
 
 
 @pytest.mark.parametrize("url", ["https://host/photo.jpg", "http://host", "s3://bucket/key", "file:///photo.jpg"])

@@ -72,30 +72,10 @@ def test_what_would_be_too_large_as_bmp_is_a_png_and_loses_nothing(shape):
         assert np.array_equal(shown if array.ndim == 2 else shown[:, :, ::order], array)
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "CMYK", "I;16"])
-def test_pillow_images_are_sent_without_loss(sent, mode):
-    image = Image.fromarray(pixels((20, 30), seed=2).astype(np.uint16) * 257) if mode == "I;16" else None
-    image = image or Image.fromarray(pixels((20, 30, 3))).convert(mode)
-    expected = image.convert("RGB") if mode == "CMYK" else image
-    with Image.open(io.BytesIO(sent(image))) as received:
-        assert np.array_equal(np.asarray(received.convert(expected.mode)), np.asarray(expected))
-
-
-def test_the_orientation_of_a_pillow_image_goes_along(sent, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(pixels((20, 30, 3))).save(tmp_path / "lying.jpg", exif=exif)
-    with Image.open(tmp_path / "lying.jpg") as lying, Image.open(io.BytesIO(sent(lying))) as received:
-        assert received.getexif()[0x0112] == 6
-        assert np.array_equal(np.asarray(received), np.asarray(lying))
-
-
 @pytest.mark.parametrize(
     ("image", "error_class", "message"),
     [
         (pixels((4, 4, 3)), ValueError, "array of colours: say channels='rgb' or"),
-        (pixels((4, 4)).astype(np.float32), ValueError, "array of float32: expected uint8"),
-        (pixels((4, 4, 4)), ValueError, r"array of shape \(4, 4, 4\): expected \(height, width\) or"),
         (pixels((2, 4, 4, 3)), ValueError, r"array of shape \(2, 4, 4, 3\)"),
         (pixels((0, 4)), ValueError, r"array of shape \(0, 4\)"),
         (None, TypeError, "image is a NoneType: expected a path, bytes"),

@@ -49,6 +49,27 @@ def test_a_face_below_the_servers_threshold_is_uncertain(prediction):
     assert [face.uncertain for face in prediction.faces] == [False, True]
 
 
+def test_faces_that_the_server_left_out_are_told(tensors):
+    tensors["FACES_FOUND"] = np.array([5], np.int32)
+    found = prediction_from_tensors(tensors, dataclasses.replace(SERVED, tells_faces_found=True))
+    assert (len(found.faces), found.faces_found, found.faces_left_out) == (2, 5, 3)
+    assert (
+        repr(found) == "Prediction(640 x 480 px, 2 of 5 faces: happy 75.0%; neutral 65.0%, uncertain (low confidence))"
+    )
+    assert found.to_dict()["faces_found"] == 5
+    assert Prediction.from_dict(json.loads(json.dumps(found.to_dict()))).faces_found == 5
+
+
+def test_without_word_from_the_server_the_faces_answered_are_those_found(prediction):
+    assert (prediction.faces_found, prediction.faces_left_out) == (2, 0)
+
+
+def test_what_an_older_version_wrote_can_be_read(prediction):
+    document = prediction.to_dict()
+    del document["faces_found"]
+    assert Prediction.from_dict(document).faces_found == 2
+
+
 def test_numpy_gets_the_tensors_back(prediction, tensors):
     assert np.array_equal(prediction.boxes, tensors["BOXES"])
     assert np.array_equal(prediction.landmarks, tensors["LANDMARKS"])
@@ -104,6 +125,7 @@ def test_to_dict_is_plain_json_with_tidy_numbers(prediction):
         "emotion": "happy",
         "confidence": 0.75,
         "uncertain": False,
+        "uncertain_reasons": [],
         "probabilities": {"angry": 0.2, "happy": 0.75, "neutral": 0.05},
         "landmarks": {
             "right_eye": {"x": 0.0, "y": 1.0},
@@ -129,6 +151,7 @@ def test_what_was_written_can_be_read_back(prediction):
     [
         (lambda document: document.clear(), "no prediction as to_dict makes it: 'image_size' is missing"),
         (lambda document: document.update(faces=5), "no prediction as to_dict makes it: "),
+        (lambda document: document.update(faces_found=1), "faces_found is less than the number of faces, 2"),
         (lambda document: document["faces"][0].pop("box"), "no face as to_dict makes it: 'box' is missing"),
         (lambda document: document["faces"][0]["box"].update(z=1), "no face as to_dict makes it: .*'z'"),
         (lambda document: document["faces"][0].update(probabilities={}), "there are no probabilities"),
@@ -144,7 +167,9 @@ def test_what_something_else_wrote_is_refused(prediction, change, message):
 
 
 def test_a_repr_reads_well(prediction):
-    assert repr(prediction) == "Prediction(640 x 480 px, 2 faces: happy 75.0%; neutral 65.0%, uncertain)"
+    assert (
+        repr(prediction) == "Prediction(640 x 480 px, 2 faces: happy 75.0%; neutral 65.0%, uncertain (low confidence))"
+    )
     assert repr(prediction.faces[0]) == "Face(happy 75.0%, box 10, 20, 30 x 40 px, score 0.90)"
     assert repr(Prediction(ImageSize(640, 480), (), "v1")) == "Prediction(640 x 480 px, 0 faces)"
     cropped = CroppedPrediction(ImageSize(48, 48), {"happy": 0.25, "sad": 0.75}, uncertain=True, model_version="v1")

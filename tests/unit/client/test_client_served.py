@@ -21,6 +21,31 @@ def test_more_outputs_and_optional_inputs_are_fine(fake_triton, url):
         assert len(client.predict(b"photo").faces) == 1
 
 
+FACES_FOUND = {"name": "FACES_FOUND", "data_type": "TYPE_INT32", "dims": [1]}
+
+
+def test_a_server_that_says_how_many_faces_there_are_is_asked_for_it(fake_triton, url):
+    fake_triton.config["output"].append(FACES_FOUND)
+    fake_triton.answer["FACES_FOUND"] = np.array([7], np.int32)
+    with FerClient(url) as client:
+        prediction = client.predict(b"photo")
+        assert (len(prediction.faces), prediction.faces_found) == (1, 7)
+        assert client.infer(b"photo")["FACES_FOUND"].tolist() == [7]
+
+
+def test_a_server_that_does_not_say_how_many_faces_there_are_is_not_asked(fake_triton, url):
+    with FerClient(url) as client:
+        assert client.predict(b"photo").faces_found == 1
+        assert "FACES_FOUND" not in client.infer(b"photo")
+
+
+def test_fewer_faces_found_than_answered_is_another_contract(fake_triton, url):
+    fake_triton.config["output"].append(FACES_FOUND)
+    fake_triton.answer["FACES_FOUND"] = np.array([0], np.int32)
+    with FerClient(url) as client, pytest.raises(ContractError, match="FACES_FOUND is 0, expected the number of boxes"):
+        client.predict(b"photo")
+
+
 def without_parameters(config):
     config["parameters"] = {}
 
@@ -43,6 +68,10 @@ def without_output(config):
 
 def with_other_type(config):
     config["output"][0]["data_type"] = "TYPE_INT64"
+
+
+def with_other_count(config):
+    config["output"].append({**FACES_FOUND, "dims": [2]})
 
 
 def with_other_input(config):
@@ -69,6 +98,7 @@ def with_batching(config):
         (with_fewer_labels, r"output PROBABILITIES is TYPE_FP32 \[-1, 7\], expected TYPE_FP32 \[-1, 2\]"),
         (without_output, r"differs: output BOXES is missing, expected TYPE_FP32 \[-1, 4\];"),
         (with_other_type, r"output IMAGE_SIZE is TYPE_INT64 \[2\], expected TYPE_INT32 \[2\]"),
+        (with_other_count, r"output FACES_FOUND is TYPE_INT32 \[2\], expected TYPE_INT32 \[1\]"),
         (with_other_input, r"inputs are PHOTO TYPE_STRING \[1\], expected IMAGE TYPE_STRING \[1\]"),
         (with_more_inputs, r"inputs are IMAGE TYPE_STRING \[1\], HINT TYPE_FP32 \[1\], expected IMAGE"),
         (with_batching, r"max_batch_size is 8, expected 0"),

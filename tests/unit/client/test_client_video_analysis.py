@@ -1,6 +1,7 @@
 """From frames to sightings, and what becomes of frames without an answer. The client here says what a test tells it."""
 
 import contextlib
+import dataclasses
 
 import pytest
 from clips import LABELS, face_at
@@ -56,9 +57,9 @@ def seen(*faces):
     return Prediction(ImageSize(640, 480), faces, "v1")
 
 
-def frames(count=1000, cuts=()):
+def frames(count=1000, cuts=(), sizes=lambda number: ImageSize(640, 480)):
     for number in range(count):
-        yield Frame(number, number / 30, b"jpeg", number in cuts)
+        yield Frame(number, number / 30, b"jpeg", sizes(number), number in cuts)
 
 
 def sightings(client, **options):
@@ -95,6 +96,24 @@ def test_labels_are_smoothed_and_uncertain_below_the_servers_threshold():
 def test_a_server_without_a_threshold_has_no_uncertain_faces():
     (sighting,) = sightings(ScriptedClient([seen(face_at(0, 0, happy=0.15))], uncertain_below=None), count=1)
     assert not sighting.faces[0].is_uncertain
+
+
+def test_a_frame_of_another_size_says_so_and_keeps_its_tracks():
+    sizes = [ImageSize(640, 480)] * 2 + [ImageSize(320, 240)] * 2 + [ImageSize(640, 480)]
+    script = [seen(face_at(100, 100))] * 2 + [seen(face_at(50, 50, 50))] * 2 + [seen(face_at(100, 100))]
+    results = sightings(ScriptedClient(script), count=5, sizes=lambda number: sizes[number])
+    assert [sighting.image_size for sighting in results] == [None, None, (320, 240), (320, 240), None]
+    assert [sighting.faces[0].track for sighting in results] == [1] * 5
+    assert results[2].to_dict()["image_size"] == {"width": 320, "height": 240}
+    assert "image_size" not in results[0].to_dict()
+
+
+def test_a_frame_in_which_a_face_is_badly_seen_is_uncertain_however_sure_the_label():
+    face = face_at(50, 50, happy=0.9)
+    dark = dataclasses.replace(face, uncertain=True, uncertain_reasons=("too dark",))
+    unsure = dataclasses.replace(face, uncertain=True, uncertain_reasons=("low confidence",))
+    results = sightings(ScriptedClient([seen(face), seen(dark), seen(unsure)], uncertain_below=0.5), count=3)
+    assert [sighting.faces[0].is_uncertain for sighting in results] == [False, True, False]
 
 
 def test_a_cut_starts_new_tracks_with_probabilities_of_their_own():

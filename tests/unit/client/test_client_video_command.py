@@ -60,7 +60,7 @@ def test_a_wrong_option_is_refused(wrong, capsys):
 def test_nothing_heavy_is_loaded_for_the_options():
     code = "import sys, fer_client.video.command; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"numpy", "cv2", "PIL", "matplotlib", "grpc", "tritonclient"}.isdisjoint(done.stdout.split())
+    assert {"numpy", "av", "PIL", "matplotlib", "grpc", "tritonclient"}.isdisjoint(done.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_two_outputs_in_one_file_are_refused(video, clip, tmp_path):
 @pytest.mark.parametrize(
     ("module", "options", "expected"),
     [
-        ("cv2", [], "reading video needs OpenCV: pip install 'opencv-python-headless<5'"),
-        ("PIL", ["--annotate", "a.mp4"], "drawing needs Pillow: pip install pillow"),
+        ("av", [], "reading video needs PyAV: pip install av"),
+        ("PIL", [], "reading and drawing video needs Pillow: pip install pillow"),
         ("matplotlib", ["--plot", "a.png"], "plotting needs matplotlib: pip install matplotlib"),
     ],
 )

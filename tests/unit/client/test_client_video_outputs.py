@@ -1,16 +1,21 @@
 """The files that an analysis writes: timeline, annotated video, plot; and the bar meanwhile."""
 
+import http.server
 import io
 import json
+import queue
 import resource
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
-from clips import LABELS, face_at, read_clip, scenery
+from clips import LABELS, face_at, read_clip, scenery, times_of
 from PIL import Image
 
 from fer_client import FerClientError, ImageSize
@@ -21,8 +26,8 @@ from fer_client.video.errors import VideoError
 from fer_client.video.history import History
 from fer_client.video.plot import MOST_PANELS, plot
 from fer_client.video.progress import VideoProgress
+from fer_client.video.recording import TimelineFile
 from fer_client.video.sightings import Sighting, TrackedFace
-from fer_client.video.timeline import TimelineFile
 
 SIZE = ImageSize(320, 240)
 
@@ -36,19 +41,18 @@ def tracked(track=1, x=60, y=70, label="happy", uncertain=False, confidence=0.7)
     return TrackedFace(track, face_at(x, y), probabilities, label, uncertain)
 
 
-def write_annotated(path, times_s, rate=30.0, sightings=None):
-    """Annotate frames, each plain in a gray of its own, and return what players show of it."""
-    video = AnnotatedVideo(path, rate, SIZE, LABELS)
+def write_annotated(path, times_s, duration_s=1 / 30):
+    """Annotate frames, each plain in a gray of its own."""
+    video = AnnotatedVideo(path, SIZE, LABELS)
     for index, time_s in enumerate(times_s):
-        shown = sightings[index] if sightings else Sighting(index, time_s)
-        video.add(jpeg(np.full((240, 320, 3), 40 + 20 * index, np.uint8)), shown)
+        video.add(jpeg(np.full((240, 320, 3), 40 + 20 * index, np.uint8)), Sighting(index, time_s), duration_s)
     video.close()
-    return read_clip(path)
+    return path
 
 
-def grays(frames):
+def grays(path):
     """Which of the pictures of `write_annotated` each frame is."""
-    return [round((float(frame[200:220, 20:40].mean()) - 40) / 20) for frame in frames]
+    return [round((float(frame[200:220, 20:40].mean()) - 40) / 20) for frame in read_clip(path)]
 
 
 def test_a_line_of_the_timeline_is_there_as_soon_as_its_frame_is(tmp_path):
@@ -85,32 +89,102 @@ def test_a_full_disk_is_one_line_that_names_the_timeline():
         timeline.close()
 
 
-def test_the_annotated_video_has_each_frame_at_its_time(tmp_path):
-    assert grays(write_annotated(tmp_path / "a.mp4", [index / 30 for index in range(8)])) == list(range(8))
-
-
-def test_frames_that_last_longer_are_repeated_and_those_too_short_are_left_out(tmp_path):
-    times_s = [0, 1 / 30, 4 / 30, 4.2 / 30, 4.4 / 30, 6 / 30]
-    assert grays(write_annotated(tmp_path / "a.mp4", times_s)) == [0, 1, 1, 1, 2, 4, 5]
-
-
-def test_the_annotated_video_starts_with_its_first_frame(tmp_path):
-    assert grays(write_annotated(tmp_path / "a.mp4", [100, 100 + 1 / 30])) == [0, 1]
-
-
 @pytest.mark.parametrize(
-    ("rate", "expected"), [(29.97, 29.97), (23.976, 23.98), (60, 60), (1.5, 6), (0.1, 5), (144, 144)]
+    ("times_s", "duration_s"),
+    [
+        ([index / 30 for index in range(8)], 1 / 30),
+        ([0, 1 / 30, 4 / 30, 4.2 / 30, 4.4 / 30, 6 / 30], 1 / 30),
+        ([0, 20, 40], 20),
+        ([100, 100 + 1 / 144, 100 + 2 / 144], 1 / 144),
+    ],
+    ids=["steady", "variable", "time lapse", "slow motion"],
 )
-def test_the_annotated_video_keeps_its_rate_and_is_never_too_slow_for_players(tmp_path, rate, expected):
-    write_annotated(tmp_path / "a.mp4", [0, 1 / rate], rate)
-    capture = cv2.VideoCapture(str(tmp_path / "a.mp4"))
-    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(expected)
-    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 1 + round(expected / rate)
+def test_the_annotated_video_has_each_frame_once_and_at_its_time(tmp_path, times_s, duration_s):
+    path = write_annotated(tmp_path / "a.mp4", times_s, duration_s)
+    assert grays(path) == list(range(len(times_s)))
+    assert times_of(path) == pytest.approx([time_s - times_s[0] for time_s in times_s], abs=1e-4)
+    with av.open(str(path)) as video:
+        assert video.duration / 1e6 == pytest.approx(times_s[-1] - times_s[0] + duration_s, abs=2e-3)
+
+
+def test_the_annotated_video_is_what_browsers_play(tmp_path):
+    path = write_annotated(tmp_path / "a.mp4", [0, 1 / 30])
+    with av.open(str(path)) as video:
+        (stream,) = video.streams
+        context = stream.codec_context
+        assert (context.codec.canonical_name, context.pix_fmt, context.profile) == ("vp9", "yuv420p", "Profile 0")
+        assert (context.colorspace, context.color_primaries, context.color_range) == (1, 1, 1)
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_colours_of_the_annotated_video_are_those_of_the_frame(tmp_path):
+    colours = [(20, 30, 220), (200, 120, 10), (40, 180, 60), (255, 255, 255), (0, 0, 0)]
+    video = AnnotatedVideo(tmp_path / "a.mp4", SIZE, LABELS)
+    for index, colour in enumerate(colours):
+        video.add(jpeg(np.full((240, 320, 3), colour, np.uint8)), Sighting(index, index / 2), 0.5)
+    video.close()
+    for frame, colour in zip(read_clip(tmp_path / "a.mp4"), colours, strict=True):
+        assert np.abs(frame[150:200, 100:300].mean(axis=(0, 1)) - colour).max() < 8
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_chromium_plays_the_annotated_video(tmp_path):
+    """It says size and length, and shows the pictures: the page's script reads the pixels of one."""
+    write_annotated(tmp_path / "a.mp4", [0, 1, 3], duration_s=2)
+    seen = look_at(tmp_path, "a.mp4", at_s=2)
+    assert (seen["width"], seen["height"]) == FrameDrawing(SIZE, LABELS).canvas_size
+    assert seen["duration"] == pytest.approx(5, abs=1e-3)
+    assert seen["gray"] == pytest.approx(60, abs=5)
+
+
+def look_at(folder, name, at_s):
+    """What a <video> of Chromium says of a file."""
+    page = f"""<link rel="icon" href="data:,"><video muted></video><script>
+    const video = document.querySelector('video'), canvas = document.createElement('canvas');
+    const tell = (seen) => fetch('/', {{method: 'POST', body: JSON.stringify(seen)}});
+    // A blob can be searched without a server that sends parts of files.
+    fetch('{name}').then(answer => answer.blob()).then(blob => {{ video.src = URL.createObjectURL(blob); }});
+    video.onloadeddata = () => {{ video.currentTime = {at_s}; }};
+    video.onerror = () => tell({{error: video.error.message}});
+    video.onseeked = () => {{
+        const painter = canvas.getContext('2d');
+        painter.drawImage(video, 0, 0);
+        const gray = painter.getImageData(60, 60, 1, 1).data[0];
+        tell({{width: video.videoWidth, height: video.videoHeight, duration: video.duration, gray}});
+    }};</script>"""
+    (folder / "page.html").write_text(page)
+    told = queue.Queue()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(folder))
+
+        def do_POST(self):
+            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                   "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                   f"--user-data-dir={folder / 'profile'}",
+                   f"http://127.0.0.1:{server.server_port}/page.html"]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+            try:
+                return told.get(timeout=60)
+            finally:
+                browser.terminate()
+                server.shutdown()
 
 
 def test_the_annotated_video_appears_whole_or_not_at_all(tmp_path):
-    video = AnnotatedVideo(tmp_path / "a.mp4", 30, SIZE, LABELS)
-    video.add(jpeg(scenery()[:240, :320]), Sighting(0, 0.0))
+    video = AnnotatedVideo(tmp_path / "a.mp4", SIZE, LABELS)
+    video.add(jpeg(scenery()[:240, :320]), Sighting(0, 0.0), 1 / 30)
     assert not (tmp_path / "a.mp4").exists()
     video.close()
     video.close()
@@ -118,12 +192,12 @@ def test_the_annotated_video_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_an_annotated_video_without_frames_leaves_no_file(tmp_path):
-    AnnotatedVideo(tmp_path / "a.mp4", 30, SIZE, LABELS).close()
+    AnnotatedVideo(tmp_path / "a.mp4", SIZE, LABELS).close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_annotated_video_that_does_not_fit_on_the_disk_is_said_not_to(tmp_path):
-    """In a process whose files can't grow beyond 30 kB; OpenCV itself says nothing."""
+    """In a process whose files can't grow beyond 30 kB."""
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 import cv2, numpy as np
@@ -132,11 +206,12 @@ from clips import LABELS
 from fer_client import ImageSize
 from fer_client.video.annotated import AnnotatedVideo
 from fer_client.video.sightings import Sighting
-video = AnnotatedVideo(Path("a.mp4"), 30, ImageSize(320, 240), LABELS)
+video = AnnotatedVideo(Path("a.mp4"), ImageSize(320, 240), LABELS)
 rng = np.random.default_rng(0)
-for index in range(30):
+for index in range(90):
     noise = rng.integers(0, 256, (240, 320, 3), np.uint8)
-    video.add(cv2.imencode(".jpg", noise)[1].tobytes(), Sighting(index, index / 30))
+    try: video.add(cv2.imencode(".jpg", noise)[1].tobytes(), Sighting(index, index / 30), 1 / 30)
+    except Exception as error: print(type(error).__name__, error); break
 try: video.close()
 except Exception as error: print(type(error).__name__, error)
 """
@@ -153,7 +228,7 @@ except Exception as error: print(type(error).__name__, error)
 def test_a_face_is_outlined_in_place_and_the_rest_of_the_frame_is_left_alone():
     drawing = FrameDrawing(ImageSize(640, 480), LABELS)
     picture = np.full((480, 640, 3), 200, np.uint8)
-    drawn = drawing.draw(jpeg(picture), Sighting(0, 0.0, (tracked(x=200, y=150),)))
+    drawn = np.asarray(drawing.draw(jpeg(picture), Sighting(0, 0.0, (tracked(x=200, y=150),))))
     changed = np.abs(drawn[:, :640].astype(int) - picture).max(axis=2) > 30
     below_caption = changed[155:]
     rows, columns = np.flatnonzero(below_caption.any(axis=1)) + 155, np.flatnonzero(below_caption.any(axis=0))
@@ -168,14 +243,25 @@ def test_frames_of_any_size_are_drawn_at_sizes_that_can_be_encoded(size):
     drawing = FrameDrawing(ImageSize(*size), LABELS)
     picture = np.full((size[1], size[0], 3), 90, np.uint8)
     drawn = drawing.draw(jpeg(picture), Sighting(0, 0.0, tuple(tracked(n, x=n, y=n) for n in range(1, 20))))
-    assert drawn.shape == (drawing.canvas_size[1], drawing.canvas_size[0], 3)
+    assert (drawn.mode, drawn.size) == ("RGB", drawing.canvas_size)
     assert all(length % 2 == 0 and length < 3000 for length in drawing.canvas_size)
 
 
-def test_a_frame_of_another_size_is_fitted_in():
+@pytest.mark.parametrize(("size", "room"), [((640, 480), (0, 0, 480, 360)), ((100, 100), (60, 0, 420, 360)),
+                                            ((800, 100), (0, 150, 480, 210))])  # fmt: skip
+def test_a_frame_of_another_size_is_fitted_in_with_its_boxes_in_place(size, room):
+    """Into the room of the first one, 480x360 px, with its own aspect and bars around it."""
     drawing = FrameDrawing(SIZE, LABELS)
-    drawn = drawing.draw(jpeg(np.zeros((100, 100, 3), np.uint8)), Sighting(0, 0.0))
+    face = tracked(x=0.3 * size[0], y=0.3 * size[1])
+    drawn = np.asarray(drawing.draw(jpeg(np.full((size[1], size[0], 3), 200, np.uint8)), Sighting(0, 0.0, (face,))))
     assert drawn.shape == (drawing.canvas_size[1], drawing.canvas_size[0], 3)
+    shown = (drawn[:, :480] == 200).all(axis=2)
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    assert (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) == pytest.approx(room, abs=2)
+    scale = (room[2] - room[0]) / size[0]
+    left = room[0] + 0.3 * size[0] * scale
+    middle = min(round(room[1] + (0.3 * size[1] + 40) * scale), room[3] - 5)
+    assert not shown[middle, round(left) - 1 : round(left) + 2].any()
 
 
 def history_of(tracks, seconds=3):

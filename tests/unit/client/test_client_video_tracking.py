@@ -1,21 +1,23 @@
 """Following faces: which is which from frame to frame."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from clips import face_at
 
-from fer_client.video.assignment import assign
-from fer_client.video.tracking import Tracker
+from fer_client import Box, ImageSize, Landmarks, Point
+from fer_client.video.tracking import Tracker, assign
 
 STEP_S = 1 / 30
+SIZE = ImageSize(1280, 720)
 
 
 def follow(frames, tracker=None, step_s=STEP_S):
     """Tracks of the faces of each frame; frames are lists of faces."""
     tracker = tracker or Tracker(patience_s=1.0)
-    return [tracker.update(index * step_s, faces) for index, faces in enumerate(frames)]
+    return [tracker.update(index * step_s, faces, SIZE) for index, faces in enumerate(frames)]
 
 
 def test_a_face_that_moves_stays_one_track():
@@ -75,18 +77,44 @@ def test_a_face_of_another_size_in_the_same_place_is_another():
 
 def test_a_cut_ends_all_tracks():
     tracker = Tracker()
-    before = tracker.update(0, [face_at(50, 50), face_at(300, 50)])
+    before = tracker.update(0, [face_at(50, 50), face_at(300, 50)], SIZE)
     tracker.end_all()
-    assert (before, tracker.update(STEP_S, [face_at(50, 50)])) == ([1, 2], [3])
+    assert (before, tracker.update(STEP_S, [face_at(50, 50)], SIZE)) == ([1, 2], [3])
 
 
 def test_open_tracks_are_those_that_can_go_on():
     tracker = Tracker(patience_s=1.0)
-    tracker.update(0.0, [face_at(50, 50), face_at(300, 50)])
-    tracker.update(0.9, [face_at(50, 50)])
+    tracker.update(0.0, [face_at(50, 50), face_at(300, 50)], SIZE)
+    tracker.update(0.9, [face_at(50, 50)], SIZE)
     assert set(tracker.open_tracks) == {1, 2}
-    tracker.update(1.1, [face_at(50, 50)])
+    tracker.update(1.1, [face_at(50, 50)], SIZE)
     assert set(tracker.open_tracks) == {1}
+
+
+def test_faces_keep_their_tracks_when_the_video_changes_its_size():
+    """A quarter of the pixels in each direction, twice as wide as before, and back, while both faces walk on."""
+    tracker = Tracker()
+    tracks = []
+    for index in range(30):
+        across, down = {0: (1, 1), 1: (0.25, 0.25), 2: (0.5, 0.25)}[index // 5 % 3]
+        faces = [face_at(100 + 5 * index, 200, 150), face_at(900 - 5 * index, 100, 130)]
+        size = ImageSize(round(1280 * across), round(720 * down))
+        tracks.append(tracker.update(index * STEP_S, [scaled(face, across, down) for face in faces], size))
+    assert tracks == [[1, 2]] * 30
+
+
+def scaled(face, across, down):
+    """The same face in a picture of another size."""
+    x_min, y_min, x_max, y_max = face.box
+    box = Box(x_min * across, y_min * down, x_max * across, y_max * down)
+    return replace(face, box=box, landmarks=Landmarks(*(Point(x * across, y * down) for x, y in face.landmarks)))
+
+
+def test_a_face_that_is_seen_every_20_s_is_one_track():
+    """As in a time lapse: it has not moved far, but its detection has."""
+    rng = np.random.default_rng(0)
+    frames = [[face_at(*(300 + rng.normal(0, 30, 2)), 200)] for _ in range(30)]
+    assert follow(frames, Tracker(patience_s=50), step_s=20) == [[1]] * 30
 
 
 def test_frames_far_apart_in_time_are_followed_too():

@@ -133,14 +133,14 @@ def test_the_gateway_s_policies_are_for_the_chart_s_routes(rendered):
     targets = {policy["kind"]: {(t["kind"], t["name"]) for t in policy["spec"]["targetRefs"]} for policy in policies}
     assert targets["SecurityPolicy"] == routes  # no way in without a token
     assert targets["BackendTrafficPolicy"] <= routes
-    (listener,) = gateway["spec"]["listeners"]
-    parent = one(rendered("gateway-values.yaml"), "HTTPRoute")["spec"]["parentRefs"][0]
-    assert parent == {
-        "name": gateway["metadata"]["name"],
-        "namespace": gateway["metadata"]["namespace"],
-        "sectionName": listener["name"],
-    }
-    assert (listener["protocol"], listener["tls"]["mode"]) == ("HTTPS", "Terminate")
+    listeners = gateway["spec"]["listeners"]
+    assert {(listener["protocol"], listener["tls"]["mode"]) for listener in listeners} == {("HTTPS", "Terminate")}
+    for kind in ("HTTPRoute", "GRPCRoute"):
+        route = one(rendered("gateway-values.yaml"), kind)["spec"]
+        assert route["parentRefs"] == [
+            {"name": gateway["metadata"]["name"], "namespace": gateway["metadata"]["namespace"]}
+        ]
+        assert set(route["hostnames"]) <= {listener["hostname"] for listener in listeners}
 
 
 def test_the_ingress_uses_the_middlewares_of_the_example(rendered):

@@ -99,6 +99,52 @@ def test_models_that_were_tampered_with_are_not_served(pod, tmp_path):
     assert "is not as it was assembled: fer_preprocess/config.pbtxt was changed" in done.stderr
 
 
+@pytest.mark.parametrize("source", ["empty", "nowhere"])
+def test_a_path_without_a_manifest_is_an_error_that_names_the_value(pod, tmp_path, source):
+    (tmp_path / "empty").mkdir()
+    done, repository, _ = pod("a", FER_PROFILE="cpu", FER_SOURCE=str(tmp_path / source))
+    assert (done.returncode, repository.exists()) == (1, False)
+    assert f"{tmp_path / source} has no manifest.json: models.path has to be the folder of an" in done.stderr
+
+
+RCLONE = """#!/bin/sh
+echo "$1" >> "$CALLS"
+folder=$BUCKETS/${2#models:}
+case "$1" in
+    lsf) [ "$*" = "lsf $2" ] || exit 9
+        case "$2" in models:bucket/*) ;; *) echo "directory not found" >&2; exit 3 ;; esac
+        [ ! -f "$folder" ] || echo "${folder##*/}" ;;
+    sync) cp -R "$folder" "$3" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "calls", "message"),
+    [
+        ("bucket/fer", ["lsf", "sync"], ""),
+        ("bucket", ["lsf"], "download.sh: models:bucket has no manifest.json: models.path has to be the folder of an"),
+        ("bucket/nowhere", ["lsf"], "models:bucket/nowhere has no manifest.json: models.path has to be the folder of"),
+        ("other/fer", ["lsf"], "models:other/fer can't be read, for the reason above: check models.s3 and models.path"),
+    ],
+)
+def test_a_download_asks_for_the_manifest_before_anything_is_fetched(tmp_path, path, calls, message):
+    """With a stand-in for rclone; the script was tried by hand with `rclone serve s3` and the real one."""
+    (tmp_path / "buckets" / "bucket" / "fer").mkdir(parents=True)
+    (tmp_path / "buckets" / "bucket" / "fer" / "manifest.json").write_text("{}")
+    (tmp_path / "rclone").write_text(RCLONE)
+    (tmp_path / "rclone").chmod(0o755)
+    target, log = tmp_path / "target", tmp_path / "calls"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BUCKETS": str(tmp_path / "buckets"), "CALLS": str(log)}
+    environment |= {"FER_SOURCE": f"models:{path}", "FER_TARGET": str(target)}
+    done = subprocess.run(
+        ["sh", SCRIPT.with_name("download.sh")], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert log.read_text().split() == calls
+    assert (done.returncode == 0) == (target / "manifest.json").exists() == (not message)
+    assert message in done.stderr
+
+
 def test_only_the_first_pod_of_a_kind_builds_the_plan(pod, tmp_path):
     plans = tmp_path / "plans"
     plans.mkdir()
@@ -154,6 +200,7 @@ def test_a_plan_that_can_not_be_built_keeps_the_server_from_starting(pod, tmp_pa
     assert "fer_build.plan:" in done.stderr
 
 
-def test_the_script_is_plain_sh():
-    assert Path(SCRIPT).read_text().startswith("#!/bin/sh\n")
-    subprocess.run(["sh", "-n", SCRIPT], check=True)
+@pytest.mark.parametrize("script", [SCRIPT, SCRIPT.with_name("download.sh")])
+def test_the_script_is_plain_sh(script):
+    assert Path(script).read_text().startswith("#!/bin/sh\n")
+    subprocess.run(["sh", "-n", script], check=True)

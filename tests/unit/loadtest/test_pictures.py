@@ -18,6 +18,7 @@ from fer_loadtest.pictures import (
     SEVERAL_FACES,
     Mix,
     Picture,
+    describe_left_out,
     kind_by_content,
     make_pictures,
     read_folder,
@@ -87,6 +88,7 @@ def test_a_folder_is_read_with_what_is_below_it(tmp_path):
     Image.new("RGB", (60, 40)).save(tmp_path / "a.PNG")
     Image.new("RGB", (60, 40)).save(tmp_path / "below" / "b.jpg")
     (tmp_path / "notes.txt").write_text("no picture")
+    assert describe_left_out(tmp_path) == ""
     read = read_folder(tmp_path)
     assert [one.name for one in read] == ["a.PNG", "below/b.jpg", "half of a.PNG", "half of below/b.jpg"]
     assert [one.kind for one in read[2:]] == [CORRUPT, CORRUPT]
@@ -99,6 +101,7 @@ def test_of_a_large_folder_some_are_chosen_evenly(tmp_path):
     whole = [one for one in read_folder(tmp_path) if one.kind != CORRUPT]
     assert len(whole) == 200
     assert whole[-1].name >= "440.jpg"
+    assert describe_left_out(tmp_path) == f"--pictures {tmp_path}: 200 of its 450 pictures are sent, evenly chosen"
 
 
 @pytest.mark.parametrize("folder", ["missing", "file", "empty"])

@@ -10,17 +10,18 @@ from PIL import Image
 
 import fer_faces
 from fer_contract import MAX_FACES
-from fer_detector import Detections, LibFaceDetection
+from fer_detector import YUNET, Detections, open_network
 from fer_faces import FER2013_LANDMARKS, align_face, find_faces, read_face_crop, similarity_transform
 from fer_images import ImageLimits
+from fer_search import FaceSearch
 
 LIMITS = ImageLimits()
 ASTRONAUT_BOX = np.array([179, 62, 267, 173], np.float32)
 
 
 @pytest.fixture(scope="module")
-def detector() -> LibFaceDetection:
-    return LibFaceDetection()
+def detector() -> FaceSearch:
+    return FaceSearch(open_network(YUNET))
 
 
 class FixedDetector:
@@ -61,6 +62,7 @@ def test_no_face_is_a_result(detector, size):
     assert faces.landmarks.shape == (0, 5, 2)
     assert faces.scores.shape == (0,)
     assert faces.crops.shape == (0, 1, 48, 48)
+    assert faces.found == 0
 
 
 def test_of_40_faces_the_32_largest_are_kept(astronaut, detector):
@@ -69,12 +71,7 @@ def test_of_40_faces_the_32_largest_are_kept(astronaut, detector):
     areas = np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1)
     assert len(areas) == MAX_FACES
     assert (np.diff(areas) <= 0).all()
-
-
-@pytest.mark.parametrize("arguments", [{"side_px": 0}, {"min_score": 1.5}])
-def test_a_detector_without_sense_is_refused(arguments):
-    with pytest.raises(ValueError, match="side_px must be at least 32 and min_score 0..1"):
-        LibFaceDetection(**arguments)
+    assert faces.found == 40
 
 
 def test_boxes_stay_inside_the_image():

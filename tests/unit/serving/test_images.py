@@ -72,11 +72,28 @@ def test_nonsense_in_exif_is_ignored(photo):
     assert decode(encode(photo, "JPEG", exif=b"Exif\0\0" + bytes(range(64)))).shape == (240, 320, 3)
 
 
-def test_a_12_megapixel_jpeg_is_not_decoded_at_full_size(photo):
-    image = decode_image(encode(photo.resize((4000, 3000)), "JPEG"), LIMITS, 1280)
-    assert (image.width_px, image.height_px) == (4000, 3000)
-    assert image.pixels.shape == (1125, 1500, 3)  # 3/8, the smallest that keeps 1280
-    assert np.allclose(image.scale, 8 / 3)
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("size", "enough_px", "expected"),
+    [
+        ((4000, 3000), 1280, (1500, 2000, 3)),  # at 1/4, a square of 1280 px would have more
+        ((4000, 3000), 500, (750, 1000, 3)),
+        ((1001, 777), 400, (389, 501, 3)),
+        ((4000, 100), 300, (50, 2000, 3)),
+        ((400, 300), 10, (38, 50, 3)),
+    ],
+)
+def test_a_large_image_comes_at_a_half_a_quarter_or_an_eighth(photo, format, size, enough_px, expected):
+    image = decode_image(encode(photo.resize(size), format), LIMITS, enough_px)
+    assert (image.width_px, image.height_px) == size
+    assert image.pixels.shape == expected
+    assert np.allclose(image.scale, [size[0] / expected[1], size[1] / expected[0]])
+
+
+def test_a_reduced_png_is_like_a_reduced_jpeg(photo):
+    files = [encode(photo.resize((1601, 1203)), *how) for how in (["PNG"], ["JPEG"])]
+    png, jpeg = (decode_image(data, LIMITS, 600).pixels.astype(int) for data in files)
+    assert np.abs(png - jpeg).mean() < 2
 
 
 def test_a_small_jpeg_is_decoded_at_full_size(photo):
@@ -114,7 +131,7 @@ def test_a_jpeg_with_stray_bytes_between_markers_is_decoded(photo):
 
 def test_a_jpeg_with_a_second_image_behind_it_is_a_jpeg(photo):
     data = encode(photo.resize((2400, 1800)), "MPO", save_all=True, append_images=[photo])
-    image = decode_image(data, LIMITS, 1280)
+    image = decode_image(data, LIMITS, 1000)
     assert (image.width_px, image.height_px) == (2400, 1800)
     assert image.pixels.shape[1] < 2400
 
@@ -123,8 +140,8 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(photo):
     data = encode(photo.convert("L").resize((2000, 2000)), "JPEG", progressive=True)
     last_scan = data[data.rindex(b"\xff\xda") : -2]
     decode(data)
-    with pytest.raises(ImageRefusedError, match="px has 5,00. scans. Save it as a baseline JPEG") as refusal:
-        decode(data[:-2] + last_scan[:14] * 5000 + b"\xff\xd9")
+    with pytest.raises(ImageRefusedError, match="px has 1,00. scans. Save it as a baseline JPEG") as refusal:
+        decode(data[:-2] + last_scan[:14] * 1000 + b"\xff\xd9")
     assert refusal.value.reason == "too_many_scans"
 
 
@@ -132,16 +149,38 @@ def test_a_side_longer_than_opencv_takes_is_decoded():
     assert decode(encode(Image.new("L", (1_100_000, 1)), "BMP")).shape == (1, 1_100_000, 3)
 
 
-@pytest.mark.parametrize("data", [b"\xff\xd8\xff", bytes(1000), b"<!doctype html><p>404", b"GIF89a" + bytes(100)])
+@pytest.mark.parametrize("data", [b"\xff\xd8\xff", bytes(1000), b"<!doctype html><p>404", b"RIFF\0\0\0\0AVI "])
 def test_what_is_no_accepted_image_is_refused(data):
     with pytest.raises(ImageRefusedError, match="can be read, or only the start of one. Accepted are JPEG") as refusal:
         decode(data)
     assert refusal.value.reason == "not_an_image"
 
 
-def test_a_gif_is_refused_although_pillow_could_read_it(photo):
-    with pytest.raises(ImageRefusedError, match="Accepted are JPEG, PNG, WebP and BMP"):
-        decode(encode(photo, "GIF"))
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"GIF89a", "a GIF file"),
+        (b"II*\0", "a TIFF file"),
+        (b"MM\0*", "a TIFF file"),
+        (b"\0\0\0\x24ftypheic", "a HEIC file"),
+        (b"\0\0\0\x18ftypmif1", "a HEIC file"),
+        (b"\0\0\0\x1cftypavif", "an AVIF file"),
+        (b"\0\0\0\x18ftypmp42", "a film or a picture in a film's format"),
+        (b"\xff\x0a", "a JPEG XL file"),
+        (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
+        (b"8BPS", "a Photoshop file"),
+        (b"%PDF-1.7", "a PDF file"),
+    ],
+)
+def test_other_formats_are_refused_by_name(start, name):
+    with pytest.raises(ImageRefusedError, match=f"the bytes are {name}, which is not accepted. Accepted are JPEG, PNG"):
+        decode(start + bytes(1000))
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "AVIF"])
+def test_what_pillow_could_read_is_refused_by_name(photo, format):
+    with pytest.raises(ImageRefusedError, match=f"an? {format} file.* Accepted are JPEG, PNG, WebP and BMP"):
+        decode(encode(photo, format))
 
 
 def test_no_bytes_are_refused():

@@ -1,5 +1,8 @@
 """What every command of the room does with an error: one line and an exit code."""
 
+import io
+import sys
+
 import pytest
 
 from fer_training.command import run_command
@@ -41,3 +44,9 @@ def test_a_command_may_have_errors_of_its_own_and_a_way_on_after_ctrl_c(capsys):
 def test_a_mistake_of_the_room_itself_keeps_its_traceback(capsys):
     with pytest.raises(ZeroDivisionError):
         run_command("fer_training.train", fail_with(ZeroDivisionError()))
+
+
+def test_a_name_that_the_terminal_can_not_show_is_escaped(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True))
+    assert run_command("fer_training.train", lambda: print("wrote B\xfccher.pt")) == 0
+    assert sys.stdout.buffer.getvalue() == b"wrote B\\xfccher.pt\n"

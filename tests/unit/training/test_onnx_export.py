@@ -48,7 +48,10 @@ def test_the_file_answers_as_the_calibrated_network_does(release, metrics, check
     assert metrics["export"]["largest_difference_from_pytorch"] < 1e-4
 
 
-@pytest.mark.parametrize("change", [{"equalise": True}, {"local_regions": True}, {"input_px": 96, "channels": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [{"equalise": True}, {"normalise_appearance": True}, {"local_regions": True}, {"input_px": 96, "channels": 3}],
+)
 def test_what_a_recipe_does_to_the_pixels_is_in_the_file(recipe, data, tmp_path, change):
     torch.manual_seed(0)
     network = Classifier(dataclasses.replace(recipe.network, **change), 7).eval()
@@ -166,3 +169,13 @@ def test_a_file_of_other_tensors_or_labels_is_refused(release, tmp_path):
     onnx.save(model, broken)
     with pytest.raises(ModelFileError, match=r"its tensors must be .*PROBABILITIES.* but are .*SCORES"):
         open_onnx(broken)
+
+
+def test_weights_in_another_file_are_refused(release, tmp_path):
+    """The hash of a teacher's file, and the figures of a release, would be of half of it."""
+    path = tmp_path / "split.onnx"
+    onnx.save(onnx.load(release), path, save_as_external_data=True, location="split.data", size_threshold=0)
+    with pytest.raises(
+        ModelFileError, match=r"split.onnx: keeps its weights in another file.* Export it into one file"
+    ):
+        open_onnx(path)

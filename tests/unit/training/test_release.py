@@ -13,15 +13,18 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 import onnx
 
 from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_VERSION_KEY
+from fer_training.damage import DAMAGES
 from fer_training.evaluate import evaluate_onnx
 from fer_training.fer2013 import load_evaluation_data
 from fer_training.prediction import open_onnx
 from fer_training.recipe import load_recipe, recipe_from_table
+from fer_training.robustness import damage_faces, format_robustness, read_robustness
 from fer_training.run_names import recipe_of, with_seed
 from fer_training.tables import format_classes, format_confusion, format_coverage, format_result
 
 ROOM = Path(__file__).parents[3] / "training"
 METRICS = json.loads((ROOM / "release" / "metrics.json").read_text(encoding="utf-8"))
+ROBUSTNESS = json.loads((ROOM / "release" / "robustness.json").read_text(encoding="utf-8"))
 MODEL = ROOM / "release" / METRICS["model"]["file"]
 
 
@@ -76,6 +79,14 @@ def test_the_documents_have_the_tables_of_the_release(document, tables):
         assert table(METRICS) in text
 
 
+def test_the_figures_on_damaged_copies_are_the_shipped_file_s():
+    assert ROBUSTNESS["sha256"] == METRICS["model"]["sha256"]
+    assert list(ROBUSTNESS["damages"]) == list(DAMAGES)
+    assert ROBUSTNESS["damages"]["clean"]["accuracy"] == pytest.approx(METRICS["evaluation"]["accuracy"])
+    table = format_robustness(read_robustness(json.dumps(ROBUSTNESS)))
+    assert table in (ROOM / "RESULTS.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.skipif("FER2013_DIR" not in os.environ, reason="FER2013_DIR is not set: no fer2013.csv to measure on")
 def test_the_shipped_network_measures_as_published():
     figures = evaluate_onnx(MODEL, load_evaluation_data(Path(os.environ["FER2013_DIR"]), "PublicTest"))
@@ -86,3 +97,13 @@ def test_the_shipped_network_measures_as_published():
     assert figures.macro_f1 == pytest.approx(published["macro_f1"], abs=2e-3)
     assert figures.ece == pytest.approx(published["ece"], abs=2e-3)
     assert figures.nll == pytest.approx(published["nll"], abs=1e-4)
+
+
+@pytest.mark.skipif("FER2013_DIR" not in os.environ, reason="FER2013_DIR is not set: no fer2013.csv to measure on")
+@pytest.mark.parametrize("name", ["dark 0.15", "noise", "mouth covered"])
+def test_the_shipped_network_measures_as_published_on_damaged_copies(name):
+    faces = load_evaluation_data(Path(os.environ["FER2013_DIR"]), "PublicTest")
+    figures = evaluate_onnx(MODEL, damage_faces(faces, name))
+    published = ROBUSTNESS["damages"][name]
+    assert figures.accuracy == pytest.approx(published["accuracy"], abs=5.5 / figures.images)
+    assert figures.ece == pytest.approx(published["ece"], abs=3e-3)

@@ -1,6 +1,5 @@
 """The model `fer_preprocess`: one encoded image in, its faces out. A thin adapter between Triton and `fer_faces`."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +9,15 @@ import numpy as np
 
 sys.dont_write_bytecode = True  # Triton takes a __pycache__ in the repository's root for a model
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # that root, for fer_*.py
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the detector's OpenMP when it is loaded
 
 import fer_adapter
 import fer_contract as contract
 import fer_faces
 import fer_process
-from fer_detector import LibFaceDetection
+from fer_detector import open_network
 from fer_images import REFUSALS
 from fer_metrics import ImageCounters, StageClock, publish_model_info
+from fer_search import FaceSearch, SearchSettings
 from fer_settings import Settings
 
 _NO_FACE = np.zeros((1, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8)
@@ -33,8 +32,13 @@ class TritonPythonModel:
         settings = Settings(args)
         fer_process.set_up_process()
         self._limits = fer_adapter.image_limits(settings)
-        self._detector = LibFaceDetection(
-            settings.read("detector_side_px", int), settings.read("detector_min_score", float)
+        self._detector = FaceSearch(
+            open_network(settings.read("detector", str)),
+            SearchSettings(
+                side_px=settings.read("detector_side_px", int),
+                second_look_px=settings.read("detector_second_look_px", int),
+                min_score=settings.read("detector_min_score", float),
+            ),
         )
         self._detector.detect(np.zeros((240, 320, 3), np.uint8))
         self._counters = ImageCounters(contract.PREPROCESS_MODEL, REFUSALS, fer_faces.STAGES, counts_faces=True)
@@ -58,4 +62,6 @@ class TritonPythonModel:
             contract.LANDMARKS: faces.landmarks,
             contract.DETECTION_SCORES: faces.scores,
             contract.IMAGE_SIZE: faces.image_size,
+            contract.FACES_FOUND: np.array([faces.found], np.int32),
+            contract.QUALITY: faces.quality,
         }

@@ -14,6 +14,7 @@ import fer_adapter
 import fer_contract as contract
 import fer_faces
 import fer_process
+import fer_quality
 from fer_images import REFUSALS
 from fer_metrics import ImageCounters, StageClock
 from fer_settings import Settings
@@ -40,4 +41,5 @@ class TritonPythonModel:
     def _tensors(self, image: bytes, clock: StageClock) -> Mapping[str, np.ndarray[Any, Any]]:
         crop, image_size = fer_faces.read_face_crop(image, self._limits)
         clock.finish(fer_faces.DECODE)
-        return {contract.FACES: crop, contract.IMAGE_SIZE: image_size}
+        quality = np.array([fer_quality.measure_crop(crop[0, 0])], np.float32)
+        return {contract.FACES: crop, contract.IMAGE_SIZE: image_size, contract.QUALITY: quality}

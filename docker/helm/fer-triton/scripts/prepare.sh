@@ -13,6 +13,10 @@ repository=$models/repository
 classifier=$repository/fer_classifier/1
 
 if [ -n "${FER_SOURCE:-}" ]; then
+    if [ ! -f "$FER_SOURCE/manifest.json" ]; then
+        echo "prepare.sh: $FER_SOURCE has no manifest.json: models.path has to be the folder of an assembled repository" >&2
+        exit 1
+    fi
     rm -rf "$repository"  # of a start before
     cp -R "$FER_SOURCE" "$repository"
     chmod -R u+w "$repository"

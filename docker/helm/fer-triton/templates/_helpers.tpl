@@ -41,6 +41,11 @@ app.kubernetes.io/component: server
 {{- end -}}
 {{- end -}}
 
+{{/* Cluster-wide, so the namespace is part of it: the same release name may be in two of them. */}}
+{{- define "fer.priorityClass" -}}
+{{- printf "%s-%s" .Release.Namespace (include "fer.name" .) -}}
+{{- end -}}
+
 {{- define "fer.planClaim" -}}
 {{- if eq .Values.variant "gpu" -}}
 {{- if .Values.planCache.create -}}{{ include "fer.name" . }}-plans{{- else -}}{{ .Values.planCache.existingClaim }}{{- end -}}
@@ -49,7 +54,7 @@ app.kubernetes.io/component: server
 
 {{/* The pools as YAML, by name: what is common, overridden by what each sets. Without pools there is `server` alone. */}}
 {{- define "fer.pools" -}}
-{{- $keys := list "replicas" "resources" "gpu" "sharedMemory" "nodeSelector" "tolerations" "affinity" "podAnnotations" "podLabels" "extraEnv" "extraArgs" "topologySpread" "rollout" "autoscaling" -}}
+{{- $keys := list "replicas" "resources" "gpu" "sharedMemory" "nodeSelector" "tolerations" "affinity" "podAnnotations" "podLabels" "extraEnv" "extraArgs" "extraVolumes" "extraVolumeMounts" "sidecars" "dnsConfig" "topologySpread" "rollout" "autoscaling" -}}
 {{- $common := dict -}}
 {{- range $keys -}}{{- $_ := set $common . (index $.Values .) -}}{{- end -}}
 {{- $pools := dict -}}

@@ -4,7 +4,7 @@ The pod that serves: (dict "root" $ "pool" $pool "values" $values).
 /models      the repository that is served: made by the init container, read-only for the server
 /source      where the repository comes from, unless it is the image
 /plans       TensorRT plans that pods share
-/scripts     probe.py and prepare.sh of this chart
+/scripts     probe.py, prepare.sh and download.sh of this chart
 */}}
 {{- define "fer.pod" -}}
 {{- $root := .root -}}
@@ -15,7 +15,7 @@ The pod that serves: (dict "root" $ "pool" $pool "values" $values).
 {{- $models := $root.Values.models -}}
 {{- $shutdown := $root.Values.shutdown -}}
 {{- $probe := list "python3" "-I" "-S" "/scripts/probe.py" "--manifest" "/models/repository/manifest.json" -}}
-serviceAccountName: {{ include "fer.serviceAccount" $root }}
+serviceAccountName: {{ include "fer.serviceAccount" $root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with $root.Values.images.pullSecrets }}
@@ -23,12 +23,12 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext: {{- include "fer.podSecurity" $root | nindent 2 }}
 {{- if $root.Values.priority.create }}
-priorityClassName: {{ include "fer.name" $root }}
+priorityClassName: {{ include "fer.priorityClass" $root | quote }}
 {{- else if $root.Values.priority.className }}
-priorityClassName: {{ $root.Values.priority.className }}
+priorityClassName: {{ $root.Values.priority.className | quote }}
 {{- end }}
 {{- if and $isGpu $values.gpu.runtimeClassName }}
-runtimeClassName: {{ $values.gpu.runtimeClassName }}
+runtimeClassName: {{ $values.gpu.runtimeClassName | quote }}
 {{- end }}
 # pause + drain + margin: see `shutdown` in values.yaml.
 terminationGracePeriodSeconds: {{ add $shutdown.preStopSeconds $shutdown.drainSeconds $shutdown.marginSeconds }}
@@ -47,6 +47,9 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 {{- with $values.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $values.dnsConfig }}
+dnsConfig: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with $values.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -55,8 +58,10 @@ initContainers:
   - name: download
     image: {{ include "fer.image" (dict "image" $root.Values.images.rclone "tag" "") }}
     imagePullPolicy: {{ $root.Values.images.pullPolicy }}
-    args: [sync, {{ printf "models:%s/%s" $models.s3.bucket $models.path | quote }}, /source/repository, --config, /tmp/rclone.conf]
+    command: [sh, /scripts/download.sh]
     env:
+      - {name: FER_SOURCE, value: {{ printf "models:%s/%s" $models.s3.bucket $models.path | trimSuffix "/" | quote }}}
+      - {name: RCLONE_CONFIG, value: /tmp/rclone.conf}
       - {name: RCLONE_CONFIG_MODELS_TYPE, value: s3}
       - {name: RCLONE_CONFIG_MODELS_PROVIDER, value: {{ $models.s3.provider | quote }}}
       - {name: RCLONE_CONFIG_MODELS_ENV_AUTH, value: "true"}
@@ -67,12 +72,13 @@ initContainers:
       - {name: RCLONE_CONFIG_MODELS_REGION, value: {{ . | quote }}}
       {{- end }}
     {{- with $models.s3.secretName }}
-    envFrom: [{secretRef: {name: {{ . }}}}]
+    envFrom: [{secretRef: {name: {{ . | quote }}}}]
     {{- end }}
     securityContext: {{- include "fer.containerSecurity" $root | nindent 6 }}
     resources: {{- include "fer.resources" (dict "resources" (dict "cpu" 1 "memory" "256Mi")) | nindent 6 }}
     volumeMounts:
       - {name: source, mountPath: /source}
+      - {name: scripts, mountPath: /scripts, readOnly: true}
       - {name: tmp, mountPath: /tmp}
 {{- end }}
   # Assembles or copies the repository, builds a GPU's plan on that GPU, and verifies. It is given what the server is given
@@ -163,13 +169,19 @@ containers:
       - {name: scripts, mountPath: /scripts, readOnly: true}
       - {name: tmp, mountPath: /tmp}
       - {name: shm, mountPath: /dev/shm}
+      {{- with $values.extraVolumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+{{- range $values.sidecars }}
+  - {{- toYaml (mergeOverwrite (dict "securityContext" (include "fer.containerSecurity" $root | fromYaml)) .) | nindent 4 }}
+{{- end }}
 volumes:
   - name: models
     emptyDir: {sizeLimit: 512Mi}
   - name: tmp
     emptyDir: {sizeLimit: 512Mi}
   - name: shm
-    emptyDir: {medium: Memory, sizeLimit: {{ $values.sharedMemory }}}
+    emptyDir: {medium: Memory, sizeLimit: {{ $values.sharedMemory | quote }}}
   - name: scripts
     configMap: {name: {{ include "fer.name" $root }}-scripts, defaultMode: 0444}
 {{- if eq $models.source "oci" }}
@@ -177,13 +189,16 @@ volumes:
     image: {reference: {{ required "models.oci.reference is needed for models.source oci" $models.oci.reference | quote }}, pullPolicy: {{ $models.oci.pullPolicy }}}
 {{- else if eq $models.source "pvc" }}
   - name: source
-    persistentVolumeClaim: {claimName: {{ required "models.pvc.claimName is needed for models.source pvc" $models.pvc.claimName }}, readOnly: true}
+    persistentVolumeClaim: {claimName: {{ required "models.pvc.claimName is needed for models.source pvc" $models.pvc.claimName | quote }}, readOnly: true}
 {{- else if eq $models.source "s3" }}
   - name: source
     emptyDir: {sizeLimit: 512Mi}
 {{- end }}
 {{- if $claim }}
   - name: plans
-    persistentVolumeClaim: {claimName: {{ $claim }}}
+    persistentVolumeClaim: {claimName: {{ $claim | quote }}}
+{{- end }}
+{{- with $values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}

@@ -1,7 +1,4 @@
-"""What Locust loads: `locust -f loadtest/locustfile.py --headless --shape steps`, with `--master` or `--worker` too.
-
-`python -m fer_loadtest` does the same with shorter help.
-"""
+"""What Locust loads, here or in a worker: `fer-loadtest` runs `locust -f` with this file."""
 
 from locust import events
 
@@ -12,5 +9,5 @@ from fer_loadtest.users import GrpcLoadUser, HttpLoadUser
 
 __all__ = ["FerShape", "GrpcLoadUser", "HttpLoadUser"]
 
-events.init_command_line_parser.add_listener(lambda parser: add_options(parser))
+events.init_command_line_parser.add_listener(lambda parser: add_options(parser))  # type: ignore[no-untyped-call]
 processes.register()

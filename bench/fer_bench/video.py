@@ -1,0 +1,120 @@
+"""What a frame of video costs the client: reading it beside OpenCV, and encoding it with one codec beside another.
+
+    python -m fer_bench.video [CLIP] [--rounds N]
+
+Everything is measured in turn, several rounds of it, as CPU time of this process: the fewest ms a frame count. Without
+a clip, one of 720p and two seconds is made.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fer_bench.machine import describe_machine
+from fer_build.command import EXIT_STATUSES, run_command
+from fer_client.video.annotated import CODEC, ENCODER_OPTIONS
+from fer_client.video.frames import JPEG_QUALITY, VideoSource
+
+Pictures = list[npt.NDArray[np.uint8]]
+"""RGB, (height, width, 3)."""
+
+ENCODERS: Final = {
+    "VP9, as the client": (CODEC, ENCODER_OPTIONS),
+    "VP9, speed 6": (CODEC, {**ENCODER_OPTIONS, "cpu-used": "6"}),
+    "H.264, x264 veryfast": ("libx264", {"preset": "veryfast", "crf": "23"}),
+    "AV1, SVT preset 12": ("libsvtav1", {"preset": "12", "crf": "35", "svtav1-params": "lp=1"}),
+    "MPEG-4 part 2": ("mpeg4", {"b": "4000000"}),
+}
+"""FFmpeg's name of the encoder and its options, by the name in the table."""
+RATE: Final = 30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print a table. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_bench.video", description="What a frame of video costs the client.", epilog=EXIT_STATUSES
+    )
+    parser.add_argument("clip", nargs="?", type=Path, help="a video file (default: one is made)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the fastest counts (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: _run(options.clip, options.rounds))
+
+
+def _run(clip: Path | None, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = clip or _make_clip(folder / "made.mp4")
+        with av.open(str(clip)) as file:
+            pictures = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in file.decode(video=0)]
+        works = {
+            "read by OpenCV": partial(_read_by_opencv, clip),
+            "read by the client": partial(_read_by_client, clip),
+            **{f"written as {kind}": partial(_write, folder / f"{kind}.mp4", pictures, kind) for kind in ENCODERS},
+        }
+        fewest = dict.fromkeys(works, float("inf"))
+        for _ in range(rounds):
+            for work, do in works.items():
+                before_s = time.process_time()
+                do()
+                fewest[work] = min(fewest[work], time.process_time() - before_s)
+        height, width = pictures[0].shape[:2]
+        print(f"{describe_machine()}; PyAV {version('av')}; {len(pictures)} frames of {width}x{height} px\n")
+        print("| | ms of CPU per frame | kB per frame |\n|---|---|---|")
+        for work, seconds in fewest.items():
+            written = folder / f"{work.removeprefix('written as ')}.mp4"
+            size = f"{written.stat().st_size / 1000 / len(pictures):.1f}" if written.is_file() else ""
+            print(f"| {work} | {1000 * seconds / len(pictures):.2f} | {size} |")
+
+
+def _read_by_opencv(clip: Path) -> None:
+    """Each frame as JPEG, as the client once read them."""
+    capture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG)
+    while capture.grab():
+        cv2.imencode(".jpg", capture.retrieve()[1], (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    capture.release()
+
+
+def _read_by_client(clip: Path) -> None:
+    with VideoSource(str(clip)) as source:
+        for _ in source.frames():
+            pass
+
+
+def _write(path: Path, pictures: Pictures, kind: str) -> None:
+    """All pictures, in one thread."""
+    codec, options = ENCODERS[kind]
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream(codec, rate=RATE, options=dict(options))
+        stream.height, stream.width = (2 * (length // 2) for length in pictures[0].shape[:2])
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture)
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+
+
+def _make_clip(path: Path) -> Path:
+    """Two seconds of 720p: a picture of many details that moves."""
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.integers(0, 256, (80, 140, 3), np.uint8), (1400, 800), interpolation=cv2.INTER_CUBIC)
+    views = [np.ascontiguousarray(picture[number // 2 :, number:][:720, :1280]) for number in range(2 * RATE)]
+    _write(path, views, "H.264, x264 veryfast")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

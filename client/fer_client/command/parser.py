@@ -1,0 +1,98 @@
+"""The parser of `fer-client`: argparse, but for what it says about a command line that is wrong.
+
+The usage of the command at hand is printed, in one line; a mistyped word gets the one that was probably meant; and no
+message repeats a value behind an option that does not exist, because it may be a secret.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any, Final, NoReturn
+
+from fer_client.command.ending import one_line, printable
+from fer_client.command.words import closest, did_you_mean
+
+_VIDEOS: Final = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of the whole command line, or of a subcommand's part of it."""
+
+    def parse_known_args(  # type: ignore[override]  # argparse's has overloads, which all come to this
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse's, but what is not known ends here and not in the parser above, which knows less about it."""
+        words = list(sys.argv[1:] if args is None else args)
+        self._check_options(words)
+        options, rest = super().parse_known_args(words, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(map(printable, rest))}")
+        return options, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, a line each, and end with exit code 2."""
+        formatter = self._get_formatter()
+        formatter.add_usage(None, self._get_positional_actions(), [])
+        usage = formatter.format_help()
+        if not self._commands():
+            usage = usage.replace(self.prog, f"{self.prog} [OPTION ...]", 1)
+        message = re.sub(r"ignored explicit argument (.*)", r"takes no value, and \1 is one", message)
+        help_at = "" if "--help" in message else f" (see {self.prog} --help)"
+        self.exit(2, f"{usage.strip()}\n{self.prog}: {one_line(message)}{help_at}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Make sure that a value is one of an action's choices, before argparse does with fewer words.
+
+        Raises:
+            ArgumentError: It is not.
+        """
+        if action.choices is None or value in action.choices:
+            return
+        choices = list(map(str, action.choices))
+        if isinstance(action, argparse._SubParsersAction):
+            self.error(f"{printable(value)} is not a command: {self._command_for(value) or ', '.join(choices)}")
+        raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(choices)}{did_you_mean(value, choices)}")
+
+    def _commands(self) -> dict[str, argparse.ArgumentParser]:
+        """Parsers of the subcommands; empty in the parser of one."""
+        return {
+            name: parser
+            for action in self._actions
+            if isinstance(action, argparse._SubParsersAction)
+            for name, parser in action.choices.items()
+        }
+
+    def _options(self) -> list[str]:
+        """Options that the help names."""
+        return [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+
+    def _check_options(self, words: Sequence[str]) -> None:
+        """End with an error at an option that does not exist, before argparse misses something else because of it."""
+        commands = self._commands()
+        if commands:  # What is behind the command is the command's.
+            words = list(itertools.takewhile(lambda word: word.startswith("-"), words))
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            option = word.partition("=")[0]
+            if option.startswith("--") and option not in self._option_string_actions:
+                if any(option in parser._option_string_actions for parser in commands.values()):
+                    self.error(f"{option} belongs after the command: {self.prog} COMMAND {option} ...")
+                self.error(f"unrecognized arguments: {printable(option)}{did_you_mean(option, self._options())}")
+            if word.startswith("-") and word not in self._option_string_actions and os.path.isfile(word):  # noqa: PTH113 - takes any name
+                self.error(f"a file whose name starts with - is written ./{printable(word)}")
+
+    def _command_for(self, word: str) -> str | None:
+        """What a word was meant to be that stands in a command's place, as a question."""
+        extension = PurePath(word).suffix.lower()
+        if extension in _VIDEOS or re.fullmatch(r"[0-9]", word):
+            return f"did you mean {self.prog} video {shlex.quote(printable(word))}?"
+        if os.path.exists(word) or extension or os.sep in word:  # noqa: PTH110 - takes any name
+            return f"did you mean {self.prog} predict {shlex.quote(printable(word))}?"
+        found = closest(word, [*self._commands(), *self._options()])
+        return f"did you mean {self.prog} {found}?" if found else None
