@@ -17,7 +17,7 @@ from fer_client._errors import (
     ServerOverloadedError,
 )
 from fer_client._quality import LOW_CONFIDENCE
-from fer_client._results import Face, ImageSize
+from fer_client._results import Face, ImageSize, Prediction
 from fer_client.video.settings import AnalysisSettings
 from fer_client.video.sightings import Sighting, TrackedFace
 from fer_client.video.smoothing import Smoother
@@ -66,7 +66,7 @@ def analyse(
                 yield frame, follower.miss(frame, answer)
             else:
                 failures = 0
-                yield frame, follower.sight(frame, answer.faces)
+                yield frame, follower.sight(frame, answer)
 
 
 def _sent(frames: Iterable[Frame], waiting: deque[Frame]) -> Iterator[bytes]:
@@ -93,25 +93,28 @@ class _Follower:
             self._cut()
         return self._sighting(frame, (), error)
 
-    def sight(self, frame: Frame, faces: tuple[Face, ...]) -> Sighting:
+    def sight(self, frame: Frame, seen: Prediction) -> Sighting:
         """Put the faces of a frame into their tracks."""
+        faces = seen.faces
         if frame.starts_scene:
             self._cut()
         tracks = self._tracker.update(frame.time_s, faces, frame.size)
         tracked = tuple(self._smooth(frame.time_s, track, face) for track, face in zip(tracks, faces, strict=True))
         for ended in self._smoothers.keys() - self._tracker.open_tracks:
             del self._smoothers[ended]
-        return self._sighting(frame, tracked, None)
+        return self._sighting(frame, tracked, None, seen.faces_left_out)
 
     def _cut(self) -> None:
         """What comes next has nothing to do with what was."""
         self._tracker.end_all()
         self._smoothers.clear()
 
-    def _sighting(self, frame: Frame, faces: tuple[TrackedFace, ...], error: FerClientError | None) -> Sighting:
+    def _sighting(
+        self, frame: Frame, faces: tuple[TrackedFace, ...], error: FerClientError | None, left_out: int = 0
+    ) -> Sighting:
         self._first_size = self._first_size or frame.size
         size = None if frame.size == self._first_size else frame.size
-        return Sighting(frame.number, frame.time_s, faces, frame.starts_scene, error, size)
+        return Sighting(frame.number, frame.time_s, faces, frame.starts_scene, error, size, left_out)
 
     def _smooth(self, time_s: float, track: int, face: Face) -> TrackedFace:
         if track not in self._smoothers:

@@ -83,6 +83,7 @@ class Recording:
         frames: How many were analysed, with an answer or without.
         frames_with_face: How many of them show one or more.
         frames_failed: How many of them have no answer.
+        frames_crowded: In how many of them the server found more faces than it answers.
         first_error: Of the first frame without an answer, or None.
         start_s: Time of the first frame.
         end_s: Time when the last frame ends.
@@ -104,7 +105,7 @@ class Recording:
         Raises:
             VideoError: One of the files cannot be written.
         """
-        self.frames = self.frames_with_face = self.frames_failed = 0
+        self.frames = self.frames_with_face = self.frames_failed = self.frames_crowded = 0
         self.first_error: FerClientError | None = None
         self.start_s = self.end_s = 0.0
         self.episodes = episodes
@@ -152,6 +153,7 @@ class Recording:
         self.frames += 1
         self.frames_with_face += bool(sighting.faces)
         self.frames_failed += sighting.error is not None
+        self.frames_crowded += sighting.faces_left_out > 0
         self.first_error = self.first_error or sighting.error
         self.end_s = sighting.time_s + self._interval_s
         self.episodes.add(sighting)

@@ -61,6 +61,8 @@ def format_figures(recording: Recording, seconds: float) -> str:
         seconds: How long it took.
     """
     failed = f", {recording.frames_failed} without an answer" if recording.frames_failed else ""
+    if recording.frames_crowded:
+        failed += f", {recording.frames_crowded} with more faces than are answered"
     changes = f"label changes: {recording.episodes.label_changes}, {recording.episodes.raw_changes} without smoothing"
     video = f"{_count(recording.frames, 'frame')} in {recording.duration_s:.1f} s of video"
     found = f"{recording.frames_with_face} with a face{failed}, {_count(recording.tracks, 'track')}"
@@ -82,6 +84,7 @@ def to_json(recording: Recording, about: dict[str, Any], files: Sequence[tuple[s
             "analysed": recording.frames,
             "with_face": recording.frames_with_face,
             "failed": recording.frames_failed,
+            "crowded": recording.frames_crowded,
         },
         "duration_s": round(recording.duration_s, 3),
         "tracks": recording.tracks,

@@ -47,6 +47,7 @@ class Sighting:
         error: Why the frame has no result, or None.
         image_size: Of the frame, in pixels, where it is not that of the video's first frame; else None. Boxes and
             landmarks are in these pixels.
+        faces_left_out: How many more faces the server found in it than it answers, which is the largest 32.
     """
 
     frame: int
@@ -55,6 +56,7 @@ class Sighting:
     starts_scene: bool = False
     error: FerClientError | None = None
     image_size: ImageSize | None = None
+    faces_left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, rounded as in `Face.to_dict`, times to 0.0001 s."""
@@ -63,6 +65,8 @@ class Sighting:
             document["starts_scene"] = True
         if self.image_size is not None:
             document["image_size"] = self.image_size._asdict()
+        if self.faces_left_out:
+            document["faces_left_out"] = self.faces_left_out
         if self.error is not None:
             return {**document, "error": str(self.error)}
         return {**document, "faces": [_face_to_dict(face) for face in self.faces]}

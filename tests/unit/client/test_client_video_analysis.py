@@ -66,6 +66,13 @@ def sightings(client, **options):
     return [sighting for _, sighting in analyse(frames(**options), client, AnalysisSettings(1 / 30, concurrency=4))]
 
 
+def test_a_frame_with_more_faces_than_are_answered_says_so():
+    crowd = Prediction(ImageSize(640, 480), (face_at(50, 50),), "v1", faces_left_out=8)
+    alone, crowded = sightings(ScriptedClient([seen(face_at(50, 50)), crowd]), count=2)
+    assert crowded.to_dict()["faces_left_out"] == 8
+    assert "faces_left_out" not in alone.to_dict()
+
+
 def test_each_frame_has_its_own_sighting():
     client = ScriptedClient([seen(face_at(50 + number, 50)) for number in range(20)])
     results = list(analyse(frames(20), client, AnalysisSettings(1 / 30)))
