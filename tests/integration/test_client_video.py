@@ -93,7 +93,7 @@ def test_one_face_is_one_track_in_every_output(video, one_face, tmp_path, capsys
     assert video(one_face, "--timeline", timeline, "--annotate", annotated, "--plot", plot, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["tracks"] == 1
-    assert document["frames"] == {"analysed": 90, "with_face": 90, "failed": 0}
+    assert document["frames"] == {"analysed": 90, "with_face": 90, "failed": 0, "crowded": 0}
     assert document["episodes"][0]["label"] == "happy"
 
     lines = lines_of(timeline)
