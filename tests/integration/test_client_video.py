@@ -309,7 +309,7 @@ def test_clips_that_once_failed_are_one_track_of_the_right_length(video, tmp_pat
     assert video(CASES / name, "--json", "--annotate", tmp_path / "a.mp4") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["tracks"] == 1
-    assert document["frames"] == {"analysed": frames, "with_face": frames, "failed": 0}
+    assert document["frames"] == {"analysed": frames, "with_face": frames, "failed": 0, "crowded": 0}
     assert document["duration_s"] == pytest.approx(duration_s, abs=0.01)
     assert {episode["label"] for episode in document["episodes"]} <= {"neutral", "happy"}
     assert (tmp_path / "a.mp4").stat().st_size < 2_000_000

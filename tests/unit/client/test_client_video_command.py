@@ -148,7 +148,7 @@ def test_the_table_has_a_row_for_each_episode(video, fake_triton, clip, capsys):
 def test_the_json_document_is_all_that_standard_output_gets(video, clip, capsys):
     assert video(clip, "--json", "--every", "3", "--min-episode", "0.2") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["frames"] == {"analysed": 4, "with_face": 4, "failed": 0}
+    assert document["frames"] == {"analysed": 4, "with_face": 4, "failed": 0, "crowded": 0}
     assert document["stopped"] is None
     assert document["episodes"][0]["duration_s"] == pytest.approx(0.4)
 
