@@ -36,6 +36,7 @@ OURS = (
         "fer_loadtest",
         "fer_sizing",
         "fer_training",
+        "fer_web",
     }
 )
 
@@ -68,6 +69,7 @@ MAY_IMPORT = {
     "bench/fer_bench": SERVING | {"fer_build", "fer_client", "fer_commands"},  # to measure its reading of videos
     "docker/sizing/fer_sizing": SERVING | {"fer_build", "fer_commands"},
     "loadtest": {"fer_contract", "fer_client", "fer_commands", "fer_loadtest"},
+    "web/fer_web": {"fer_client", "fer_commands"},
 }
 """A room may always import itself."""
 
@@ -78,7 +80,7 @@ drawing bring."""
 VIDEO = {"av", "matplotlib"}
 """What its folder `video` may import besides."""
 
-ROOMS = ("bench", "build", "client", "commands", "docker/sizing", "loadtest", "training", "triton_models")
+ROOMS = ("bench", "build", "client", "commands", "docker/sizing", "loadtest", "training", "triton_models", "web")
 
 
 def files_of(pattern: str) -> list[Path]:
