@@ -13,7 +13,7 @@ MODEL_SOURCES := $(shell find triton_models training/release build/fer_build -ty
 SMALLER := fp16 int8
 RTX_CARDS := 8.6 8.9
 
-.PHONY: help demo serve loadtest build wheel test lint types clean
+.PHONY: help demo serve web loadtest build wheel test lint types clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ demo: $(VENV)/.serve repository/manifest.json  ## Start the real Triton, send it
 
 serve: $(VENV)/.serve repository/manifest.json  ## Serve on 127.0.0.1, ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	$(BIN)/fer-serve --repository repository
+
+web: $(VENV)/.web repository/manifest.json  ## Serve a page and a REST service on 127.0.0.1:8080, Triton behind it on free ports
+	$(BIN)/fer-serve --repository repository --free-ports -- $(BIN)/fer-web
 
 loadtest: $(VENV)/.loadtest repository/manifest.json  ## Load the real Triton for a minute, over HTTP and gRPC: reports/loadtest/report.html
 	$(BIN)/fer-serve --repository repository --free-ports -- \
@@ -70,6 +73,11 @@ $(VENV)/.serve: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (pinned, without torch) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) --editable '.[pictures,serve]'
+	@touch $@
+
+$(VENV)/.web: $(VENV)/.serve
+	@echo "Installing what the page needs into $(VENV), Starlette among it ..."
+	@$(PIP_INSTALL) --editable '.[web]'
 	@touch $@
 
 $(VENV)/.loadtest: $(VENV)/.serve

@@ -28,7 +28,7 @@ FACES = (face(100, 80, 0.9), face(10, 40, 0.7), face(60, 12, 0.4, ("too small", 
 
 
 class FakeClient:
-    """Stands for AsyncFerClient. What a picture says is done: `b"error"`, `b"slow"`, or anything else for three faces."""
+    """Stands for AsyncFerClient: it waits for N seconds at a picture `slowN`, and finds three faces in each."""
 
     def __init__(self, version="v1", errors=None):
         self.version, self.errors = version, errors or {}

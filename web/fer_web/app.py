@@ -7,6 +7,7 @@ import hashlib
 import html
 import importlib.metadata
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib import resources
 from typing import Any, Final
@@ -46,13 +47,14 @@ def make_app(settings: Settings, make_client: Callable[[], AsyncFerClient] | Non
         make_client: Makes a client of the model server, for tests; None makes one of `settings.url`.
     """
     service = _Service(settings, make_client or _client_of(settings))
+    document = msgspec.json.encode(describe_service(settings.limits.max_images))
     routes = [
         Route("/v1/faces", service.post_faces, methods=["POST"]),
         Route("/v1/model", service.get_model, methods=["GET"]),
         Route("/healthz", service.get_health, methods=["GET"]),
         Route("/readyz", service.get_readiness, methods=["GET"]),
         Route("/metrics", service.get_metrics, methods=["GET"]),
-        Route("/openapi.json", _constant(msgspec.json.encode(describe_service()), "application/json"), methods=["GET"]),
+        Route("/openapi.json", _constant(document, "application/json"), methods=["GET"]),
         *_static_routes(),
     ]
     app: ASGIApp = Guard(Router(routes, redirect_slashes=False, lifespan=service.lifespan), settings, service.metrics)
@@ -152,15 +154,20 @@ def _with_tables(page: str) -> str:
     defaults = msgspec.to_builtins(Options())
     options = [
         f"<tr><td><code>{name}</code></td><td><code>{json.dumps(defaults[name])}</code></td>"
-        f"<td>{html.escape(words)}</td></tr>"
+        f"<td>{_prose(words)}</td></tr>"
         for name, words in OPTION_WORDS.items()
     ]
     problems = [
         f'<tr id="{slug}"><td>{kind.status}</td><td><code>{slug}</code></td>'
-        f"<td>{html.escape(kind.title)}</td><td>{html.escape(kind.remedy)}</td></tr>"
+        f"<td>{_prose(kind.title)}</td><td>{_prose(kind.remedy)}</td></tr>"
         for slug, kind in KINDS.items()
     ]
     return page.replace("<!-- options -->", "".join(options)).replace("<!-- problems -->", "".join(problems))
+
+
+def _prose(words: str) -> str:
+    """Return words as HTML, what stands in backticks as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(words))
 
 
 def _constant(content: bytes, media_type: str) -> Callable[[Request], Any]:

@@ -27,13 +27,18 @@ _OF_PICTURES: Final = (408, 413, 415, 422, 429, 502, 503, 504)
 _FILE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
-def describe_service() -> dict[str, Any]:
-    """Return the document."""
+def describe_service(max_images: int) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        max_images: Pictures that one request may have.
+    """
     types = [FacesAnswer, FacesRequest, Health, ModelAnswer, Options, ProblemDetails]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     for name, words in OPTION_WORDS.items():
         schemas["Options"]["properties"][name]["description"] = words
         schemas["FacesRequest"]["properties"][name]["description"] = words
+    schemas["FacesRequest"]["properties"]["images"]["maxItems"] = max_images
     return {
         "openapi": "3.1.0",
         "info": {
@@ -45,7 +50,7 @@ def describe_service() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": {
-            "/v1/faces": {"post": _post_faces(schemas["Options"]["properties"])},
+            "/v1/faces": {"post": _post_faces(schemas["Options"]["properties"], max_images)},
             "/v1/model": {
                 "get": _get("describe_model", "Labels, versions, limits, prohibited uses", _answer("ModelAnswer"))
                 | {"security": [{}, {"token": []}]}
@@ -67,9 +72,15 @@ def describe_service() -> dict[str, Any]:
     }
 
 
-def _post_faces(options: dict[str, Any]) -> dict[str, Any]:
+def _post_faces(options: dict[str, Any], max_images: int) -> dict[str, Any]:
     """Return the operation that takes pictures in three ways."""
-    form = {"image": {"type": "array", "items": _FILE, "minItems": 1, "description": "A part for each picture."}}
+    files = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": max_images}
+    form = {
+        "type": "object",
+        "properties": {"image": {**files, "description": "A part for each picture."}, **options},
+        "required": ["image"],
+        "additionalProperties": False,
+    }
     raw = {"schema": _FILE}
     return {
         "operationId": "find_faces",
@@ -91,9 +102,7 @@ def _post_faces(options: dict[str, Any]) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {
-                    "schema": {"type": "object", "properties": {**form, **options}, "required": ["image"]}
-                },
+                "multipart/form-data": {"schema": form},
                 **dict.fromkeys(("image/jpeg", "image/png", "image/webp", "image/bmp"), raw),
                 "application/octet-stream": raw,
                 _JSON: {"schema": {"$ref": "#/components/schemas/FacesRequest"}},

@@ -11,6 +11,7 @@ from fer_commands.exit_codes import ExitCode
 from fer_commands.parser import subcommand_parser
 from fer_commands.running import run_command
 from fer_web.openapi import describe_service
+from fer_web.settings import Limits
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,4 +27,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _write() -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(describe_service())).decode() + "\n")
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(describe_service(Limits().max_images))).decode() + "\n")

@@ -3,6 +3,7 @@
 import { percent, short, term, terms, words } from "/static/words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const MANY = 3; // More cards than these scroll beside the photo.
 
 /** Return an element with attributes and children. Text is always text, never HTML. */
 export function make(name, attributes = {}, ...children) {
@@ -39,7 +40,7 @@ export function article(picture, faces, bounds, act) {
       picture.problem ? button("again") : null,
       isDone && !picture.unshown ? button("png") : null,
       button("remove")));
-  const cards = make("div", { class: "faces" });
+  const cards = make("div", { class: faces.length > MANY ? "faces many" : "faces" });
   const view = make("div", { class: "view" }, photo(picture, isDone ? faces : [], cards), cards);
   if (picture.problem) cards.append(problem(picture.problem));
   else if (isDone && !faces.length) cards.append(make("p", { class: "none" }, words(picture.answer.faces_found ? "none_left" : "no_face")));
@@ -56,9 +57,9 @@ function problem(details) {
 }
 
 function photo(picture, faces, cards) {
-  const image = make("img", { src: picture.url, alt: words("photo_of", picture.name), decoding: "async" });
-  const figure = make("figure", { class: "photo" }, image);
-  image.addEventListener("error", () => { picture.unshown = true; figure.hidden = true; });
+  picture.image ??= make("img", { src: picture.url, error: () => { picture.unshown = true; picture.image.parentElement.hidden = true; } });
+  picture.image.alt = words("photo_of", picture.name); // The same element each time: a new one would flicker.
+  const figure = make("figure", { class: "photo", hidden: Boolean(picture.unshown) }, picture.image);
   const size = picture.answer?.image_size;
   if (size && faces.some((face) => face.box)) figure.append(boxes(faces, size, cards));
   return figure;
@@ -78,7 +79,7 @@ function boxes(faces, size, cards) {
     group.append(shape("rect", { ...place, class: "box-under", "stroke-width": 5 * unit }));
     group.append(shape("rect", { ...place, class: "box-over", "stroke-width": 2.5 * unit, ...dash }));
     const caption = `${index + 1} ${faces.length <= 12 ? term(face.emotion) : ""}`.trim();
-    const wide = (caption.length + (caption.match(/[^\x00-\xff]/g) || []).length) * 7.6 * unit + 8 * unit;
+    const wide = (widthOf(caption) + 10) * unit;
     const left = Math.max(0, Math.min(x, size.width - wide));
     const top = y >= 20 * unit ? y - 20 * unit : Math.min(y_max, size.height - 20 * unit);
     group.append(shape("rect", { x: left, y: top, width: wide, height: 20 * unit, rx: 3 * unit, class: "tag" }));
@@ -89,6 +90,13 @@ function boxes(faces, size, cards) {
     root.append(group);
   });
   return root;
+}
+
+/** Return the width of a caption in px at the size of 14 px. */
+function widthOf(caption) {
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = "700 14px system-ui, sans-serif";
+  return pen.measureText(caption).width;
 }
 
 function shape(name, attributes) {
