@@ -96,11 +96,13 @@ class RunningWeb:
 
 
 @contextmanager
-def running_web(settings: Settings | None = None, client: FakeClient | None = None, **limits) -> Iterator[RunningWeb]:
+def running_web(
+    settings: Settings | None = None, client: FakeClient | None = None, listener: Listener | None = None, **limits
+) -> Iterator[RunningWeb]:
     """Serves until the block ends. Without a client the model server of the settings is asked."""
     settings = settings or Settings("http://127.0.0.1:9", Limits(**limits))
     app = make_app(settings, None if client is None else lambda: client)
-    listener = Listener(port=0)
+    listener = listener or Listener(port=0)
     server = uvicorn.Server(configure(app, listener, settings.limits.header_timeout_s))
     with open_socket(listener) as opened:
         port = opened.getsockname()[1]
@@ -111,6 +113,9 @@ def running_web(settings: Settings | None = None, client: FakeClient | None = No
                 time.sleep(0.01)
             yield RunningWeb(port, client)
         finally:
+            deadline = time.monotonic() + 0.2
+            while server.server_state.connections and time.monotonic() < deadline:  # asyncio complains of open ones.
+                time.sleep(0.01)
             server.should_exit = True
             thread.join(20)
     assert not thread.is_alive()

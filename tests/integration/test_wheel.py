@@ -72,6 +72,7 @@ def test_the_wheel_holds_what_serves_and_nothing_that_does_not(wheel):
     release = {"fer_classifier.onnx", "fer_classifier_int8.onnx", "calibration.json"}
     assert {name for name in names if "/release/" in name} == {f"fer_shipped/training/release/{n}" for n in release}
     assert {"fer_shipped/examples/astronaut.png", "fer_loadtest/locustfile.py"} <= names
+    assert {f"fer_web/static/{path.name}" for path in (ROOT / "web" / "fer_web" / "static").iterdir()} <= names
     assert {
         path.name for path in sources if path.parent == ROOT / "triton_models"
     } <= names  # for training and the build
@@ -114,6 +115,7 @@ def test_the_base_installation_asks_over_http_with_numpy_alone(bare, server, tmp
         ),
         (["fer-serve"], "is not installed: pip install 'fer-triton[serve]'"),
         (["fer-loadtest"], "is not installed: pip install 'fer-triton[loadtest]'"),
+        (["fer-web"], "is not installed: pip install 'fer-triton[web]'"),
     ],
 )
 def test_a_missing_extra_is_one_line_with_the_remedy(bare, tmp_path, words, line):

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer_web.metrics import Metrics
 from fer_web.problems import MEDIA_TYPE, Problem
+from fer_web.rates import network_of
 from fer_web.settings import Settings
 
 _LOG: Final = logging.getLogger("fer_web")
@@ -130,8 +131,7 @@ class _Exchange:
         """Return a word for who asks: a digest of the token, or the address; of IPv6 the network of 64 bits."""
         if self._settings.tokens and self._token():
             return hashlib.sha256(self._token().encode()).hexdigest()
-        host = str((self.scope.get("client") or ("unknown", 0))[0])
-        return ":".join(host.split(":")[:4])
+        return network_of(str((self.scope.get("client") or ("unknown", 0))[0]))
 
     def _token(self) -> str:
         scheme, _, token = self._headers.get("authorization", "").partition(" ")

@@ -87,8 +87,8 @@ def _post_faces(options: dict[str, Any], max_images: int) -> dict[str, Any]:
         "summary": "Find faces and their apparent expressions",
         "description": (
             "A request with one picture that fails is answered with its problem. Of several, each that fails "
-            "has its problem in its place. No face is an answer too. Options of a form may stand in the query instead; "
-            "with a JSON body they are members of the body."
+            "has its problem in its place. No face is an answer too. Options may stand in the query, in fields of a "
+            "form, or in members of a JSON body, which those of the query override."
         ),
         "parameters": [
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections import OrderedDict
 from typing import Final
@@ -49,3 +50,14 @@ class Rates:
             wait_s = (images - credit) / self._images_per_s
             detail = f"Expected at most {self._images_per_s:g} pictures a second: try again in {wait_s:.1f} s."
             raise Problem("rate-limited", detail, retry_after_s=wait_s)
+
+
+def network_of(host: str) -> str:
+    """Return an address, of IPv6 its network of 64 bits: one client may have all addresses of it."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

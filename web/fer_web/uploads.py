@@ -145,8 +145,6 @@ def read_options(values: Mapping[str, Any]) -> Options:
 
 
 async def _read_json(body: Body, query: Mapping[str, str], limits: Limits) -> Upload:
-    if query:
-        raise Problem("malformed-request", "With a JSON body options are members of the body, not of the query.")
     content = await body.read(limits.max_request_bytes, "The body")
     try:
         sent = await anyio.to_thread.run_sync(_decode_json, content)
@@ -159,7 +157,7 @@ async def _read_json(body: Body, query: Mapping[str, str], limits: Limits) -> Up
     for image in sent.images:
         if len(image.data) > limits.max_image_bytes:
             raise _file_too_large("A picture", limits.max_image_bytes)
-    options = Options(**{name: getattr(sent, name) for name in Options.__struct_fields__})
+    options = read_options({**{name: getattr(sent, name) for name in Options.__struct_fields__}, **query})
     return Upload([Picture(image.data, clean_name(image.name)) for image in sent.images], options)
 
 

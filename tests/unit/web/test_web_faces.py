@@ -122,6 +122,12 @@ def test_options_may_be_fields_of_a_form(web):
     assert len(answer.json()["images"][0]["faces"]) == 2
 
 
+def test_options_of_the_query_go_before_those_of_a_json_body(web):
+    body = json.dumps({"images": [{"data": encoded(b"photo")}], "max_faces": 2, "min_confidence": 0.8})
+    (image,) = post(web, body, "application/json", query="?min_confidence=0").json()["images"]
+    assert len(image["faces"]) == 2
+
+
 def test_a_cropped_face_has_no_place(web):
     (image,) = post(web, query="?cropped=true").json()["images"]
     (face,) = image["faces"]

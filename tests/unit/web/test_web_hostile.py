@@ -1,16 +1,22 @@
 """What no good client sends, and what every answer carries."""
 
 import re
+import shutil
 import socket
+import ssl
+import subprocess
 import time
+import urllib.request
 
 import jsonschema
 import pytest
 import requests
-from running_web import FakeClient, running_web
+from running_web import FakeClient, running_web, wait_until
 
 from fer_web.openapi import describe_service
 from fer_web.problems import KINDS
+from fer_web.rates import network_of
+from fer_web.server import Listener
 from fer_web.settings import Settings
 from fer_web.uploads import clean_name
 
@@ -196,9 +202,51 @@ def test_the_log_names_no_picture_and_no_token(web, caplog):
     headers = {"Authorization": "Bearer hunter2hunter2hunter2", "X-Request-ID": "this-one"}
     files = {"image": ("private-name.jpg", b"x")}
     requests.post(f"{web.url}/v1/faces?max_faces=3", files=files, headers=headers, timeout=5)
+    wait_until(lambda: "this-one" in caplog.text)  # It is written after the answer.
     lines = [line for line in caplog.text.splitlines() if "this-one" in line]
     assert len(lines) == 1
     assert re.search(r"POST /v1/faces 200 \d+ ms this-one$", lines[0])
+
+
+def test_clients_are_told_apart_by_what_a_known_proxy_says():
+    """And by nothing that another one says."""
+    photo = {"Content-Type": "image/png"}
+    for proxies, second in (((), 429), (("127.0.0.1",), 200)):
+        listener = Listener(port=0, proxies=proxies)
+        with running_web(client=FakeClient(), listener=listener, images_per_s=0.01, max_images=1) as web:
+            for address, status in (("192.0.2.1", 200), ("192.0.2.2", second)):
+                headers = {**photo, "X-Forwarded-For": address}
+                assert requests.post(f"{web.url}/v1/faces", b"x", headers=headers, timeout=5).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8:0:0:ffff::1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_an_ipv6_client_is_its_network(host, network):
+    assert network_of(host) == network
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_it_speaks_https(tmp_path):
+    cert, key = tmp_path / "a.crt", tmp_path / "a.key"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", key, "-out", cert]
+    subprocess.run(made, check=True, capture_output=True)
+    trust = ssl.create_default_context(cafile=cert)
+    with (
+        running_web(client=FakeClient(), listener=Listener(port=0, tls_cert=cert, tls_key=key)) as web,
+        urllib.request.urlopen(f"https://127.0.0.1:{web.port}/healthz", context=trust, timeout=5) as answer,
+    ):
+        assert answer.read() == b'{"status":"alive"}'
+        assert "max-age" in answer.headers["Strict-Transport-Security"]
 
 
 @pytest.mark.parametrize(

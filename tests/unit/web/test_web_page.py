@@ -117,15 +117,12 @@ def test_the_table_holds_everything_and_opens_by_keyboard(web, visit, photo):
 
 def test_pictures_are_chosen_asked_about_and_removed_by_keyboard_alone(web, visit, photo):
     page = visit(web.url)
-    seen = []
+    page.on("filechooser", lambda chooser: chooser.set_files(photo))
     for _ in range(10):
         page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.id"))
-        if seen[-1] == "files":
+        if page.evaluate("document.activeElement.id") == "files":
             break
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photo)
+    page.keyboard.press("Enter")
     page.locator(".face").first.wait_for()
     for _ in range(20):
         page.keyboard.press("Tab")
@@ -330,9 +327,10 @@ def test_nothing_is_against_wcag_aa(web, visit, photo, bad, scheme):
     rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     results = Axe().run(page, options=rules)
     assert results.violations_count == 0, results.generate_report()
-    page.goto(f"{web.url}/docs")
-    results = Axe().run(page, options=rules)
-    assert results.violations_count == 0, results.generate_report()
+    if scheme == "light":  # The documents have the same colours.
+        page.goto(f"{web.url}/docs")
+        results = Axe().run(page, options=rules)
+        assert results.violations_count == 0, results.generate_report()
 
 
 def test_the_documents_try_requests_and_name_their_own_address(web, visit, photo):
