@@ -134,8 +134,11 @@ def test_many_clients_at_once_are_all_answered(service, astronaut):
 def test_schemathesis_finds_nothing_against_the_service_s_own_openapi(service, tmp_path):
     """Requests made of the document, good ones and bad ones; answers have to be as it says."""
     pytest.importorskip("schemathesis", reason="needs schemathesis")
-    # Bytes that are made up are no picture, so that 422 is right where all else is.
-    (tmp_path / "schemathesis.toml").write_text("checks.positive_data_acceptance.expected-statuses = [200, 422]")
+    # Bytes that are made up are no picture, so that 422 is right where all else is; and 413 is a refusal too.
+    (tmp_path / "schemathesis.toml").write_text(
+        "checks.positive_data_acceptance.expected-statuses = [200, 422]\n"
+        "checks.negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 413, 415, 422]\n"
+    )
     run = [str(Path(sys.executable).with_name("st")), "run", f"{service}/openapi.json", "--seed", "1", "--no-color"]
     limits = ["--max-examples", "15", "--request-timeout", "20"]
     done = subprocess.run([*run, *limits], cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -156,7 +156,7 @@ class Options(Struct, forbid_unknown_fields=True):
     """What may be asked for, for all pictures of a request."""
 
     min_confidence: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    max_faces: Annotated[int, Meta(ge=1, le=32)] = 32
+    max_faces: Annotated[float, Meta(ge=1, le=32, multiple_of=1)] = 32  # 5.0 is an integer of JSON too.
     min_face_px: Annotated[float, Meta(ge=0, le=100_000)] = 0.0
     cropped: bool = False
     annotate: bool = False

@@ -137,7 +137,7 @@ def choose_faces(prediction: Prediction | CroppedPrediction, options: Options) -
         for face in prediction.faces
         if face.confidence >= options.min_confidence and min(face.box.width, face.box.height) >= options.min_face_px
     ]
-    return [msgspec.convert(face.to_dict(), Face) for face in kept[: options.max_faces]]
+    return [msgspec.convert(face.to_dict(), Face) for face in kept[: int(options.max_faces)]]
 
 
 async def unless_left(request: Request, work: Callable[[], Awaitable[_Result]]) -> _Result:

@@ -24,7 +24,8 @@ _JSON: Final = "application/json"
 _ANYWHERE: Final = (400, 401, 403, 405, 431, 500)
 """Statuses of problems that each path below /v1 may have."""
 _OF_PICTURES: Final = (408, 413, 415, 422, 429, 502, 503, 504)
-_FILE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
+_BASE64: Final = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)$"
+_FILE: Final = {"type": "string", "minLength": 1, "contentMediaType": "application/octet-stream"}
 
 
 def describe_service(max_images: int) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def describe_service(max_images: int) -> dict[str, Any]:
     for name, words in OPTION_WORDS.items():
         schemas["Options"]["properties"][name]["description"] = words
         schemas["FacesRequest"]["properties"][name]["description"] = words
+    schemas["SentImage"]["properties"]["data"]["pattern"] = _BASE64
     schemas["FacesRequest"]["properties"]["images"]["maxItems"] = max_images
     return {
         "openapi": "3.1.0",

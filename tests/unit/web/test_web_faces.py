@@ -123,7 +123,7 @@ def test_options_may_be_fields_of_a_form(web):
 
 
 def test_options_of_the_query_go_before_those_of_a_json_body(web):
-    body = json.dumps({"images": [{"data": encoded(b"photo")}], "max_faces": 2, "min_confidence": 0.8})
+    body = json.dumps({"images": [{"data": encoded(b"photo")}], "max_faces": 2.0, "min_confidence": 0.8})
     (image,) = post(web, body, "application/json", query="?min_confidence=0").json()["images"]
     assert len(image["faces"]) == 2
 
@@ -195,7 +195,9 @@ def test_a_body_that_is_not_what_it_should_be_is_refused(web, data, kind, status
     of(post(web, data, kind), status, problem)
 
 
-@pytest.mark.parametrize("query", ["?max_faces=0", "?max_faces=x", "?min_confidence=2", "?cropped=maybe", "?unknown=1"])
+@pytest.mark.parametrize(
+    "query", ["?max_faces=0", "?max_faces=1.5", "?max_faces=x", "?min_confidence=2", "?cropped=maybe", "?unknown=1"]
+)
 def test_options_that_make_no_sense_are_refused_by_name(web, query):
     problem = of(post(web, query=query), 400, "malformed-request")
     assert query[1:].partition("=")[0] in problem["detail"]
