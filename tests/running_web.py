@@ -103,7 +103,7 @@ def running_web(
     settings = settings or Settings("http://127.0.0.1:9", Limits(**limits))
     app = make_app(settings, None if client is None else lambda: client)
     listener = listener or Listener(port=0)
-    server = uvicorn.Server(configure(app, listener, settings.limits.header_timeout_s))
+    server = uvicorn.Server(configure(app, listener, settings.limits))
     with open_socket(listener) as opened:
         port = opened.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})

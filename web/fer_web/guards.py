@@ -71,8 +71,6 @@ class Guard:
             await self._serve(exchange)
         except ClientDisconnect:
             exchange.status = _CLIENT_LEFT
-        except TimeoutError:
-            exchange.status = _CLIENT_LEFT  # It does not take the answer. Uvicorn closes the connection.
         except Exception:
             _LOG.exception("request %s failed", exchange.id)
             if not exchange.is_answered:
@@ -179,8 +177,7 @@ class _Exchange:
                 headers["Cross-Origin-Resource-Policy"] = "same-origin"
             if self.scope["scheme"] == "https":
                 headers["Strict-Transport-Security"] = "max-age=31536000"
-        with anyio.fail_after(self._settings.limits.send_timeout_s):
-            await self._send(message)
+        await self._send(message)
 
     async def refuse(self, problem: Problem) -> None:
         """Answer with a problem. A body that was not read is not waited for, and the connection closed."""

@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace) -> int:
         raise CommandError(f"--url: {error}") from error
     settings = Settings(options.url, limits, tokens, tuple(map(_origin, options.cors_origin)))
     try:
-        run(make_app(settings), listener, limits.header_timeout_s)
+        run(make_app(settings), listener, limits)
     except KeyboardInterrupt:
         say("fer-web", "stopped")
     return ExitCode.OK

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from fer_commands.exit_codes import ExitCode
 from fer_commands.running import CommandError
 from fer_web.guards import MOST_HEAD_BYTES
+from fer_web.settings import Limits
 
 _MOST_CONNECTIONS: Final = 1024
 _GRACE_S: Final = 15
@@ -38,7 +39,7 @@ class Listener:
     """Addresses of the proxies whose word on the client's address (X-Forwarded-For) is taken."""
 
 
-def run(app: ASGIApp, listener: Listener, header_timeout_s: float) -> None:
+def run(app: ASGIApp, listener: Listener, limits: Limits) -> None:
     """Serve until SIGINT or SIGTERM, and say where.
 
     Raises:
@@ -48,7 +49,7 @@ def run(app: ASGIApp, listener: Listener, header_timeout_s: float) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("fer_web").setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    config = configure(app, listener, header_timeout_s)
+    config = configure(app, listener, limits)
     with open_socket(listener) as opened:
         host, port = opened.getsockname()[:2]
         scheme = "http" if listener.tls_cert is None else "https"
@@ -57,7 +58,7 @@ def run(app: ASGIApp, listener: Listener, header_timeout_s: float) -> None:
         uvicorn.Server(config).run(sockets=[opened])
 
 
-def configure(app: ASGIApp, listener: Listener, header_timeout_s: float) -> uvicorn.Config:
+def configure(app: ASGIApp, listener: Listener, limits: Limits) -> uvicorn.Config:
     """Return uvicorn's configuration, loaded.
 
     Raises:
@@ -65,7 +66,7 @@ def configure(app: ASGIApp, listener: Listener, header_timeout_s: float) -> uvic
     """
     config = uvicorn.Config(
         app,
-        http=type("Connection", (BoundedConnection,), {"header_timeout_s": header_timeout_s}),
+        http=type("Connection", (BoundedConnection,), {"limits": limits}),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -98,14 +99,18 @@ def open_socket(listener: Listener) -> socket.socket:
 
 
 class BoundedConnection(H11Protocol):
-    """A connection that is closed where the head of a request takes too long. uvicorn 0.54 waits for ever."""
+    """A connection that is closed where the head of a request, or taking an answer, takes too long.
 
-    header_timeout_s = 10.0
+    uvicorn 0.54 waits for both for ever.
+    """
+
+    limits = Limits()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Wait for no head yet."""
         super().__init__(*arguments, **options)
         self._head_timer: asyncio.TimerHandle | None = None
+        self._answer_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Wait for the first head."""
@@ -120,14 +125,27 @@ class BoundedConnection(H11Protocol):
         else:
             self._stop_waiting()
 
+    def pause_writing(self) -> None:
+        """Wait for the client to take what it was sent."""
+        super().pause_writing()
+        self._answer_timer = self.loop.call_later(self.limits.send_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Wait no longer."""
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+        super().resume_writing()
+
     def connection_lost(self, error: Exception | None) -> None:
         """Wait no longer."""
         self._stop_waiting()
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
         super().connection_lost(error)
 
     def _await_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.header_timeout_s, self._give_up)
+            self._head_timer = self.loop.call_later(self.limits.header_timeout_s, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:

@@ -1,5 +1,6 @@
 """What no good client sends, and what every answer carries."""
 
+import contextlib
 import re
 import shutil
 import socket
@@ -150,6 +151,22 @@ def test_what_trickles_in_is_not_waited_for(web, start, status):
                 break
     assert status_of(answer) == status
     assert time.monotonic() - started < 6
+
+
+def test_an_answer_that_is_not_taken_is_not_kept():
+    """Fifteen megabytes of answers, more than the system holds for a client that does not read."""
+    asked = b"GET /static/page.css HTTP/1.1\r\nHost: a\r\n\r\n" * 1_500
+    with running_web(client=FakeClient(), send_timeout_s=0.3) as web, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", web.port))
+        connection.settimeout(3)
+        connection.sendall(asked)
+        time.sleep(1)
+        taken = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(1 << 20):
+                taken += len(part)
+    assert taken < 12e6
 
 
 def test_many_refusals_over_one_connection_stay_in_step(web):
