@@ -14,6 +14,7 @@ import pytest
 import requests
 from running_web import FakeClient, running_web, wait_until
 
+from fer_web import guards
 from fer_web.openapi import describe_service
 from fer_web.problems import KINDS
 from fer_web.rates import network_of
@@ -27,7 +28,11 @@ BOUNDARY = b"----limit"
 @pytest.fixture(scope="module")
 def web():
     limits = {"max_images": 4, "max_image_bytes": 100_000, "max_request_bytes": 300_000}
-    with running_web(client=FakeClient(), body_timeout_s=0.6, header_timeout_s=0.6, **limits) as running:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_web(client=FakeClient(), body_timeout_s=0.6, header_timeout_s=0.6, **limits) as running,
+    ):
+        patch.setattr(guards, "_LINGER_S", 0.5)  # Two seconds are for slow lines.
         yield running
 
 
