@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import fer_contract
 from fer_client._client import FerClient
 from fer_client._errors import FerClientError
-from fer_client._images import encoded
+from fer_client._images import encode
 from fer_client.command.ending import escape_what_cannot_be_encoded
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with FerClient(options.url, options.protocol) as client:
-            rounds = compare(client, encoded(options.image), options.images, options.concurrency, options.rounds)
+            rounds = compare(client, encode(options.image), options.images, options.concurrency, options.rounds)
     except (FerClientError, ValueError) as error:
         sys.stderr.write(f"fer_client.benchmark: {error}\n")
         return EXIT_FAILED

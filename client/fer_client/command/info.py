@@ -12,7 +12,7 @@ from fer_client.command.options import Subcommands, add_command
 from fer_client.command.settings import add_settings, read_connection
 
 if TYPE_CHECKING:
-    from fer_client._server_info import ServerInfo
+    from fer_client._server import ServerInfo
 
 _DESCRIPTION: Final = """\
 Show what the server is and what it serves: versions, models, the expressions that it tells

@@ -18,7 +18,7 @@ from fer_client._errors import (
     ImageUnreadableError,
     ServerUnreachableError,
 )
-from fer_client._threads import work_in_threads
+from fer_client._many import work_in_threads
 from fer_client.command.annotate import AnnotationError, annotate, plan_outputs
 from fer_client.command.ending import (
     EXIT_INTERRUPTED,
@@ -59,7 +59,7 @@ from fer_client.command.sources import Source, Sources, expand, format_left_out,
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, FerClient, Prediction
-    from fer_client._cancellation import Cancellation
+    from fer_client._many import Cancellation
 
 _DEFAULT_CONCURRENCY: Final = 8
 _FATAL: Final = (AuthenticationError, ContractError, ServerUnreachableError)

@@ -1,6 +1,6 @@
 import pytest
 
-from fer_client._endpoint import Endpoint, parse_endpoint
+from fer_client._config import Endpoint, parse_endpoint
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_an_answer_to_another_request_is_refused_and_its_connection_not_used_aga
 
 def test_each_request_has_an_id_of_its_own(connect, fake_triton, url, monkeypatch):
     ids = []
-    monkeypatch.setattr("fer_client._calls.os.urandom", lambda count: ids.append(count) or os.getrandom(count))
+    monkeypatch.setattr("fer_client.protocol.os.urandom", lambda count: ids.append(count) or os.getrandom(count))
     with connect(url) as client:
         list(client.predict_many([b"photo"] * 5, concurrency=2))
     assert ids == [8] * 5

@@ -141,7 +141,7 @@ def test_stopping_gives_up_what_is_under_way_at_once_and_the_client_goes_on(conn
 
 def test_stopping_ends_pauses_too(fake_triton, url, monkeypatch):
     """An image is answered, all others have to be tried again in half a minute when the loop is left."""
-    monkeypatch.setattr("fer_client._core.pause_before", lambda retry: 30)
+    monkeypatch.setattr("fer_client._retries.pause_before", lambda retry: 30)
     fake_triton.refusal = lambda topic, plain=fake_triton.refusal: (
         plain(topic) if fake_triton.asked["infer"] < 1 else ("overloaded", "full")
     )

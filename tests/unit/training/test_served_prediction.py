@@ -92,7 +92,7 @@ def test_answers_come_back_in_the_order_of_the_images(stand):
 
 
 def test_an_overloaded_server_is_asked_again(stand, monkeypatch):
-    monkeypatch.setattr("fer_client._core._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("random.uniform", lambda low, high: low)  # Of the pauses.
     stand.refusals += [503] * 4
     images = draw_images(3)
     np.testing.assert_allclose(predict_served(stand.url, images)[:, 0], images.mean(axis=(1, 2)), rtol=1e-6)
@@ -100,7 +100,7 @@ def test_an_overloaded_server_is_asked_again(stand, monkeypatch):
 
 
 def test_a_server_that_stays_overloaded_is_given_up(stand, monkeypatch):
-    monkeypatch.setattr("fer_client._core._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("random.uniform", lambda low, high: low)  # Of the pauses.
     stand.refusals += [503] * 1000
     with pytest.raises(ServerOverloadedError, match="try again a little later"):
         predict_served(stand.url, draw_images(1))
