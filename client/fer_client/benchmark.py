@@ -24,7 +24,7 @@ import fer_contract
 from fer_client._client import FerClient
 from fer_client._errors import FerClientError
 from fer_client._images import encode
-from fer_client.command.ending import escape_what_cannot_be_encoded
+from fer_commands.messages import escape_what_cannot_be_encoded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
-from fer_client.command.ending import printable
+from fer_commands.messages import printable
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, Prediction

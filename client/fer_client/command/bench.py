@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fer_client._config import Protocol, parse_endpoint
 from fer_client._errors import FerClientError, is_installed
-from fer_client.command.ending import EXIT_OK, EXIT_PARTIAL, CommandError, one_line, printable, say
-from fer_client.command.options import Subcommands, add_command, positive_int, seconds
+from fer_client.command.options import Subcommands, add_command, positive_int, say, seconds
 from fer_client.command.records import Outcome
 from fer_client.command.settings import Connection, add_settings, read_connection
+from fer_commands.exit_codes import ExitCode
+from fer_commands.messages import one_line, printable
+from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import FerClient
@@ -149,7 +151,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{json.dumps({**about, 'measured': [one.to_dict() for one in measured]}, indent=2)}\n")
     if len(endpoints) == 1 and connection.protocol is None:
         say(f"only {next(iter(endpoints))} was measured: {_why_only_one()}")
-    return EXIT_PARTIAL if any(one.failures for one in measured) else EXIT_OK
+    return ExitCode.PARTIAL if any(one.failures for one in measured) else ExitCode.OK
 
 
 def _measure(client: FerClient, protocol: Protocol, content: bytes, level: int, duration_s: float) -> Measurement:

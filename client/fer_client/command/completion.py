@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fer_client.command.ending import EXIT_OK
 from fer_client.command.options import Subcommands, add_command
+from fer_commands.exit_codes import ExitCode
 
 _DESCRIPTION: Final = """\
 Print a script that completes commands, options and file names in bash, zsh or fish. Load it
@@ -70,7 +70,7 @@ def add_completion_command(commands: Subcommands, root: argparse.ArgumentParser)
 
     def run(options: argparse.Namespace) -> int:
         sys.stdout.write(_SHELLS[options.shell](_read_parser(root)))
-        return EXIT_OK
+        return ExitCode.OK
 
     parser = add_command(
         commands,

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from fer_client.command.ending import CommandError, one_line, printable
 from fer_client.command.options import user_path
-from fer_client.command.words import closest
+from fer_commands.messages import closest, one_line, printable
+from fer_commands.running import CommandError
 
 if sys.version_info >= (3, 11):
     import tomllib

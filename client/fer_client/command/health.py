@@ -9,9 +9,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from fer_client._errors import AuthenticationError, FerClientError, TlsError
-from fer_client.command.ending import EXIT_OK, one_line
 from fer_client.command.options import Subcommands, add_command, seconds
 from fer_client.command.settings import add_settings, read_connection
+from fer_commands.exit_codes import ExitCode
+from fer_commands.messages import one_line
 
 if TYPE_CHECKING:
     from fer_client import FerClient
@@ -54,10 +55,10 @@ def run(options: argparse.Namespace) -> int:
         document = {"healthy": True, "url": url, "request_ms": round(request_ms, 1)}
         document |= {"model_version": version, "labels": list(labels)}
         sys.stdout.write(f"{json.dumps(document, indent=2)}\n")
-        return EXIT_OK
+        return ExitCode.OK
     sys.stdout.write(f"healthy: {url} answered in {request_ms:.0f} ms\n")
     sys.stdout.write(f"model    {one_line(version)}\nlabels   {one_line(', '.join(labels))}\n")
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _wait(client: FerClient, wait_s: float) -> float:

@@ -7,9 +7,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Final
 
-from fer_client.command.ending import EXIT_OK, one_line
 from fer_client.command.options import Subcommands, add_command
 from fer_client.command.settings import add_settings, read_connection
+from fer_commands.exit_codes import ExitCode
+from fer_commands.messages import one_line
 
 if TYPE_CHECKING:
     from fer_client._server import ServerInfo
@@ -46,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
         server = client.describe()
     if options.json:
         sys.stdout.write(f"{json.dumps(server.to_dict(), indent=2)}\n")
-        return EXIT_OK
+        return ExitCode.OK
     for name, value in _lines(server, connection.origin):
         sys.stdout.write(f"{name:<16}{one_line(value)}\n")
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _lines(server: ServerInfo, origin: str) -> list[tuple[str, str]]:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 from typing import Final, TypeAlias
 
-from fer_client.command.ending import EXIT_CODES
+from fer_client import _errors as errors
+from fer_commands import messages
+from fer_commands.exit_codes import ExitCode, describe
+from fer_commands.messages import printable
+from fer_commands.parser import HelpFormatter, Parser
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `add_subparsers` returns."""
@@ -18,12 +24,35 @@ LONGEST_S: Final = 86_400.0
 """A day, in seconds: the longest that the client waits."""
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Descriptions and examples as they are written, options in columns that are the same in every terminal."""
+_VIDEOS: Final = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 
-    def __init__(self, prog: str) -> None:
-        """Set the width."""
-        super().__init__(prog, max_help_position=28, width=96)
+_EXIT_CODE_OF: Final[tuple[tuple[type[errors.FerClientError], ExitCode], ...]] = (
+    (errors.AuthenticationError, ExitCode.FORBIDDEN),
+    (errors.ServerUnreachableError, ExitCode.UNREACHABLE),
+    (errors.ImageRefusedError, ExitCode.REFUSED),
+    (errors.ImageUnreadableError, ExitCode.USAGE),
+)
+"""The first class that fits decides; any other error of the client is ExitCode.FAILED."""
+
+say = partial(messages.say, "fer-client")
+"""Prints a line to standard error, with the command's name in front."""
+
+
+def exit_code_of(error: errors.FerClientError) -> ExitCode:
+    """Return the documented exit code of an error of the client."""
+    return next((code for kind, code in _EXIT_CODE_OF if isinstance(error, kind)), ExitCode.FAILED)
+
+
+class ClientParser(Parser):
+    """The parser of `fer-client`, which knows that a file in a command's place was meant for `predict` or `video`."""
+
+    def _command_for(self, word: str) -> str | None:
+        extension = PurePath(word).suffix.lower()
+        if extension in _VIDEOS or re.fullmatch(r"[0-9]", word):
+            return f"did you mean {self.prog} video {shlex.quote(printable(word))}?"
+        if os.path.exists(word) or extension or os.sep in word:  # noqa: PTH110 - takes any name
+            return f"did you mean {self.prog} predict {shlex.quote(printable(word))}?"
+        return super()._command_for(word)
 
 
 def add_command(
@@ -49,7 +78,7 @@ def add_command(
         name,
         help=summary,
         description=description,
-        epilog=f"examples:\n{examples}\n{EXIT_CODES}",
+        epilog=f"examples:\n{examples}\n{describe()}",
         formatter_class=HelpFormatter,
         allow_abbrev=False,  # `--token SECRET` must not be taken for `--token-file`.
     )

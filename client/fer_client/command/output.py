@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from fer_client._errors import FerClientError
-from fer_client.command.ending import CommandError, printable
 from fer_client.command.sources import EXTENSIONS
+from fer_commands.messages import printable
+from fer_commands.running import CommandError
 
 TABLE: Final = "table"
 CSV: Final = "csv"

@@ -20,19 +20,7 @@ from fer_client._errors import (
 )
 from fer_client._many import work_in_threads
 from fer_client.command.annotate import AnnotationError, annotate, plan_outputs
-from fer_client.command.ending import (
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_PARTIAL,
-    EXIT_USAGE,
-    CommandError,
-    exit_code_of,
-    printable,
-    say,
-    utf8_name,
-)
-from fer_client.command.interrupt import terminable
-from fer_client.command.options import Subcommands, add_command, positive_int
+from fer_client.command.options import Subcommands, add_command, exit_code_of, positive_int, say
 from fer_client.command.output import (
     CSV,
     JSON,
@@ -56,6 +44,9 @@ from fer_client.command.records import (
 from fer_client.command.resume import Previous
 from fer_client.command.settings import add_settings, read_connection
 from fer_client.command.sources import Source, Sources, expand, format_left_out, read_stream
+from fer_commands.exit_codes import ExitCode
+from fer_commands.messages import printable, utf8_name
+from fer_commands.running import CommandError, terminable
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, FerClient, Prediction
@@ -169,11 +160,11 @@ def run(options: argparse.Namespace) -> int:
     if not pending:
         done = f"nothing to do: {printable(options.resume)} has all {len(sources.images)} images"
         say("; ".join(filter(None, (done, format_left_out(sources)))))
-        return EXIT_OK
+        return ExitCode.OK
     if all(source.problem for source in pending):
         for source in pending:
             say(ImageUnreadableError(source.name, source.problem))
-        return EXIT_USAGE
+        return ExitCode.USAGE
     connection = read_connection(options)
     with terminable(), connection.open() as client:
         # Before anything is written: a server that does not answer leaves files as they are.
@@ -221,7 +212,7 @@ class _Run:
             for outcome in self._outcomes():
                 self._record(outcome)
         except KeyboardInterrupt:
-            stop = CommandError("interrupted" if not self._is_single else "", EXIT_INTERRUPTED)
+            stop = CommandError("interrupted" if not self._is_single else "", ExitCode.INTERRUPTED)
         except FerClientError as error:
             stop = CommandError(str(error), exit_code_of(error))
         finally:
@@ -232,8 +223,8 @@ class _Run:
         if stop:
             return stop.exit_code
         if not self._failures:
-            return EXIT_OK
-        return EXIT_PARTIAL if len(self._failures) < self._tally.images else self._failures[0]
+            return ExitCode.OK
+        return ExitCode.PARTIAL if len(self._failures) < self._tally.images else self._failures[0]
 
     def _outcomes(self) -> Iterator[Outcome]:
         """What becomes of each picture, in their order.
@@ -300,7 +291,7 @@ class _Run:
             self._failures.append(exit_code_of(outcome.error))
         elif problem is not None:
             say(problem if self._is_single else f"{printable(outcome.name)}: {problem}")
-            self._failures.append(EXIT_USAGE)
+            self._failures.append(ExitCode.USAGE)
         self._progress.update(self._tally.images, len(self._failures))
 
     def _is_plain(self, error: FerClientError) -> bool:

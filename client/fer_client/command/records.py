@@ -21,8 +21,8 @@ from fer_client._errors import (
     ServerUnreachableError,
     TlsError,
 )
-from fer_client.command.ending import one_line, printable, utf8_name
 from fer_client.command.table import ManyTable, format_one
+from fer_commands.messages import one_line, printable, utf8_name
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, Prediction

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from fer_client.command.ending import CommandError, printable
 from fer_client.command.records import REFUSED
+from fer_commands.messages import printable
+from fer_commands.running import CommandError
 
 _START: Final = b'{"image": '
 """What every line of ours starts with."""

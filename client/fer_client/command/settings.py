@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from fer_client._config import PROTOCOLS, Protocol
 from fer_client.command.config_file import CONFIG_VARIABLE, HEADERS, TOKEN, ConfigFile
-from fer_client.command.ending import CommandError, printable, say
-from fer_client.command.options import seconds, user_path
-from fer_client.command.words import closest, did_you_mean
+from fer_client.command.options import say, seconds, user_path
+from fer_commands.messages import closest, did_you_mean, printable
+from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import FerClient

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final
 
-from fer_client.command.ending import CommandError, one_line, printable
+from fer_commands.messages import one_line, printable
+from fer_commands.running import CommandError
 
 STDIN: Final = "-"
 

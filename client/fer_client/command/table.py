@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fer_client import Box, CroppedPrediction, Face, Prediction
-from fer_client.command.ending import one_line, printable
+from fer_commands.messages import one_line, printable
 
 _GAP: Final = "  "
 _WHY: Final = "why uncertain"

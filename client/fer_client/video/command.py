@@ -14,17 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_client._errors import FerClientError
-from fer_client.command.ending import (
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_PARTIAL,
-    CommandError,
-    exit_code_of,
-    printable,
-    say,
-)
-from fer_client.command.interrupt import terminable
-from fer_client.command.options import LONGEST_S, Subcommands, add_command, positive_int, seconds
+from fer_client.command.options import LONGEST_S, Subcommands, add_command, exit_code_of, positive_int, say, seconds
 from fer_client.command.output import check_output_file
 from fer_client.command.settings import add_settings, read_connection
 from fer_client.video.errors import VideoError, require
@@ -37,6 +27,9 @@ from fer_client.video.settings import (
     AnalysisSettings,
     SmoothingSettings,
 )
+from fer_commands.exit_codes import ExitCode
+from fer_commands.messages import printable
+from fer_commands.running import CommandError, terminable
 
 if TYPE_CHECKING:
     from fer_client import FerClient
@@ -163,7 +156,7 @@ class _Run:
         self._patience_s = max(PATIENCE_S, 2.5 * self._interval_s)
         self._end_s = math.inf if options.seconds is None else options.seconds
         self._stop: str | None = None
-        self._exit_code = EXIT_OK
+        self._exit_code = ExitCode.OK
 
     def work(self) -> int:
         """Analyse the video, or as much of it as can be; returns the exit code."""
@@ -180,9 +173,9 @@ class _Run:
             elapsed_s = time.perf_counter() - start_s
         if self._stop is None and recording.first_error is not None:
             is_partial = recording.frames_failed < recording.frames
-            self._exit_code = EXIT_PARTIAL if is_partial else exit_code_of(recording.first_error)
+            self._exit_code = ExitCode.PARTIAL if is_partial else exit_code_of(recording.first_error)
         elif self._stop is None and self._source.damaged:
-            self._exit_code = EXIT_PARTIAL
+            self._exit_code = ExitCode.PARTIAL
         self._conclude(recording, elapsed_s)
         return self._exit_code
 
@@ -201,14 +194,14 @@ class _Run:
                     recording.add(frame, sighting)
                     progress.advance(sighting.time_s, recording.frames, recording.frames_failed)
         except KeyboardInterrupt:
-            self._stop, self._exit_code = "interrupted", EXIT_INTERRUPTED
+            self._stop, self._exit_code = "interrupted", ExitCode.INTERRUPTED
         except FerClientError as error:
             if recording.frames_answered == 0:
                 raise
             self._stop, self._exit_code = str(error), exit_code_of(error)
         else:
             if self._source.problem:
-                self._stop, self._exit_code = self._source.problem, EXIT_PARTIAL
+                self._stop, self._exit_code = self._source.problem, ExitCode.PARTIAL
         finally:
             progress.clear()
 

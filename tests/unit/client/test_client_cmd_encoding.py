@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_client.command.ending import one_line, printable, utf8_name
+from fer_commands.messages import one_line, printable, utf8_name
 
 ASCII = {"PYTHONIOENCODING": "ascii"}
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

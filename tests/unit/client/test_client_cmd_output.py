@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fer_client.cli import main
-from fer_client.command.ending import CommandError
 from fer_client.command.output import choose_format
 from fer_client.command.sources import EXTENSIONS
+from fer_commands.running import CommandError
 
 
 @pytest.mark.parametrize(

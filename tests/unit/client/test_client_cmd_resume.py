@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fer_client.command.ending import CommandError
 from fer_client.command.resume import Previous
+from fer_commands.running import CommandError
 
 
 def line(name, **values):

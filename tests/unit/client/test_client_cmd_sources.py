@@ -8,8 +8,8 @@ from pathlib import PurePath
 
 import pytest
 
-from fer_client.command.ending import CommandError
 from fer_client.command.sources import EXTENSIONS, Source, expand, read_stream
+from fer_commands.running import CommandError
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from fer_client.cli import main
-from fer_client.command.words import closest, did_you_mean
+from fer_commands.messages import closest, did_you_mean
 
 SECRET = "s3cr3t-T0ken"
 

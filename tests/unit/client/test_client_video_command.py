@@ -9,8 +9,8 @@ import pytest
 from clips import moving, scenery, write_clip
 
 from fer_client import FerClient, ServerError
-from fer_client.command.ending import CommandError
 from fer_client.video.command import add_video_command, run
+from fer_commands.running import CommandError
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import pytest
 from clips import moving, scenery, write_clip
 
 from fer_client import FerClient
-from fer_client.command.ending import CommandError
 from fer_client.video import decoding
 from fer_client.video.command import add_video_command, run
 from fer_client.video.errors import VideoError
 from fer_client.video.frames import VideoSource
+from fer_commands.running import CommandError
 
 PICTURES = moving(scenery(), [(index, 0) for index in range(60)])
 

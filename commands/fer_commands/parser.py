@@ -1,4 +1,4 @@
-"""The parser of `fer-client`: argparse, but for what it says about a command line that is wrong.
+"""The parser of every command: argparse, but for its help's layout and what it says about a wrong command line.
 
 The usage of the command at hand is printed, in one line; a mistyped word gets the one that was probably meant; and no
 message repeats a value behind an option that does not exist, because it may be a secret.
@@ -10,16 +10,20 @@ import argparse
 import itertools
 import os
 import re
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import PurePath
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
-from fer_client.command.ending import one_line, printable
-from fer_client.command.words import closest, did_you_mean
+from fer_commands.exit_codes import ExitCode, describe
+from fer_commands.messages import closest, did_you_mean, one_line, printable
 
-_VIDEOS: Final = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Descriptions and examples as they are written, options in columns that are the same in every terminal."""
+
+    def __init__(self, prog: str) -> None:
+        """Set the width."""
+        super().__init__(prog, max_help_position=28, width=96)
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +49,7 @@ class Parser(argparse.ArgumentParser):
             usage = usage.replace(self.prog, f"{self.prog} [OPTION ...]", 1)
         message = re.sub(r"ignored explicit argument (.*)", r"takes no value, and \1 is one", message)
         help_at = "" if "--help" in message else f" (see {self.prog} --help)"
-        self.exit(2, f"{usage.strip()}\n{self.prog}: {one_line(message)}{help_at}\n")
+        self.exit(ExitCode.USAGE, f"{usage.strip()}\n{self.prog}: {one_line(message)}{help_at}\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Make sure that a value is one of an action's choices, before argparse does with fewer words.
@@ -88,11 +92,28 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"a file whose name starts with - is written ./{printable(word)}")
 
     def _command_for(self, word: str) -> str | None:
-        """What a word was meant to be that stands in a command's place, as a question."""
-        extension = PurePath(word).suffix.lower()
-        if extension in _VIDEOS or re.fullmatch(r"[0-9]", word):
-            return f"did you mean {self.prog} video {shlex.quote(printable(word))}?"
-        if os.path.exists(word) or extension or os.sep in word:  # noqa: PTH110 - takes any name
-            return f"did you mean {self.prog} predict {shlex.quote(printable(word))}?"
+        """Return a question with the command that a word in a command's place was meant to be, or None."""
         found = closest(word, [*self._commands(), *self._options()])
         return f"did you mean {self.prog} {found}?" if found else None
+
+
+def subcommand_parser(
+    prog: str, *, description: str, examples: str = "", exit_codes: Sequence[ExitCode] = ()
+) -> argparse.ArgumentParser:
+    """Return the parser of a subcommand that `scripts.Script` loads. It has `--debug`, for `running.run_command`.
+
+    Args:
+        prog: As the user typed it: `fer-build quantize`.
+        description: What the subcommand does, for `--help`.
+        examples: Command lines with a few words on each, indented by two.
+        exit_codes: The codes that the subcommand ends with; none for all of them.
+    """
+    parser: argparse.ArgumentParser = Parser(
+        prog=prog,
+        description=description,
+        epilog=(f"examples:\n{examples}\n" if examples else "") + describe(*exit_codes),
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,  # `--token SECRET` must not be taken for `--token-file`.
+    )
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser

@@ -1,73 +1,18 @@
-"""How `fer-client` ends: exit codes, and errors as one line on standard error."""
+"""Text for people: one harmless line, whatever a file's name, an error or the terminal's encoding holds."""
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import re
 import sys
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
-
-from fer_client._errors import (
-    AuthenticationError,
-    FerClientError,
-    ImageRefusedError,
-    ImageUnreadableError,
-    ServerUnreachableError,
-)
-
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_UNREACHABLE: Final = 3
-EXIT_REFUSED: Final = 4
-EXIT_PARTIAL: Final = 5
-EXIT_FORBIDDEN: Final = 6
-EXIT_DEFECT: Final = 70
-EXIT_INTERRUPTED: Final = 130
-EXIT_PIPE: Final = 141
-
-EXIT_CODES: Final = f"""\
-exit codes:
-  {EXIT_OK}    answered; a picture without a face is answered too
-  {EXIT_FAILED}    the server failed, is overloaded, took too long, or serves something else
-  {EXIT_USAGE}    wrong usage or settings, or a file that cannot be read or written
-  {EXIT_UNREACHABLE}    no server answers at the URL, or none that TLS trusts
-  {EXIT_REFUSED}    the server does not accept the image
-  {EXIT_PARTIAL}    some images have a result and others do not: standard error says which
-  {EXIT_FORBIDDEN}    the server, or what stands before it, does not accept the token
-  {EXIT_DEFECT}   a defect of fer-client itself
-  {EXIT_INTERRUPTED}  interrupted (Ctrl-C, SIGTERM); what was answered is kept
-  {EXIT_PIPE}  whatever was reading the output has stopped, as `| head` does
-Where no image has a result, the code is that of the first one.
-"""
-
-_EXIT_CODE_OF: Final[tuple[tuple[type[FerClientError], int], ...]] = (
-    (AuthenticationError, EXIT_FORBIDDEN),
-    (ServerUnreachableError, EXIT_UNREACHABLE),
-    (ImageRefusedError, EXIT_REFUSED),
-    (ImageUnreadableError, EXIT_USAGE),
-)
-"""The first class that fits decides; any other error of the client is EXIT_FAILED."""
-
 
 _NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Lone surrogates that stand for no byte of a file's name. They come from JSON that is not what it should be."""
-
-
-class CommandError(Exception):
-    """A line for the user, and the exit code that goes with it."""
-
-    def __init__(self, message: str, exit_code: int = EXIT_USAGE) -> None:
-        """Keep the code beside the message."""
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-def exit_code_of(error: FerClientError) -> int:
-    """The documented exit code of an error of the client."""
-    return next((code for kind, code in _EXIT_CODE_OF if isinstance(error, kind)), EXIT_FAILED)
 
 
 def escape_what_cannot_be_encoded() -> None:
@@ -83,10 +28,15 @@ def escape_what_cannot_be_encoded() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(message: object) -> None:
-    """Print a line to standard error, with the command's name in front."""
+def say(script: str, message: object) -> None:
+    """Print a line to standard error, with the script's name in front.
+
+    Args:
+        script: As the user typed it, with its subcommand: `fer-build quantize`.
+        message: Written as one line.
+    """
     if sys.stderr is not None:  # It is None where it was closed.
-        sys.stderr.write(f"fer-client: {one_line(str(message))}\n")
+        sys.stderr.write(f"{script}: {one_line(str(message))}\n")
         sys.stderr.flush()
 
 
@@ -120,3 +70,32 @@ def _is_harmless(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+_ALIKE: Final = 0.7
+"""Share of letters two words have in common, as `difflib` counts. `predct`, `grcp` and `--ouput` are above it for what
+they were meant to be; `--gray` and `photo` are below it for everything there is."""
+
+
+def closest(word: str, known: Iterable[str], alike: float = _ALIKE, *, by_beginning: bool = True) -> str | None:
+    """The known word that another one is most like, or None where it is like none.
+
+    Args:
+        word: As the user typed it.
+        known: What could be meant.
+        alike: Share of letters in common that is needed, 0..1.
+        by_beginning: The first letters of a known word suffice, two at least.
+    """
+    typed = word.lower().replace("_", "-")
+    by_form = {known_word.lower().replace("_", "-"): known_word for known_word in known}
+    if found := difflib.get_close_matches(typed, by_form, n=1, cutoff=alike):
+        return by_form[found[0]]
+    if not by_beginning or len(typed.strip("-")) < 2:
+        return None
+    return min((by_form[form] for form in by_form if form.startswith(typed)), key=len, default=None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`: did you mean WORD?`, to be put behind a message; empty where nothing is alike."""
+    found = closest(word, known)
+    return f": did you mean {found}?" if found else ""
