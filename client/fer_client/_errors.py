@@ -26,6 +26,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import ClassVar, Final
 
+from fer_commands.exit_codes import ExitCode
+
 
 class FerClientError(Exception):
     """Base class: a request to `url` had no result, because of `reason`.
@@ -35,12 +37,12 @@ class FerClientError(Exception):
         reason: What happened, in the server's own words where it answered.
         is_temporary: Whether the same request may well succeed a moment later. The client has then tried it as often
             as `retries` and `deadline_s` allow.
-        kind: One word for programs, the same for all errors of a class.
+        kind: One word for programs, the same for all errors of a class: `refused`, `timeout`.
         exit_code: Exit code of a command that ends with this error.
     """
 
     kind: ClassVar[str] = "failed"
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
     _codes: ClassVar[tuple[int | str, ...]] = ()
     """HTTP statuses and names of gRPC codes with which a server or a proxy says this."""
     _sentence: ClassVar[str] = "{url}: {reason}"
@@ -61,7 +63,7 @@ class ServerUnreachableError(FerClientError):
     """Nothing that speaks the protocol answers at the URL."""
 
     kind = "unreachable"
-    exit_code = 3
+    exit_code = ExitCode.UNREACHABLE
     _codes = (HTTPStatus.BAD_GATEWAY,)
     _sentence = "no server answers at {url}: start one with `fer-serve`, or correct the URL ({reason})"
 
@@ -77,7 +79,7 @@ class AuthenticationError(FerClientError):
     """The server does not let this client in (HTTP 401 or 403, gRPC UNAUTHENTICATED or PERMISSION_DENIED)."""
 
     kind = "forbidden"
-    exit_code = 6
+    exit_code = ExitCode.FORBIDDEN
     _codes = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, "UNAUTHENTICATED", "PERMISSION_DENIED")
     _sentence = "{url} does not let this client in: {reason}; give the token or the header that it asks for"
 
@@ -102,7 +104,7 @@ class ImageRefusedError(FerClientError):
     """The server read the request and does not accept this image (HTTP 400, gRPC INVALID_ARGUMENT)."""
 
     kind = "refused"
-    exit_code = 4
+    exit_code = ExitCode.REFUSED
     _codes = (
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -120,7 +122,7 @@ class ImageUnreadableError(FerClientError, OSError):
     """
 
     kind = "unreadable"
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
     def __init__(self, image: str, reason: str, errno: int | None = None) -> None:
         """Say what every OSError says too.
@@ -159,7 +161,13 @@ class ServerError(FerClientError):
 
 
 class MissingExtraError(ImportError):
-    """A library is not installed that this use of the client needs. The message has the command that installs it."""
+    """A library is not installed that this use of the client needs. The message has the command that installs it.
+
+    Attributes:
+        exit_code: Exit code of a command that ends with this error.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
 
 _CLASSES: Final[Mapping[int | str, type[FerClientError]]] = {
