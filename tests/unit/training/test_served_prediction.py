@@ -16,7 +16,7 @@ from small_data import draw_images
 from fer_client import ContractError, ImageRefusedError, ServerOverloadedError
 from fer_contract import LABELS
 from fer_training import served_prediction
-from fer_training.served_prediction import encode_png, predict_served
+from fer_training.served_prediction import predict_served
 
 
 class Stand(BaseHTTPRequestHandler):
@@ -73,13 +73,6 @@ def stand():
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield settings
         server.shutdown()
-
-
-def test_a_png_loses_nothing():
-    for image in (*draw_images(3), np.zeros((48, 48), np.uint8), np.arange(48 * 48).astype(np.uint8).reshape(48, 48)):
-        with Image.open(BytesIO(encode_png(image))) as read:
-            assert (read.format, read.mode) == ("PNG", "L")
-            assert np.array_equal(np.asarray(read), image)
 
 
 def test_answers_come_back_in_the_order_of_the_images(stand):
