@@ -23,7 +23,7 @@ PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 DEFAULT_PORTS: Final[dict[str, int]] = {"http": 8000, "grpc": 8001, "https": 443, "grpcs": 443}
 """By scheme. Triton's own without TLS; with it, that of the proxies which bring it."""
 
-_ACCEPTED: Final = "expected host:port, or that after http://, https://, grpc:// or grpcs://"
+_ACCEPTED: Final = "expected HOST[:PORT], optionally prefixed with http://, https://, grpc:// or grpcs://"
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 """Long enough for a large photo over a slow line, short enough to notice a server that hangs."""

@@ -8,6 +8,7 @@ from outside what threads are waiting for.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import (
@@ -22,6 +23,7 @@ from collections.abc import (
 )
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -118,6 +120,7 @@ class _Crew(Generic[_Item, _Result]):
         end = time.monotonic() + _GRACE_S
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+            _await_exit(thread, end)
 
     def _run(self) -> None:
         while (numbered := self._items.get()) is not None:
@@ -131,6 +134,18 @@ class _Crew(Generic[_Item, _Result]):
                 result = Failure(error)
             self.results.put((index, result))
             del numbered, item, result  # Nothing is kept while waiting for more.
+
+
+def _await_exit(thread: threading.Thread, end: float) -> None:
+    """Wait until the system has ended a thread as well, which `join` does from Python 3.13 on.
+
+    On its way out a thread takes locks of OpenSSL's. A process forked meanwhile would find them locked for ever, and
+    hang at its first encrypted connection.
+    """
+    if sys.version_info < (3, 13):
+        task = Path(f"/proc/self/task/{thread.native_id}")  # Linux only.
+        while task.exists() and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 def work_in_tasks(

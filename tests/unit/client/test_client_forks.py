@@ -94,6 +94,22 @@ def test_encrypted_connections_survive_what_children_do(https_triton, measuring,
     assert measuring.connections <= 3  # The parent's, and two of the child that asks two at a time.
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list threads")
+def test_threads_are_gone_for_the_system_too_when_the_results_are(fake_triton):
+    """A fork while one is on its way out of OpenSSL would leave a child whose first encrypted connection hangs."""
+    threads = set()
+
+    class Image:
+        def read(self):
+            threads.add(threading.get_native_id())
+            return b"photo"
+
+    with FerClient(fake_triton.url("http")) as client:
+        for _ in range(50):
+            assert len(list(client.predict_many([Image() for _ in range(8)], concurrency=8))) == 8
+            assert threads.isdisjoint(int(task.name) for task in Path("/proc/self/task").iterdir())
+
+
 def test_a_child_that_forks_again(outcome):
     assert outcome("grandchild") == [10, 10, 10]
 
