@@ -90,7 +90,7 @@ class AsyncHttpTransport:
             raise self._failed(error, progress.is_connecting) from error
 
     def _failed(self, error: Exception, is_connecting: bool) -> FerClientError:
-        """Aiohttp's errors as the standard library's."""
+        """Make the error of what aiohttp raised."""
         url = self._endpoint.url
         if isinstance(error, aiohttp.ClientResponseError):
             return ServerUnreachableError(url, "what answers there does not speak HTTP")
@@ -103,7 +103,7 @@ class AsyncHttpTransport:
         return ServerUnreachableError(url, str(cause))
 
     def _open_session(self) -> aiohttp.ClientSession:
-        """The session, made when it is first needed: it belongs to the event loop that runs then.
+        """Return the session, made when it is first needed: it belongs to the event loop that runs then.
 
         Raises:
             RuntimeError: It belongs to another event loop, which is not closed yet.
