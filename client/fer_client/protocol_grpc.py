@@ -1,6 +1,6 @@
-"""The inference protocol over gRPC: calls become messages, answers become results or errors. See `protocol`.
+"""The inference protocol over gRPC: calls become messages, answers become results or errors. See `fer_client.protocol`.
 
-No connection is touched here. It needs the extra `grpc`: tritonclient brings the classes of the messages.
+It needs the extra `grpc`: tritonclient brings the classes of the messages.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ from fer_client.protocol import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+__all__ = ["GrpcCodec", "channel_opener"]
 
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),  # The server says what is too large.
