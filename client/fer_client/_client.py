@@ -145,6 +145,11 @@ class FerClient(BaseClient):
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
     ) -> Results[CroppedPrediction]: ...
 
+    @overload
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> Results[Prediction | CroppedPrediction]: ...
+
     def predict_many(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
     ) -> Results[Any]:
@@ -179,6 +184,11 @@ class FerClient(BaseClient):
     def predict_as_completed(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
     ) -> IndexedResults[CroppedPrediction]: ...
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> IndexedResults[Prediction | CroppedPrediction]: ...
 
     def predict_as_completed(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
