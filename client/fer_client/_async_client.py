@@ -11,7 +11,6 @@ from typing import Protocol as Interface
 from fer_client._base_client import BaseClient
 from fer_client._errors import FerClientError, require_extra
 from fer_client._images import Channels, ImageSource, encode
-from fer_client._many import work_in_tasks
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._retries import Ask, Encode, Pause, Step, Steps
 from fer_client._server import ServerInfo
@@ -165,6 +164,8 @@ class AsyncFerClient(BaseClient):
     def _many(
         self, images: Images, concurrency: int, channels: Channels | None, cropped: bool, in_order: bool
     ) -> IndexedResults[Any]:
+        from fer_client._many import work_in_tasks  # Not at the top, so that `import fer_client` stays light.
+
         steps_of = self._core.predict_cropped if cropped else self._core.predict
 
         async def predict(image: ImageSource) -> Any:

@@ -12,7 +12,6 @@ from typing import Protocol as Interface
 from fer_client._base_client import BaseClient
 from fer_client._errors import FerClientError, require_extra
 from fer_client._images import Channels, ImageSource, encode
-from fer_client._many import Cancellation, work_in_threads
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._retries import Ask, Encode, Pause, Step, Steps
 from fer_client._server import ServerInfo
@@ -20,6 +19,8 @@ from fer_client.protocol import Call, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from fer_client._many import Cancellation
 
 _Result = TypeVar("_Result")
 
@@ -247,6 +248,8 @@ class FerClient(BaseClient):
     def _many(
         self, images: Images, concurrency: int, channels: Channels | None, cropped: bool, in_order: bool
     ) -> IndexedResults[Any]:
+        from fer_client._many import work_in_threads  # Not at the top, so that `import fer_client` stays light.
+
         steps_of = self._core.predict_cropped if cropped else self._core.predict
 
         def predict(image: ImageSource, cancellation: Cancellation) -> Any:

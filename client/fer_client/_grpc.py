@@ -19,15 +19,17 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from fer_client import _forks
-from fer_client._many import Cancellation
 from fer_client.protocol import Call, Settings
 from fer_client.protocol_grpc import GrpcCodec, channel_opener
+
+if TYPE_CHECKING:
+    from fer_client._many import Cancellation
 
 _PATIENCE_S: Final = 5.0
 """How long a fork waits for calls under way. gRPC's own support for forks waits as long."""

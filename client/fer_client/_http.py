@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 import weakref
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fer_client import _forks
 from fer_client._errors import (
@@ -24,8 +24,10 @@ from fer_client._errors import (
     error_of_closing,
     error_of_connection,
 )
-from fer_client._many import Cancellation
 from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest, Settings
+
+if TYPE_CHECKING:
+    from fer_client._many import Cancellation
 
 _CHUNK_BYTES: Final = 65_536
 """More than any answer has."""
