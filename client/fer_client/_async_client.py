@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from typing import Protocol as Interface
 
 from fer_client._base_client import BaseClient
+from fer_client._config import Settings
 from fer_client._errors import FerClientError, require_extra
 from fer_client._images import Channels, ImageSource, encode
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._retries import Ask, Encode, Pause, Step, Steps
 from fer_client._server import ServerInfo
-from fer_client.protocol import Call, Settings
+from fer_client.protocol import Call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

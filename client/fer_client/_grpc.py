@@ -25,7 +25,8 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from fer_client import _forks
-from fer_client.protocol import Call, Settings
+from fer_client._config import Settings
+from fer_client.protocol import Call
 from fer_client.protocol_grpc import GrpcCodec, channel_opener
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_client import _forks
+from fer_client._config import Settings
 from fer_client._errors import (
     ContractError,
     RequestTimeoutError,
@@ -24,7 +25,7 @@ from fer_client._errors import (
     error_of_closing,
     error_of_connection,
 )
-from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest, Settings
+from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest
 
 if TYPE_CHECKING:
     from fer_client._many import Cancellation

@@ -12,6 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from fer_client import _forks
+from fer_client._config import Settings
 from fer_client._errors import (
     ContractError,
     FerClientError,
@@ -20,7 +21,7 @@ from fer_client._errors import (
     error_of_closing,
     error_of_connection,
 )
-from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest, Infer, Settings
+from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest, Infer
 
 _TLS_FAREWELL_S: Final = 0.1
 """asyncio takes encrypted connections down after they were closed, and complains of them if its loop ends before.

@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2
 
 import fer_contract
+from fer_client._config import Settings
 from fer_client._errors import (
     AuthenticationError,
     ContractError,
@@ -35,7 +36,6 @@ from fer_client.protocol import (
     ServerLive,
     ServerMetadata,
     ServerReady,
-    Settings,
     check_request_id,
     pack_bytes,
     unpack,
