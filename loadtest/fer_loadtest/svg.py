@@ -1,12 +1,13 @@
-"""Charts as SVG, drawn here: a page needs nothing from anywhere, and stays small."""
+"""Charts as SVG elements within a page, which needs nothing else and stays small."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Final
+
+from markupsafe import Markup, escape
 
 _WIDTH: Final = 860
 _HEIGHT: Final = 250
@@ -23,16 +24,26 @@ class Line:
     """One line of a chart.
 
     Attributes:
-        name: For the legend.
-        points: x and y; None interrupts the line.
-        color: Of CSS.
+        name: Name in the legend.
+        points: Pairs of x and y; None interrupts the line.
+        color: Colour, as CSS has it.
+        width: Width of the line, in px.
+        dashes: Lengths of dashes and gaps in px, as SVG has them; empty for a solid line.
         has_dots: Whether each point is marked.
     """
 
     name: str
     points: Sequence[Point]
     color: str
+    width: float = 1.8
+    dashes: str = ""
     has_dots: bool = False
+
+    @property
+    def stroke(self) -> str:
+        """Attributes of an SVG path that draws like this line."""
+        dashes = f' stroke-dasharray="{self.dashes}"' if self.dashes else ""
+        return f'stroke="{self.color}" stroke-width="{self.width:g}"{dashes}'
 
 
 @dataclass(frozen=True)
@@ -40,9 +51,9 @@ class Mark:
     """A vertical line with words, or a horizontal one.
 
     Attributes:
-        at: Where on its axis.
-        name: What it says.
-        is_horizontal: Which of the two.
+        at: Position on its axis.
+        name: Words beside it.
+        is_horizontal: Whether it marks a value of y.
     """
 
     at: float
@@ -55,11 +66,11 @@ class Chart:
     """What to draw.
 
     Attributes:
-        x_name: Under the axis.
-        y_name: At its top.
-        lines: The first is drawn last, on top.
-        marks: Lines across.
-        is_log: Whether y grows by factors.
+        x_name: Name of the x axis.
+        y_name: Name of the y axis.
+        lines: Lines, the topmost first.
+        marks: Marks across the chart.
+        is_log: Whether the y axis is logarithmic.
     """
 
     x_name: str
@@ -69,11 +80,11 @@ class Chart:
     is_log: bool = False
 
 
-def draw(chart: Chart) -> str:
-    """The chart as an `<svg>` element; a sentence where there is nothing to draw."""
+def draw(chart: Chart) -> Markup:
+    """Return the chart as a `<figure>` element; a sentence where there is nothing to draw."""
     points = [(x, y) for line in chart.lines for x, y in line.points if y is not None and (y > 0 or not chart.is_log)]
     if not points:
-        return '<p class="empty">Nothing to draw: nothing was answered.</p>'
+        return Markup("<p>Nothing to draw: nothing was answered.</p>")
     all_x = [x for line in chart.lines for x, _ in line.points]  # Charts over the same time have the same axis.
     x_low, x_high = min(0.0, *all_x), max(all_x) or 1.0
     horizontal = [mark.at for mark in chart.marks if mark.is_horizontal]
@@ -89,7 +100,7 @@ def draw(chart: Chart) -> str:
     parts += [_line(line, to_x, place_y, is_log=chart.is_log) for line in reversed(chart.lines)]
     label = escape(f"{chart.y_name} by {chart.x_name}")
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    return f"<figure>{svg}{_legend(chart.lines)}</figure>"
+    return Markup(f"<figure>{svg}{_legend(chart.lines)}</figure>")  # noqa: S704 - all names in it are escaped
 
 
 def _axes(
@@ -128,7 +139,7 @@ def _line(line: Line, to_x: Callable[[float], float], to_y: Callable[[float], fl
             title = escape(f"{line.name}: {y:g} at {x:g}")
             place = f'cx="{to_x(x):.1f}" cy="{to_y(y):.1f}"'
             dots.append(f'<circle {place} r="4" fill="{line.color}"><title>{title}</title></circle>')
-    return f'<path class="line" d="{"".join(commands)}" stroke="{line.color}"/>{"".join(dots)}'
+    return f'<path class="line" d="{"".join(commands)}" {line.stroke}/>{"".join(dots)}'
 
 
 def _mark(mark: Mark, to_x: Callable[[float], float], to_y: Callable[[float], float]) -> str:
@@ -148,7 +159,10 @@ def _mark(mark: Mark, to_x: Callable[[float], float], to_y: Callable[[float], fl
 
 
 def _legend(lines: Sequence[Line]) -> str:
-    items = (f'<span><i style="background:{line.color}"></i>{escape(line.name)}</span>' for line in lines)
+    items = []
+    for line in lines:
+        sample = f'<svg viewBox="0 0 30 8" aria-hidden="true"><path d="M0 4H30" {line.stroke}/></svg>'
+        items.append(f"<span>{sample}{escape(line.name)}</span>")
     return f"<figcaption>{''.join(items)}</figcaption>"
 
 
@@ -169,7 +183,7 @@ def _y_range(values: Sequence[float], is_log: bool) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers within a range, about so many."""
+    """Return about so many round numbers within a range."""
     rough = (high - low) / count
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
@@ -178,7 +192,7 @@ def _ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten within a range; powers alone where that is many."""
+    """Return 1, 2 and 5 times powers of ten within a range; powers alone where those are many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if len(powers) <= 5 else (1,)
     return [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
