@@ -124,6 +124,7 @@ def measure_baseline(options: Options) -> Baseline:
         "url": " and ".join(options.connections[protocol].endpoint.url for protocol in options.protocols),
         "software": f"{info.name} {info.version}",
         "model_version": info.model_version,
+        "outputs": list(served.output_shapes),
     }
     return baseline
 
