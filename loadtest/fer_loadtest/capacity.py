@@ -96,7 +96,7 @@ rate again, as often as --confirmations says. It takes about a dozen trials of -
 """
 _EXAMPLES: Final = """\
   fer-loadtest capacity --p99-ms 200
-  fer-loadtest capacity --url http://localhost:8000 --rates 40 --p99-ms 100 --confirmations 5\
+  fer-loadtest capacity --url http://localhost:8000 --rates 40 --p99-ms 100 --confirmations 5
 """
 
 

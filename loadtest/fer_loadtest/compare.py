@@ -159,7 +159,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = subcommand_parser(
         "fer-loadtest compare",
         description=_DESCRIPTION,
-        examples="  fer-loadtest compare reports/before reports/after --tolerance-percent 5",
+        examples="  fer-loadtest compare reports/before reports/after --tolerance-percent 5\n",
         exit_codes=(ExitCode.OK, ExitCode.USAGE, ExitCode.CHECK_FAILED),
     )
     parser.add_argument("before", type=Path, help="report.json, or its folder")

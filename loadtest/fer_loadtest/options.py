@@ -31,7 +31,12 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "tolerance_percent": 5.0,
     "confirmations": 3,
     "max_in_flight": 1000,
+    "think_s": 0.0,
+    "pictures": None,
+    "mix": None,
+    "label": "",
     "out": "loadtest-report",
+    "ca_cert": None,
 }
 _SHAPE_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "steps": {"levels": (1.0, 2.0, 4.0, 8.0, 16.0), "level_s": 20.0},
@@ -153,7 +158,8 @@ def add_options(parser: argparse.ArgumentParser, *, is_search: bool = False) -> 
     server.add_argument("--ca-cert", metavar="FILE", help="PEM file of the authority behind an https server")
     load = parser.add_argument_group("load")
     load.add_argument("--preset", choices=sorted(PRESETS), help="ci: both protocols and thresholds, in 60 s")
-    load.add_argument("--shape", choices=SHAPES, help="course of the load (default: steps)")
+    of_shape = argparse.SUPPRESS if is_search else "course of the load (default: steps)"
+    load.add_argument("--shape", choices=SHAPES, help=of_shape)
     load.add_argument("--levels", type=_list_of(_count), metavar="N[,N...]", help="users who wait for their answers")
     load.add_argument("--rates", type=_list_of(_positive), metavar="R[,R...]", help="arrivals/s that wait for nobody")
     load.add_argument("--level-s", type=_positive, metavar="S", help="seconds of each level (default: by shape)")
@@ -213,21 +219,9 @@ def read_options(given: argparse.Namespace, environment: Mapping[str, str] = os.
         levels=tuple(round(level) for level in values.get("levels", ())),
         rates=tuple(values.get("rates", ())),
         level_s=values["level_s"],
-        settle_s=values["settle_s"],
-        think_s=values.get("think_s", 0.0),
-        timeout_s=values["timeout_s"],
-        max_in_flight=values["max_in_flight"],
-        pictures=values.get("pictures"),
-        mix=values.get("mix"),
-        seed=values["seed"],
         thresholds=Thresholds(**{name: values.get(name) for name in Thresholds.__dataclass_fields__}),
-        objective_p99_ms=values["objective_p99_ms"],
-        tolerance_percent=values["tolerance_percent"],
-        confirmations=values["confirmations"],
-        label=values.get("label", ""),
-        out=values["out"],
-        ca_cert=values.get("ca_cert"),
         connections=connections,
+        **{name: values[name] for name in _DEFAULTS.keys() - {"shape", "protocol"}},
     )
 
 

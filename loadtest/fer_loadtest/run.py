@@ -43,14 +43,14 @@ shapes:
             request was meant to be sent (no coordinated omission); --rates 10
   capacity  the highest rate of arrivals that holds --objective-p99-ms, by bisection
 
-Thresholds judge a spike by what is before and after it. After ` -- ` come options for Locust
-that are not listed here.
+Thresholds judge a spike by what is before and after it. Options of Locust that are not listed
+here follow two dashes: fer-loadtest run --preset ci -- --loglevel DEBUG
 """
 _EXAMPLES: Final = """\
   fer-loadtest --preset ci
   fer-loadtest run --url http://localhost:8000 --levels 1,2,4,8 --level-s 20
   fer-loadtest run --shape arrivals --rates 20 --p99-ms 250 --max-error-percent 0.1
-  fer-loadtest run --shape soak --pictures my-photos --level-s 7200 --processes 2\
+  fer-loadtest run --shape soak --pictures my-photos --level-s 7200 --processes 2
 """
 
 
@@ -75,7 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_locusts_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of Locust that spread a load over several processes."""
+    """Add the options of Locust that spread a load over several processes, and shorten the usage."""
+    parser.usage = "%(prog)s [OPTION ...]"
     workers = parser.add_argument_group("more than one process")
     workers.add_argument("--processes", type=int, metavar="N", help="start N workers on this machine")
     workers.add_argument("--master", action="store_true", help="lead workers that are started on other machines")
