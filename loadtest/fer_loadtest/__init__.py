@@ -11,7 +11,7 @@
     baseline    what the server answers before the load
     checks      whether an answer is the expected one
     recorder    counts by second; histogram holds latencies
-    report      the document of a run; page makes its HTML, svg its charts, verdict its sentences
+    report      the document of a run; page and charts make its HTML by report.html, verdict its sentences
 
 Locust makes the standard library of its whole process cooperative, so only `locustfile`, `master` and `users` import
 it. Nothing imports this package.

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import jinja2
 
+from fer_loadtest.charts import Chart, Line, Mark
 from fer_loadtest.course import slot_s
-from fer_loadtest.svg import Chart, Line, Mark, draw
 from fer_loadtest.verdict import describe_found
 
 _BLUE, _ORANGE, _GREEN, _RED, _GRAY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#6b7280"
@@ -20,11 +20,11 @@ Source: M. Okabe and K. Ito, Color Universal Design, 2008; the gray is ours.
 """
 _ERROR_COLORS: Final = (_RED, _BLUE, _GREEN, _ORANGE, _GRAY, "#cc79a7")
 _PERCENTILES: Final = (
-    Line("p95", [], "#111111", width=1.2, dashes="5 4"),
     Line("p99", [], _RED, width=3.0),
+    Line("p95", [], "#111111", width=1.2, dashes="5 4"),
     Line("p50", [], _BLUE),
 )
-"""How each percentile is drawn, the topmost first. Where p95 and p99 are the same, both are seen."""
+"""How each percentile is drawn, the topmost last. Where p95 and p99 are the same, both are seen."""
 
 
 def format_page(document: Mapping[str, Any]) -> str:
@@ -47,6 +47,7 @@ def format_page(document: Mapping[str, Any]) -> str:
         "number": _number,
         "option": _option,
         "percent": _percent,
+        "px": "{:.1f}".format,
     }
     search, options = document["search"], document["options"]
     found = describe_found(search, options["objective_p99_ms"]).replace("capacity", "Capacity", 1) if search else ""
@@ -56,8 +57,8 @@ def format_page(document: Mapping[str, Any]) -> str:
     return f"{page.strip()}\n"
 
 
-def _charts(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return the charts of a report; `curve` is empty where the levels make none."""
+def _charts(document: Mapping[str, Any]) -> dict[str, Chart | None]:
+    """Return the charts of a report; None where there is nothing to show."""
     seconds = document["seconds"]
 
     def column(name: str) -> list[tuple[float, float | None]]:
@@ -67,7 +68,7 @@ def _charts(document: Mapping[str, Any]) -> dict[str, str]:
     starts = [Mark(level["begin_s"], level["name"]) for level in document["levels"][1:]]
     marks = starts if len(starts) <= 6 else []
     latencies = [replace(line, points=column(f"{line.name}_ms")) for line in _PERCENTILES]
-    throughput = [Line("images/s", column("good"), _BLUE), Line("faces/s", column("faces"), _GREEN), load]
+    throughput = [load, Line("faces/s", column("faces"), _GREEN), Line("images/s", column("good"), _BLUE)]
     cores = [
         Line("generator", column("generator_cores"), _ORANGE),
         Line("the whole machine", [point for point in column("machine_cores") if point[1] is not None], _GRAY),
@@ -78,19 +79,19 @@ def _charts(document: Mapping[str, Any]) -> dict[str, str]:
     ]
     return {
         "curve": _curve(document),
-        "throughput": draw(Chart("s", "per second", throughput, marks)),
-        "latency": draw(Chart("s", "ms", latencies, marks, is_log=True)),
-        "cores": draw(Chart("s", "cores", cores, marks)),
-        "errors": draw(Chart("s", "failed per second", errors)) if errors else "",
+        "throughput": Chart("s", "per second", throughput, marks),
+        "latency": Chart("s", "ms", latencies, marks, is_log=True),
+        "cores": Chart("s", "cores", cores, marks),
+        "errors": Chart("s", "failed per second", errors) if errors else None,
     }
 
 
-def _curve(document: Mapping[str, Any]) -> str:
+def _curve(document: Mapping[str, Any]) -> Chart | None:
     """Return latency over throughput, one point for each level: where the curve turns upwards is the knee."""
     options, knee = document["options"], document["knee"]
     levels = [level for level in document["levels"] if level["latency_ms"]["p50"] is not None]
     if options["shape"] not in ("steps", "capacity") or len(levels) < 2:
-        return ""
+        return None
     if options["shape"] == "capacity":
         levels = sorted(levels, key=lambda level: (level["rate"], level["images_per_s"]))
     marks = [Mark(options["objective_p99_ms"], "p99 objective", is_horizontal=True)]
@@ -104,7 +105,7 @@ def _curve(document: Mapping[str, Any]) -> str:
         )
         for line in _PERCENTILES
     ]
-    return draw(Chart("images/s answered", "latency, ms", lines, marks, is_log=True))
+    return Chart("images/s answered", "latency, ms", lines, marks, is_log=True)
 
 
 def _number(value: float | None) -> str:

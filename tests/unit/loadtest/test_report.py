@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from fer_commands.running import CommandError
+from fer_loadtest.charts import Chart, Line
 from fer_loadtest.page import format_page
 from fer_loadtest.report import prepare_folder
-from fer_loadtest.svg import Chart, Line, draw
 
 STEPS = ("--rates", "10,30,50,70,90,130", "--level-s", "12", "--settle-s", "2", "--objective-p99-ms", "60")
 
@@ -65,7 +65,7 @@ def test_words_of_users_and_servers_are_escaped(written):
 
 
 def test_every_chart_is_an_image_by_itself(written):
-    charts = re.findall(r'<svg [^>]*role="img".*?</svg>', written.read_text())
+    charts = re.findall(r'<svg [^>]*role="img".*?</svg>', written.read_text(), re.DOTALL)
     assert len(charts) == 5
     for chart in charts:
         ElementTree.fromstring(chart)
@@ -73,13 +73,14 @@ def test_every_chart_is_an_image_by_itself(written):
 
 def test_lines_that_lie_upon_each_other_are_all_seen(written):
     """In a second of few requests p95 and p99 are both its slowest one."""
-    [chart] = re.findall(r'<svg [^>]*aria-label="ms by s".*?</svg>', written.read_text())
-    lines = re.findall(r'<path class="line" d="(.*?)" stroke="\S+" stroke-width="(\S+)"( stroke-dasharray)?', chart)
-    _, (p99, p99_width, p99_dashes), (p95, p95_width, p95_dashes) = lines  # The last is the topmost.
+    [chart] = re.findall(r'<svg [^>]*aria-label="ms by s".*?</svg>', written.read_text(), re.DOTALL)
+    lines = re.findall(
+        r'<path class="line" d="(.*?)" stroke="\S+" stroke-width="(\S+)" stroke-dasharray="(.*?)"', chart
+    )
+    (p99, p99_width, p99_dashes), (p95, p95_width, p95_dashes), _ = lines  # The first is the lowest.
     assert sum(one == other for one, other in zip(p95.split("L"), p99.split("L"), strict=True)) > 5
     assert float(p95_width) < float(p99_width)
-    assert p95_dashes
-    assert not p99_dashes
+    assert (p95_dashes, p99_dashes) == ("5 4", "none")
 
 
 def test_of_arrivals_the_page_says_how_many_were_sent(written):
@@ -120,13 +121,23 @@ def test_an_empty_run_still_has_a_report(pretend, tmp_path):
 
 @pytest.mark.parametrize("is_log", [False, True])
 @pytest.mark.parametrize(
-    "points", [[(0, 5.0)], [(0, 0.01), (3, 10_000.0)], [(0, 1.0), (1, None), (2, 1.0)], [(0, 0.0)]]
+    "points", [[(0, 5.0)], [(0, 0.01), (3, 10_000.0)], [(0, 1.0), (1, None), (2, 1.0)], [(0, 0.0), (2, 1.0)]]
 )
 def test_charts_of_odd_data_stay_within_their_frame(points, is_log):
-    svg = draw(Chart("x", "y", [Line("a", points, "red", has_dots=True)], is_log=is_log))
-    for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", svg):
-        assert -1 <= float(x) <= 861
-        assert -1 <= float(y) <= 251
+    chart = Chart("x", "y", [Line("a", points, "red")], is_log=is_log)
+    drawn = re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", chart.path(chart.lines[0]))
+    assert len(drawn) == sum(y is not None and not (is_log and y == 0) for _, y in points)
+    places = [(float(x), float(y)) for x, y in drawn]
+    places += [(chart.x(value), chart.top) for value in chart.x_ticks]
+    places += [(chart.left, chart.y(value)) for value in chart.y_ticks]
+    for x, y in places:
+        assert chart.left <= x <= chart.right
+        assert chart.top - 0.1 <= y <= chart.bottom + 0.1
+    assert chart.path(chart.lines[0]).count("M") == 1 + (None in [y for _, y in points])
+
+
+def test_a_chart_of_nothing_has_no_values():
+    assert not Chart("x", "y", [Line("a", [(0, 0.0), (1, None)], "red")], is_log=True).values
 
 
 @pytest.mark.parametrize(
