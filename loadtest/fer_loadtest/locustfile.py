@@ -110,7 +110,9 @@ class _Worker:
         given = _parsed(self._environment)
         try:
             options = read_options(given)
-            baseline = Baseline.from_plain(getattr(given, _PLAIN_BASELINE), options)
+            plain = getattr(given, _PLAIN_BASELINE)
+            # Making pictures takes a second or more, in which the master would take a worker without a heartbeat for lost.
+            baseline = gevent.get_hub().threadpool.apply(Baseline.from_plain, (plain, options))
         except CommandError as error:
             self._failure = str(error)
             self._leave()
