@@ -111,7 +111,7 @@ class _Worker:
         try:
             options = read_options(given)
             plain = getattr(given, _PLAIN_BASELINE)
-            # Making pictures takes a second or more, in which the master would take a worker without a heartbeat for lost.
+            # It makes pictures, for a second or more, in which a worker without a heartbeat would be taken for lost.
             baseline = gevent.get_hub().threadpool.apply(Baseline.from_plain, (plain, options))
         except CommandError as error:
             self._failure = str(error)
