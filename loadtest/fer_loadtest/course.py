@@ -15,7 +15,7 @@ REPORT_EVERY_S: Final = 1.0
 """Interval at which workers tell the master what they have counted."""
 
 _STREAMS: Final = 100
-"""Users at the highest rate of a fixed course. Each is a stream of arrivals, and the load is their sum."""
+"""Most users at the highest rate of a fixed course. Each is a stream of arrivals, and the load is their sum."""
 _SEARCH_STREAMS: Final = 20
 """Users at the rate that a search begins with."""
 _SLOT_S: Final = 10.0
@@ -106,7 +106,10 @@ def stream_rate(shape: str, rates: Sequence[float]) -> float:
     """Return the arrivals per second of one user of an open load; 0 for a closed load. All processes agree on it."""
     if not rates:
         return 0.0
-    return rates[0] / _SEARCH_STREAMS if shape == "capacity" else max(rates) / _STREAMS
+    if shape == "capacity":
+        return rates[0] / _SEARCH_STREAMS
+    # A single rate need not be divided finely, and each stream has an arrival in the shortest slot then.
+    return max(rates) / (min(_STREAMS, math.ceil(rates[0] * _SLOT_S)) if len(rates) == 1 else _STREAMS)
 
 
 def users_of(level: Level, options: Options) -> int:

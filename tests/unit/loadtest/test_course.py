@@ -7,7 +7,7 @@ from itertools import takewhile
 
 import pytest
 
-from fer_loadtest.course import arrivals, course_of, stream_rate, users_of
+from fer_loadtest.course import arrivals, course_of, slot_s, stream_rate, users_of
 from fer_loadtest.pictures import ONE_FACE
 
 
@@ -87,13 +87,18 @@ def test_a_broken_off_level_ends_when_it_was_broken_off(pretend):
     assert any("broken off" in finding for finding in document["findings"])
 
 
-@pytest.mark.parametrize(("rate", "slot_s"), [(0.08, 12.5), (0.1, 10.0), (0.4, 10.0), (3.0, 10.0)])
-def test_a_stream_has_the_rate_that_was_asked_for_in_each_slot(rate, slot_s):
+@pytest.mark.parametrize(("rate", "seconds"), [(0.08, 12.5), (0.1, 10.0), (0.4, 10.0), (3.0, 10.0)])
+def test_a_stream_has_the_rate_that_was_asked_for_in_each_slot(rate, seconds):
     stream = arrivals(rate, 1000.0, random.Random(0))
     for slot in range(40):
-        moments = [next(stream) for _ in range(round(rate * slot_s))]
+        moments = [next(stream) for _ in range(round(rate * seconds))]
         assert moments == sorted(moments)
-        assert 1000 + slot_s * slot <= moments[0] <= moments[-1] <= 1000 + slot_s * (slot + 1)
+        assert 1000 + seconds * slot <= moments[0] <= moments[-1] <= 1000 + seconds * (slot + 1)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.25, 1, 8, 37.5, 1000])
+def test_a_single_rate_is_exact_within_seconds_and_not_minutes(rate):
+    assert 10 <= slot_s("arrivals", [rate]) <= 20
 
 
 def counts_of(options, seed, begin_s, end_s):
@@ -120,7 +125,9 @@ def test_arrivals_come_at_random_within_seconds(options_of):
     assert statistics.variance(counts) / statistics.mean(counts) == pytest.approx(0.9, abs=0.12)
 
 
-@pytest.mark.parametrize("words", ["--rates 1,10,100", "--rates 0.5,1", "--shape arrivals --rates 37.5"])
+@pytest.mark.parametrize(
+    "words", ["--rates 1,10,100", "--rates 0.5,1", "--shape arrivals --rates 37.5", "--shape soak --rates 0.25"]
+)
 def test_streams_of_arrivals_add_up_to_the_rate(options_of, words):
     options = options_of(*words.split())
     for level in course_of(options):
