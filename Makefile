@@ -28,7 +28,7 @@ serve: $(VENV)/.serve repository/manifest.json  ## Serve on 127.0.0.1, ports 800
 
 loadtest: $(VENV)/.loadtest repository/manifest.json  ## Load the real Triton for a minute, over HTTP and gRPC: reports/loadtest/report.html
 	$(BIN)/fer-serve --repository repository --free-ports -- \
-	    $(BIN)/python -m fer_loadtest --preset ci --out reports/loadtest
+	    $(BIN)/fer-loadtest --preset ci --out reports/loadtest
 
 build: $(VENV)/.build  ## Make FP16, INT8, TensorRT-RTX plans and both repositories of the shipped float32 file: built/
 	@for precision in $(SMALLER); do \

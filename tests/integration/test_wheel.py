@@ -71,7 +71,7 @@ def test_the_wheel_holds_what_serves_and_nothing_that_does_not(wheel):
     assert {f"fer_shipped/{path.relative_to(ROOT)}" for path in sources} <= names
     release = {"fer_classifier.onnx", "fer_classifier_int8.onnx", "calibration.json"}
     assert {name for name in names if "/release/" in name} == {f"fer_shipped/training/release/{n}" for n in release}
-    assert {"fer_shipped/examples/astronaut.png", "fer_loadtest/locustfile.py"} <= names
+    assert {"fer_shipped/examples/astronaut.png", "fer_loadtest/locustfile.py", "fer_loadtest/report.html"} <= names
     assert {
         path.name for path in sources if path.parent == ROOT / "triton_models"
     } <= names  # for training and the build

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fer_loadtest.search import search_rate
+from fer_loadtest.capacity import search_rate
 
 
 def run_search(holds, start=8.0, tolerance=0.05, confirmations=3, **more):

@@ -1,4 +1,4 @@
-"""Whether an answer is the one that was expected, and what kind of failure it is where it is not."""
+"""Checks an answer against what was expected, and names the kind of failure where it is something else."""
 
 from __future__ import annotations
 
@@ -20,13 +20,22 @@ from fer_client import (
     ServerOverloadedError,
     ServerUnreachableError,
 )
-from fer_client.protocol import ServedModel
-from fer_loadtest.errors import WrongAnswerError
-from fer_loadtest.recorder import WRONG_ANSWER
+from fer_loadtest.transports import ServedModel
 
+WRONG_ANSWER: Final = "wrong answer"
 OVERLOADED: Final = "overloaded (503)"
 TIMEOUT: Final = "timeout"
 UNREACHABLE: Final = "unreachable"
+NOT_SENT: Final = "not sent"
+
+_SUM_TOLERANCE: Final = 1e-3
+"""For seven probabilities in float32 from a softmax that may have been rounded to half precision."""
+_BOX_TOLERANCE_PX: Final = 1e-3
+
+
+class WrongAnswerError(Exception):
+    """An answer is well-formed and cannot be right. It is counted as a failure of its request."""
+
 
 _KINDS: Final = (
     (WrongAnswerError, WRONG_ANSWER),
@@ -40,44 +49,50 @@ _KINDS: Final = (
     (Exception, "defect of the load test"),
 )
 
-_SUM_TOLERANCE: Final = 1e-3
-"""Seven probabilities in float32, from a softmax that may be rounded to half."""
-_BOX_TOLERANCE_PX: Final = 1e-3
-
 
 @dataclass(frozen=True)
 class Expected:
     """What the server has to answer to one picture.
 
     Attributes:
-        faces: How many; None if it has to refuse the picture.
-        width: Of the upright image, in px.
-        height: The same.
+        faces: Number of faces in the answer; None if the server has to refuse the picture.
+        width: Width of the upright image, in px.
+        height: Height of the upright image, in px.
+        found: Number of faces found in the picture, of which the answer has the largest; None where the server does
+            not say.
     """
 
     faces: int | None
     width: int = 0
     height: int = 0
+    found: int | None = None
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> Expected:
+        """Take an answer's own figures as what is expected from now on."""
+        width, height = tensors[contract.IMAGE_SIZE].tolist()
+        found = int(tensors[contract.FACES_FOUND][0]) if contract.FACES_FOUND in tensors else None
+        return cls(len(tensors[contract.BOXES]), width, height, found)
 
 
 def check_tensors(tensors: Mapping[str, npt.NDArray[Any]], expected: Expected, served: ServedModel, url: str) -> int:
-    """Make sure that an answer is what it has to be.
+    """Check that an answer is what it has to be.
 
     Args:
-        tensors: The outputs of `fer`.
+        tensors: Outputs of `fer`.
         expected: What they have to say.
         served: What the server says about `fer`.
-        url: The server's, for messages.
+        url: URL of the server, for messages.
 
     Returns:
-        How many faces there are.
+        The number of faces in the answer.
 
     Raises:
-        ContractError: Tensors are missing, or of wrong types or shapes.
-        WrongAnswerError: Values are out of range, or not those of this picture.
+        ContractError: A tensor is missing or has the wrong type or shape, or fewer faces were found than returned.
+        WrongAnswerError: A value is out of range, or is not that of this picture.
     """
     if expected.faces is None:
-        raise WrongAnswerError("a file that is no picture was answered, where 400 was expected")
+        raise WrongAnswerError("a file that is no picture was answered, expected a refusal with 400")
     checked = served.checked(tensors, url)
     width, height = checked[contract.IMAGE_SIZE].tolist()
     if (width, height) != (expected.width, expected.height):
@@ -85,36 +100,40 @@ def check_tensors(tensors: Mapping[str, npt.NDArray[Any]], expected: Expected, s
     boxes = checked[contract.BOXES]
     if len(boxes) != expected.faces:
         raise WrongAnswerError(f"{len(boxes)} faces, expected {expected.faces}")
+    if contract.FACES_FOUND in checked and (found := int(checked[contract.FACES_FOUND][0])) != expected.found:
+        raise WrongAnswerError(f"FACES_FOUND is {found}, expected {expected.found}")
     if expected.faces:
         _check_faces(checked, width, height)
     return expected.faces
 
 
 def _check_faces(checked: Mapping[str, npt.NDArray[Any]], width: int, height: int) -> None:
-    boxes, landmarks = checked[contract.BOXES], checked[contract.LANDMARKS]
+    boxes = checked[contract.BOXES]
     limits = np.array([width, height], np.float32) + _BOX_TOLERANCE_PX
     corners = boxes.reshape(-1, 2, 2)  # (faces, lower and upper corner, x and y)
     if not ((corners >= -_BOX_TOLERANCE_PX) & (corners <= limits)).all() or not (corners[:, 0] < corners[:, 1]).all():
         raise WrongAnswerError(f"BOXES {boxes.tolist()} do not lie within {width}x{height} px")
-    if not np.isfinite(landmarks).all():
-        raise WrongAnswerError("LANDMARKS are not numbers")
-    scores, probabilities = checked[contract.DETECTION_SCORES], checked[contract.PROBABILITIES]
-    for name, values in ((contract.DETECTION_SCORES, scores), (contract.PROBABILITIES, probabilities)):
-        if not ((values >= 0) & (values <= 1)).all():  # Not a number is neither.
+    for name in (contract.LANDMARKS, contract.QUALITY):
+        if name in checked and not np.isfinite(checked[name]).all():
+            raise WrongAnswerError(f"{name} has values that are not finite: {checked[name].tolist()}")
+    for name in (contract.DETECTION_SCORES, contract.PROBABILITIES):
+        values = checked[name]
+        if not ((values >= 0) & (values <= 1)).all():  # NaN is neither.
             raise WrongAnswerError(f"{name} are not within 0..1: {values.tolist()}")
-    if (np.abs(probabilities.sum(axis=1) - 1) > _SUM_TOLERANCE).any():
-        raise WrongAnswerError(f"PROBABILITIES do not sum to 1 but to {probabilities.sum(axis=1).tolist()}")
+    sums = checked[contract.PROBABILITIES].sum(axis=1)
+    if (np.abs(sums - 1) > _SUM_TOLERANCE).any():
+        raise WrongAnswerError(f"PROBABILITIES sum to {sums.tolist()}, expected 1")
 
 
 def is_expected_refusal(error: Exception, expected: Expected) -> bool:
-    """Whether a failure is what the picture deserves, and the message names the tensor, as the contract has it."""
+    """Return whether the picture had to be refused, and was, by a message that names the tensor."""
     return expected.faces is None and isinstance(error, ImageRefusedError) and contract.IMAGE in error.reason
 
 
 def kind_of(error: Exception) -> str:
-    """What reports call a failure.
+    """Return what reports call a failure.
 
-    Over gRPC a connection that was dropped is UNAVAILABLE as a full queue is; the words tell them apart.
+    Over gRPC a connection that was dropped is UNAVAILABLE, as a full queue is. The message tells them apart.
     """
     if isinstance(error, ServerOverloadedError) and re.search(
         r"socket closed|connection reset|broken pipe|goaway|recvmsg|failed to connect", error.reason, re.IGNORECASE

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from fer_loadtest.triton_metrics import Sample, change, gauge_mean, read_metrics
+from fer_loadtest.server_metrics import Sample, change, gauge_mean, read_metrics
 
 TEXT = """\
 # HELP nv_inference_request_success Number of successful inference requests, all batch sizes
@@ -83,7 +83,7 @@ def test_gauges_are_means(serve):
 
 
 def test_something_else_is_no_metrics_of_triton(serve):
-    with pytest.raises(ValueError, match="no metrics of Triton"):
+    with pytest.raises(ValueError, match="has no metrics of Triton"):
         read_metrics([serve("<html>hello</html>")], 0.0)
 
 
