@@ -11,12 +11,11 @@ from fer_client._errors import FerClientError
 from fer_client._extras import MissingExtraError
 from fer_client.command.bench import add_bench_command
 from fer_client.command.completion import add_completion_command
-from fer_client.command.health import add_health_command
-from fer_client.command.info import add_info_command
+from fer_client.command.connection import PRECEDENCE
 from fer_client.command.options import ClientParser, exit_code_of
 from fer_client.command.predict import add_predict_command
-from fer_client.command.settings import PRECEDENCE
-from fer_client.video.command import add_video_command
+from fer_client.command.status import add_health_command, add_info_command
+from fer_client.command.video import add_video_command
 from fer_commands.exit_codes import describe
 from fer_commands.messages import escape_what_cannot_be_encoded
 from fer_commands.parser import HelpFormatter

@@ -1,4 +1,4 @@
-"""Writes pictures with their faces drawn. `drawing` draws them and needs Pillow, the extra `pictures`."""
+"""Writes pictures with their faces drawn: where to, and whether that can be done. `photo_drawing` draws them."""
 
 from __future__ import annotations
 
@@ -61,19 +61,20 @@ def plan_outputs(pictures: Sequence[tuple[str, PurePath]], output: str) -> list[
     return planned
 
 
-def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output: Path) -> None:
+def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output: Path, *, panel: bool = True) -> None:
     """Write a picture with its faces drawn. The file appears complete or not at all.
 
     Args:
-        content: The image file that the prediction is about.
-        prediction: Its faces, in pixels of the upright image; or that of a crop, which is one face.
-        output: File to write, of `plan_outputs`; its extension chooses the format.
+        content: The bytes of the image file that the prediction is about.
+        prediction: The faces in pixels of the upright image, or the prediction of a crop, which is one face.
+        output: File to write, from `plan_outputs`; its extension chooses the format.
+        panel: Whether the probabilities are drawn on a panel beside the picture.
 
     Raises:
         AnnotationError: Pillow cannot read the image, or reads another size than the server did, or the file cannot
             be written.
     """
-    from fer_client.command.drawing import draw, open_upright  # Not at the top: Pillow is an extra.
+    from fer_client.command.photo_drawing import draw, open_upright  # Not at the top: Pillow is an extra.
 
     try:
         photo = open_upright(content)
@@ -90,7 +91,7 @@ def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         faces, left_out = getattr(prediction, "faces", [prediction]), getattr(prediction, "faces_left_out", 0)
-        draw(photo, faces, left_out).save(partial, format=kind, **_QUALITY.get(kind, {}))
+        draw(photo, faces, left_out, panel=panel).save(partial, format=kind, **_QUALITY.get(kind, {}))
         partial.replace(output)
     except (OSError, ValueError) as error:  # ValueError: larger than the format can be.
         raise AnnotationError(
@@ -121,12 +122,12 @@ def _check_folder(folder: Path, output: Path, *, must_exist: bool) -> None:
 
 
 def _with_writable_extension(place: PurePath) -> PurePath:
-    """The same name, or one that ends in .png where that format is not written."""
+    """Return the same name, or one that ends in .png where the format is not one that can be written."""
     return place if place.suffix.lower() in FORMATS else place.with_name(f"{place.name}.png")
 
 
 def _distinct(files: Sequence[Path]) -> list[Path]:
-    """The same files, numbered from the second of a name on."""
+    """Return the same files, numbered from the second of a name on."""
     taken: set[Path] = set()
     distinct = []
     for file in files:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from fer_client._endpoint import Protocol, parse_endpoint
 from fer_client._errors import FerClientError
 from fer_client._extras import is_installed
+from fer_client.command.connection import Connection, add_settings, read_connection
 from fer_client.command.options import Subcommands, add_command, positive_int, say, seconds
 from fer_client.command.records import Outcome
-from fer_client.command.settings import Connection, add_settings, read_connection
 from fer_commands.exit_codes import ExitCode
 from fer_commands.messages import one_line, printable
 from fer_commands.running import CommandError

@@ -20,11 +20,14 @@ from fer_client._errors import (
 )
 from fer_client._threads import work_in_threads
 from fer_client.command.annotate import AnnotationError, annotate, plan_outputs
+from fer_client.command.connection import add_settings, read_connection
+from fer_client.command.image_paths import Source, Sources, expand, format_left_out, read_stream
 from fer_client.command.options import Subcommands, add_command, exit_code_of, positive_int, say
 from fer_client.command.output import (
     CSV,
     JSON,
     JSON_LINES,
+    Previous,
     check_output_file,
     choose_format,
     open_appending,
@@ -41,12 +44,9 @@ from fer_client.command.records import (
     Tally,
     Writer,
 )
-from fer_client.command.resume import Previous
-from fer_client.command.settings import add_settings, read_connection
-from fer_client.command.sources import Source, Sources, expand, format_left_out, read_stream
 from fer_commands.exit_codes import ExitCode
 from fer_commands.messages import printable, utf8_name
-from fer_commands.running import CommandError, terminable
+from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, FerClient, Prediction
@@ -93,7 +93,8 @@ def add_predict_command(commands: Subcommands) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
-        help="picture, folder (with those below it, but without hidden files), quoted pattern, or - for standard input",
+        help="a picture, a folder (searched with the folders below it, except hidden ones), a quoted pattern, or - for "
+        "standard input",
     )
     parser.add_argument(
         "--all", action="store_true", help="try every file in a folder that is not hidden, whatever its name ends in"
@@ -136,13 +137,19 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         help="also write each picture to this folder, with its faces, expressions and probabilities drawn; for a "
         "single picture also a file: .png, .jpg, .webp or .bmp",
     )
+    output.add_argument(
+        "--no-panel", action="store_true", help="leave out the panel of probabilities beside the annotated pictures"
+    )
     output.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary, errors only")
 
 
 def run(options: argparse.Namespace) -> int:
-    """What can fail without the server is tried before it is asked. Returns the exit code."""
+    """Try what can fail without the server, then ask it, and return the exit code."""
     if options.resume and options.output:
         raise CommandError("--resume names the file of results already: leave --output out")
+    if options.no_panel and (options.cropped or not options.annotate):
+        reason = "nothing but the panel is drawn beside a crop" if options.cropped else "it is about --annotate"
+        raise CommandError(f"--no-panel has no use here: {reason}; leave it out")
     results = options.output or options.resume
     options.format = choose_format(_format_flag(options), results)
     if results:
@@ -166,7 +173,7 @@ def run(options: argparse.Namespace) -> int:
             say(ImageUnreadableError(source.name, source.problem))
         return ExitCode.USAGE
     connection = read_connection(options)
-    with terminable(), connection.open() as client:
+    with connection.open() as client:
         # Before anything is written: a server that does not answer leaves files as they are.
         labels, quality_columns = client.labels, client.quality_columns
         importlib.import_module("numpy")  # Else loading it would count as part of the first request.
@@ -205,7 +212,7 @@ class _Run:
         self._in_a_row = 0
 
     def work(self) -> int:
-        """Deal with all pictures, or as many as can be; returns the exit code."""
+        """Deal with all pictures, or as many as can be, and return the exit code."""
         start_s = time.perf_counter()
         stop: CommandError | None = None
         try:
@@ -227,7 +234,7 @@ class _Run:
         return ExitCode.PARTIAL if len(self._failures) < self._tally.images else self._failures[0]
 
     def _outcomes(self) -> Iterator[Outcome]:
-        """What becomes of each picture, in their order.
+        """Yield what becomes of each picture, in their order.
 
         Raises:
             FerClientError: There is no use in going on.
@@ -244,7 +251,7 @@ class _Run:
                     yield Outcome(source.name, answer, request_ms=request_ms)
 
     def _answers(self) -> Generator[Prediction | CroppedPrediction | FerClientError, None, None]:
-        """What the server makes of the readable pictures, in their order."""
+        """Yield what the server makes of the readable pictures, in their order."""
         concurrency = self._options.concurrency
         if not self._options.cropped:
             yield from self._client.predict_many(self._images(), concurrency=concurrency)
@@ -259,7 +266,7 @@ class _Run:
             return error
 
     def _images(self) -> Iterator[str | bytes]:
-        """The readable pictures: paths, which the client reads when it needs them, and what came through a pipe."""
+        """Yield the readable pictures: paths, which the client reads when needed, and what came through a pipe."""
         for source in self._pending:
             if source.problem:
                 continue
@@ -278,7 +285,7 @@ class _Run:
             raise error
 
     def _record(self, outcome: Outcome) -> None:
-        """Write what became of a picture, the drawn one first: a line of results says that all of it is there."""
+        """Write what became of a picture, the annotated copy first: a line of results says that all is there."""
         self._progress.clear()
         problem = None
         if outcome.prediction is not None:
@@ -295,19 +302,20 @@ class _Run:
         self._progress.update(self._tally.images, len(self._failures))
 
     def _is_plain(self, error: FerClientError) -> bool:
-        """Whether an error's line is clear without the picture's name: it has it, or it is not about a picture."""
+        """Return whether an error is clear without the picture's name: it has the name, or is not about a picture."""
         if isinstance(error, ImageUnreadableError):
             return True
         return self._is_single and not isinstance(error, ImageRefusedError)
 
     def _annotate(self, name: str, prediction: Prediction | CroppedPrediction) -> AnnotationError | None:
-        """Draw a picture where that is wanted; returns what kept it from being drawn."""
+        """Draw a picture where that is wanted, and return what kept it from being drawn."""
         output = self._annotated.get(name)
         if output is None:
             return None
         try:
             content = self._streamed.pop(name, None)
-            annotate(Path(name).read_bytes() if content is None else content, prediction, output)
+            content = Path(name).read_bytes() if content is None else content
+            annotate(content, prediction, output, panel=not self._options.no_panel)
         except AnnotationError as error:
             return error
         except OSError as error:
@@ -315,7 +323,7 @@ class _Run:
         return None
 
     def _conclude(self, stop: CommandError | None) -> None:
-        """Say how it went, and how it goes on."""
+        """Say how it went, and how to go on."""
         options, tally = self._options, self._tally
         if stop and str(stop):
             kept = f"; {tally.images} of {len(self._pending)} images are done" if len(self._pending) > 1 else ""
@@ -341,7 +349,7 @@ class _Run:
 
 
 def _format_flag(options: argparse.Namespace) -> str | None:
-    """The option that says how results are written, or None where there is none."""
+    """Return the option that says how results are written, or None."""
     flags = (flag for flag in ("--json", "--jsonl", "--csv", "--resume") if getattr(options, flag.removeprefix("--")))
     return next(flags, None)
 
@@ -360,7 +368,7 @@ def _check_not_a_source(results: Path | None, sources: Sources) -> None:
 
 
 def _plan(sources: Sources, annotate_to: str | None) -> dict[str, Path]:
-    """Where the annotated picture of each image goes, by the image's name. Empty where none is wanted."""
+    """Return the annotated file of each image by the image's name; empty where none is wanted."""
     if not annotate_to:
         return {}
     pictures = [(source.name, source.relative) for source in sources.images if not source.problem]
@@ -372,7 +380,7 @@ def _plan(sources: Sources, annotate_to: str | None) -> dict[str, Path]:
 
 
 def _read_previous(resume: Path | None, sources: Sources) -> Previous | None:
-    """What earlier runs have written to the file of `--resume`."""
+    """Return what earlier runs have written to the file of `--resume`, or None without one."""
     if resume is None:
         return None
     if any(source.is_stream for source in sources.images):

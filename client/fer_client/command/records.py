@@ -1,4 +1,4 @@
-"""What became of each image, written as a table, JSON, JSON lines or CSV, one image after the other as they come."""
+"""Results of `fer-client predict`, written image by image as they come: as a table, JSON, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeAlias
 
+from fer_client import Box, CroppedPrediction, Face, FerClientError, Prediction
 from fer_client._errors import (
     AuthenticationError,
     ContractError,
-    FerClientError,
     ImageRefusedError,
     ImageUnreadableError,
     RequestTimeoutError,
@@ -21,11 +21,14 @@ from fer_client._errors import (
     ServerUnreachableError,
     TlsError,
 )
-from fer_client.command.table import ManyTable, format_one
 from fer_commands.messages import one_line, printable, utf8_name
 
-if TYPE_CHECKING:
-    from fer_client import CroppedPrediction, Prediction
+_Expression: TypeAlias = Face | CroppedPrediction
+
+_GAP: Final = "  "
+_WHY: Final = "why uncertain"
+_LONGEST_NAME: Final = 44
+"""Columns that names get in a list of many. A longer one pushes its row to the right."""
 
 REFUSED: Final = "refused"
 UNREADABLE: Final = "unreadable"
@@ -81,14 +84,15 @@ class Tally:
     """How many images became what.
 
     Attributes:
-        images: All that were dealt with.
-        faces: In all images together.
-        without_face: Images that were answered and have none.
+        images: Images that were dealt with.
+        faces: Faces in all images together.
+        faces_left_out: Faces that the server found and did not classify.
+        without_face: Images that were answered and have no face.
         refused: Images that the server does not accept.
         unreadable: Images that could not be sent.
         failed: Images that have no answer for another reason.
         seconds: How long it took.
-        left_out: Files that were passed over in folders, by extension: see `Sources`.
+        left_out: Number of files that were passed over in folders, by extension: see `Sources`.
     """
 
     images: int = 0
@@ -171,7 +175,12 @@ class Writer(ABC):
         self._stream = stream
 
     def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: B027 - some have none
-        """Write what comes before the first image. The labels and columns are those of the served model."""
+        """Write what comes before the first image.
+
+        Args:
+            labels: The served model's, in order.
+            quality_columns: Names of what the server measures of each face; empty where it measures nothing.
+        """
 
     @abstractmethod
     def write(self, outcome: Outcome) -> None:
@@ -187,7 +196,10 @@ class Writer(ABC):
 
 
 class OneTableWriter(Writer):
-    """All there is to say about a single image."""
+    """A single image for people: a line about the request, then a row for each face, largest first.
+
+    The rows are about 105 columns wide for FER2013's seven labels. All tables are ASCII but for names and labels.
+    """
 
     def __init__(self, stream: TextIO, url: str) -> None:
         """Write to a text stream; `url` is the server's."""
@@ -195,9 +207,13 @@ class OneTableWriter(Writer):
         self._url = url
 
     def write(self, outcome: Outcome) -> None:
-        """See Writer."""
-        if outcome.prediction is not None:
-            self._line(format_one(outcome.name, outcome.prediction, self._url, outcome.request_ms or 0.0))
+        """Write the table, unless the image has no result: that is on standard error."""
+        prediction = outcome.prediction
+        if prediction is None:
+            return
+        size, version = prediction.image_size, one_line(prediction.model_version)
+        request = f"{size.width} x {size.height} px, model {version}, {outcome.request_ms or 0.0:.0f} ms at {self._url}"
+        self._line(f"{printable(outcome.name)}: {request}\n\n{_format_faces(prediction)}")
 
     def add(self, line: str) -> None:
         """Write another line below."""
@@ -205,21 +221,38 @@ class OneTableWriter(Writer):
 
 
 class ManyTableWriter(Writer):
-    """A line for each face. Images without a result are on standard error only."""
+    """A line for each face of many images, written as they come: columns have to fit what is not known yet.
+
+    An image without a face has a line too, and so have the faces that the server left out. Images without a result are
+    on standard error only.
+    """
 
     def __init__(self, stream: TextIO, names: Sequence[str]) -> None:
-        """Write to a text stream; `names` are those of all images."""
+        """Write to a text stream; the first column fits `names`, those of all images."""
         super().__init__(stream)
-        self._table = ManyTable(names)
+        longest = max(len(printable(name)) for name in names)
+        self._widths = (min(max(longest, len("image")), _LONGEST_NAME), 4, 24, 5, 26, 14)
 
     def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: ARG002
-        """See Writer."""
-        self._line(self._table.header)
+        """Write the heads of the columns."""
+        self._row("image", "face", "box (x, y, w x h)", "score", "apparent expression", "next likely", _WHY)
 
     def write(self, outcome: Outcome) -> None:
-        """See Writer."""
-        if outcome.prediction is not None:
-            self._line("\n".join(self._table.rows(outcome.name, outcome.prediction)))
+        """Write the rows of an image."""
+        name, prediction = printable(outcome.name), outcome.prediction
+        if isinstance(prediction, CroppedPrediction):
+            self._row(name, "-", "-", "-", *_likeliest(prediction))
+        elif prediction is not None:
+            for number, face in enumerate(prediction.faces, start=1):
+                self._row(name, str(number), _box(face.box), f"{face.detection_score:.2f}", *_likeliest(face))
+            if prediction.faces_left_out:
+                self._row(name, "-", "-", "-", f"{prediction.faces_left_out} more, not classified")
+            if not prediction.faces:
+                self._row(name, "-", "-", "-", "no face found")
+
+    def _row(self, *cells: str) -> None:
+        padded = [cell.ljust(width) for cell, width in zip(cells, self._widths, strict=False)]
+        self._line(_GAP.join([*padded, *cells[len(padded) :]]).rstrip())
 
 
 class JsonWriter(Writer):
@@ -231,17 +264,17 @@ class JsonWriter(Writer):
         self._separator = ""
 
     def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:  # noqa: ARG002
-        """See Writer."""
+        """Open the document."""
         self._stream.write('{\n  "images": [')
 
     def write(self, outcome: Outcome) -> None:
-        """See Writer."""
+        """Write an element of `images`."""
         record = textwrap.indent(json.dumps(outcome.to_dict(), indent=2), "    ")
         self._stream.write(f"{self._separator}\n{record}")
         self._separator = ","
 
     def end(self, tally: Tally) -> None:
-        """See Writer."""
+        """Write the summary and close the document."""
         summary = textwrap.indent(json.dumps(tally.to_dict(), indent=2), "  ").lstrip()
         self._line(f'\n  ],\n  "summary": {summary}\n}}')
 
@@ -250,7 +283,7 @@ class JsonLinesWriter(Writer):
     """A document on each line, for one image each."""
 
     def write(self, outcome: Outcome) -> None:
-        """See Writer."""
+        """Write a line."""
         self._line(json.dumps(outcome.to_dict()))
 
 
@@ -260,7 +293,7 @@ class CsvWriter(Writer):
     _BOX: Final = ("x_min", "y_min", "x_max", "y_max")
 
     def begin(self, labels: Sequence[str], quality_columns: Sequence[str] = ()) -> None:
-        """See Writer."""
+        """Write the heads of the columns."""
         columns = ["image", "width", "height", "face", *self._BOX, "detection_score", "emotion", "confidence"]
         # What later versions added comes last, so that a column keeps its number.
         columns += ["uncertain", *labels, "model_version", "error", "faces_found", "uncertain_reasons"]
@@ -269,7 +302,7 @@ class CsvWriter(Writer):
         self._rows.writeheader()
 
     def write(self, outcome: Outcome) -> None:
-        """See Writer."""
+        """Write the rows of an image."""
         name = utf8_name(outcome.name).encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
         if self._stream.isatty():  # A program can take any name, a terminal would do what is in it.
             name = one_line(name)
@@ -294,3 +327,61 @@ def _csv_rows(name: str, outcome: Outcome) -> Iterator[dict[str, Any]]:
         yield image | {"face": number} | face.get("box", {}) | expression | measured
     if not faces:
         yield image
+
+
+def _format_faces(prediction: Prediction | CroppedPrediction) -> str:
+    """Return the table of one image without a final newline."""
+    faces: Sequence[_Expression] = [prediction] if isinstance(prediction, CroppedPrediction) else prediction.faces
+    if not faces:
+        return "no face found"
+    # What a server calls its labels is not trusted to be harmless.
+    rows = [["apparent expression", *(one_line(label) for label in faces[0].probabilities)]]
+    rows += [[_expression(face), *(f"{share:.1%}" for share in face.probabilities.values())] for face in faces]
+    left_aligned = {0}
+    if not isinstance(prediction, CroppedPrediction):
+        places = [[str(n), _box(face.box), f"{face.detection_score:.2f}"] for n, face in enumerate(prediction.faces, 1)]
+        rows = [[*place, *row] for place, row in zip([["#", "box (x, y, w x h)", "score"], *places], rows, strict=True)]
+        left_aligned = {1, 3}
+    if any(face.uncertain_reasons for face in faces):
+        left_aligned.add(len(rows[0]))
+        rows = [[*row, cell] for row, cell in zip(rows, [_WHY, *map(_reasons, faces)], strict=True)]
+    table = align(rows, left_aligned)
+    if left_out := getattr(prediction, "faces_left_out", 0):
+        found = len(faces) + left_out
+        table += f"\n\nthe {len(faces)} largest of {found} faces; the others are not classified"
+    return table
+
+
+def align(rows: Sequence[Sequence[str]], left_aligned: set[int]) -> str:
+    """Return rows as lines, in columns as wide as their widest cell.
+
+    Args:
+        rows: Cells, as many in each row.
+        left_aligned: Indices of the columns that are not aligned on the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        _GAP.join(
+            cell.ljust(width) if index in left_aligned else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _expression(face: _Expression) -> str:
+    return f"{one_line(face.emotion)} {face.confidence:.1%}{' (uncertain)' if face.uncertain else ''}"
+
+
+def _likeliest(face: _Expression) -> tuple[str, str, str]:
+    """Return cells: the expression, the next likely one (close behind, it makes the first doubtful), and the doubts."""
+    label, probability = sorted(face.probabilities.items(), key=lambda item: item[1], reverse=True)[1]
+    return _expression(face), f"{one_line(label)} {probability:.1%}", _reasons(face)
+
+
+def _reasons(face: _Expression) -> str:
+    return one_line(", ".join(face.uncertain_reasons))
+
+
+def _box(box: Box) -> str:
+    return f"{box.x_min:.0f}, {box.y_min:.0f}, {box.width:.0f} x {box.height:.0f}"

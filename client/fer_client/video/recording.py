@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from fer_client.video.annotated import AnnotatedVideo
-from fer_client.video.episodes import EpisodeCollector
 from fer_client.video.errors import VideoError
-from fer_client.video.history import History
-from fer_client.video.plot import plot
+from fer_client.video.plot import History, plot
+from fer_client.video.sightings import EpisodeCollector
 
 if TYPE_CHECKING:
     from fer_client._errors import FerClientError
@@ -28,11 +27,13 @@ class Outputs:
         timeline: JSON Lines.
         annotated: MP4.
         plot: PNG.
+        panel: Whether the annotated video has the probabilities on a panel beside its frames.
     """
 
     timeline: Path | None = None
     annotated: Path | None = None
     plot: Path | None = None
+    panel: bool = True
 
 
 class TimelineFile:
@@ -120,7 +121,7 @@ class Recording:
             if outputs.timeline:
                 self._timeline = opened.enter_context(contextlib.closing(TimelineFile(outputs.timeline)))
             if outputs.annotated:
-                annotated = AnnotatedVideo(outputs.annotated, source.size, labels)
+                annotated = AnnotatedVideo(outputs.annotated, source.size, labels, panel=outputs.panel)
                 self._annotated = opened.enter_context(contextlib.closing(annotated))
             self._files = opened.pop_all()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_client.video.clock import format_time
-from fer_client.video.episodes import Episode
+from fer_client.video.sightings import Episode
 
 if TYPE_CHECKING:
     from fer_client.video.recording import Recording

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fer_client.cli import main
+from fer_client.command.image_paths import EXTENSIONS
 from fer_client.command.output import choose_format
-from fer_client.command.sources import EXTENSIONS
 from fer_commands.running import CommandError
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fer_client.command.resume import Previous
+from fer_client.command.output import Previous
 from fer_commands.running import CommandError
 
 

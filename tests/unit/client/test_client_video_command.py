@@ -9,7 +9,7 @@ import pytest
 from clips import moving, scenery, write_clip
 
 from fer_client import FerClient, ServerError
-from fer_client.video.command import add_video_command, run
+from fer_client.command.video import add_video_command, run
 from fer_commands.running import CommandError
 
 
@@ -58,7 +58,7 @@ def test_a_wrong_option_is_refused(wrong, capsys):
 
 
 def test_nothing_heavy_is_loaded_for_the_options():
-    code = "import sys, fer_client.video.command; print(*sys.modules)"
+    code = "import sys, fer_client.command.video; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"numpy", "av", "PIL", "matplotlib", "grpc", "tritonclient"}.isdisjoint(done.stdout.split())
 
@@ -106,7 +106,7 @@ import argparse, importlib.util, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == {module!r} else find(name, *rest)
 sys.modules[{module!r}] = None
-from fer_client.video.command import add_video_command, run
+from fer_client.command.video import add_video_command, run
 parser = argparse.ArgumentParser()
 add_video_command(parser.add_subparsers())
 try: run(parser.parse_args(["video", *sys.argv[1:]]), None)

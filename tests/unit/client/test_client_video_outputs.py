@@ -19,13 +19,11 @@ from clips import LABELS, face_at, read_clip, scenery, times_of
 from PIL import Image
 
 from fer_client import FerClientError, ImageSize
-from fer_client.video.annotated import AnnotatedVideo
+from fer_client.command.progress import VideoProgress
+from fer_client.video.annotated import AnnotatedVideo, FrameDrawing
 from fer_client.video.clock import format_time
-from fer_client.video.drawing import FrameDrawing
 from fer_client.video.errors import VideoError
-from fer_client.video.history import History
-from fer_client.video.plot import MOST_PANELS, plot
-from fer_client.video.progress import VideoProgress
+from fer_client.video.plot import MOST_PANELS, History, plot
 from fer_client.video.recording import TimelineFile
 from fer_client.video.sightings import Sighting, TrackedFace
 
@@ -331,13 +329,13 @@ def test_the_bar_tells_place_speed_and_the_time_left(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
     assert "0:01 of 0:10   10%  [###" in bar(Terminal(), 300, 10.0)
-    assert "60.0 frames/s  ETA 0:04  2 failed" in bar(Terminal(), 300, 10.0)
+    assert "60.0 frames/s  ETA 0:04, 2 failed" in bar(Terminal(), 300, 10.0)
     assert bar(Terminal(), 300, 10.0).endswith("\r\x1b[K")
 
 
 def test_the_bar_of_a_camera_has_no_end(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    assert "\r0:01  60.0 frames/s  2 failed\x1b" in bar(Terminal(), None, None)
+    assert "\r0:01  60.0 frames/s, 2 failed\x1b" in bar(Terminal(), None, None)
 
 
 def test_there_is_no_bar_where_nobody_sees_it(monkeypatch):
