@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_health_command(commands)
     add_info_command(commands)
     add_bench_command(commands)
-    add_completion_command(commands, parser)
+    add_completion_command(commands)
     return parser
 
 
