@@ -13,9 +13,9 @@ from typing import Final, TypeAlias
 
 from fer_client import _errors as errors
 from fer_commands import messages
-from fer_commands.exit_codes import ExitCode, describe
+from fer_commands.exit_codes import ExitCode
 from fer_commands.messages import printable
-from fer_commands.parser import HelpFormatter, Parser
+from fer_commands.parser import HelpFormatter, Parser, format_epilog
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `add_subparsers` returns."""
@@ -78,7 +78,7 @@ def add_command(
         name,
         help=summary,
         description=description,
-        epilog=f"examples:\n{examples}\n{describe()}",
+        epilog=format_epilog(examples),
         formatter_class=HelpFormatter,
         allow_abbrev=False,  # `--token SECRET` must not be taken for `--token-file`.
     )
