@@ -58,7 +58,7 @@ def printable(name: str | os.PathLike[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return text in which each character that moves the cursor or starts a line is written as Python would write it."""
+    """Return text whose characters that move the cursor or start a line are written as Python would write them."""
     return "".join(character if _is_harmless(character) else _escaped(character) for character in text)
 
 

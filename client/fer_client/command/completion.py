@@ -71,7 +71,7 @@ def generate(parser: argparse.ArgumentParser, shell: str) -> str:
     for action in [action for command in commands.choices.values() for action in command._actions]:
         metavar = str(action.metavar)
         if _FILE_METAVARS.search(metavar):
-            action.complete = shtab.FILE  # type: ignore[attr-defined]  # what shtab looks for
+            action.complete = shtab.FILE  # What shtab looks for.
         elif re.fullmatch(r"[a-z]+(\|[a-z]+)+", metavar):
             action.choices = metavar.split("|")
     script = shtab.complete(parser, shell)

@@ -247,6 +247,25 @@ def test_a_crop_gets_its_panel_and_nothing_is_drawn_on_it():
     assert count_colors(drawn, (400, 0, *drawn.size))[HAPPY] > 200
 
 
+def test_without_the_panel_the_picture_keeps_its_size_and_has_boxes_and_captions(predict, tmp_path):
+    code, _, err = predict(tmp_path / "faces.png", tmp_path / "photo.png", "--no-panel")
+    assert (code, err) == (0, "")
+    with Image.open(tmp_path / "faces.png") as written:
+        assert written.size == (640, 480)
+        assert count_colors(written, (0, 0, 640, 480))[HAPPY] > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [(["--annotate", "x", "--cropped"], "beside a crop"), ([], "--annotate")]
+)
+def test_no_panel_without_anything_else_to_draw_is_wrong_usage(tmp_path, capsys, options, reason):
+    (tmp_path / "a.png").write_bytes(b"photo")
+    assert main(["predict", str(tmp_path / "a.png"), "--no-panel", *options]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("fer-client: --no-panel has no use here: ")
+    assert reason in err
+
+
 def test_an_uncertain_face_is_drawn_with_a_question_mark():
     photo, face = Image.new("RGB", (600, 500), GRAY), face_at(200, 150, 200)
     certain, uncertain = (draw(photo, [replace(face, uncertain=value)]) for value in (False, True))

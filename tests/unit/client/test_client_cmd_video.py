@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from clips import moving, scenery, write_clip
+from clips import moving, read_clip, scenery, write_clip
 
 from fer_client import FerClient, ServerError
 from fer_client.command.video import add_video_command, run
@@ -55,6 +55,17 @@ def test_a_wrong_option_is_refused(wrong, capsys):
     with pytest.raises(SystemExit, match="2"):
         parse("clip.mp4", *wrong)
     assert capsys.readouterr().err.splitlines()[-1].startswith("fer-client video: error: ")
+
+
+def test_no_panel_is_about_the_annotated_video(video, clip, tmp_path):
+    with pytest.raises(CommandError, match="--no-panel is about the annotated video: name one with --annotate FILE"):
+        video(clip, "--no-panel")
+    assert video(clip, "--annotate", tmp_path / "a.mp4", "--quiet") == 0
+    assert video(clip, "--annotate", tmp_path / "b.mp4", "--no-panel", "--quiet") == 0
+    with_panel, without = (read_clip(tmp_path / name)[0].shape for name in ("a.mp4", "b.mp4"))
+    assert without == (360, 480, 3)  # 320x240 px are enlarged.
+    assert with_panel[0] == 360
+    assert with_panel[1] > 480
 
 
 def test_nothing_heavy_is_loaded_for_the_options():

@@ -245,6 +245,17 @@ def test_frames_of_any_size_are_drawn_at_sizes_that_can_be_encoded(size):
     assert all(length % 2 == 0 and length < 3000 for length in drawing.canvas_size)
 
 
+def test_without_the_panel_frames_keep_their_size_and_have_boxes(tmp_path):
+    drawing = FrameDrawing(ImageSize(640, 480), LABELS, panel=False)
+    picture = np.full((480, 640, 3), 200, np.uint8)
+    sighting = Sighting(0, 0.0, (tracked(x=200, y=150),))
+    without = np.asarray(drawing.draw(jpeg(picture), sighting))
+    with_panel = np.asarray(FrameDrawing(ImageSize(640, 480), LABELS).draw(jpeg(picture), sighting))
+    assert drawing.canvas_size == (640, 480)
+    assert (without == with_panel[:, :640]).all()
+    AnnotatedVideo(tmp_path / "a.mp4", SIZE, LABELS, panel=False).close()
+
+
 @pytest.mark.parametrize(("size", "room"), [((640, 480), (0, 0, 480, 360)), ((100, 100), (60, 0, 420, 360)),
                                             ((800, 100), (0, 150, 480, 210))])  # fmt: skip
 def test_a_frame_of_another_size_is_fitted_in_with_its_boxes_in_place(size, room):
