@@ -214,7 +214,7 @@ def half_done(asking: Asking) -> Any:
 
 def pauses(asking: Asking) -> Any:
     """How long forked workers would wait before they try again."""
-    from fer_client._core import pause_before
+    from fer_client._retries import pause_before
 
     pause_before(0)
     return [wait() for wait in [in_child(lambda: pause_before(5)) for _ in range(3)]]

@@ -17,12 +17,15 @@ import weakref
 from typing import Any, Final
 
 from fer_client import _forks
-from fer_client._calls import Call
-from fer_client._cancellation import Cancellation
-from fer_client._errors import ContractError, RequestTimeoutError, ServerUnreachableError
-from fer_client._failures import of_closed_connection, of_connection
-from fer_client._http_codec import HttpAnswer, HttpCodec, HttpRequest
-from fer_client._settings import Settings
+from fer_client._errors import (
+    ContractError,
+    RequestTimeoutError,
+    ServerUnreachableError,
+    error_of_closing,
+    error_of_connection,
+)
+from fer_client._many import Cancellation
+from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest, Settings
 
 _CHUNK_BYTES: Final = 65_536
 """More than any answer has."""
@@ -88,9 +91,9 @@ class HttpTransport:
         except TimeoutError as error:
             raise RequestTimeoutError(url, f"{timeout_s:g} s") from error
         except (http.client.RemoteDisconnected, http.client.IncompleteRead) as error:
-            raise of_closed_connection(url, midway=isinstance(error, http.client.IncompleteRead)) from error
+            raise error_of_closing(url, midway=isinstance(error, http.client.IncompleteRead)) from error
         except OSError as error:
-            raise of_connection(url, error) from error
+            raise error_of_connection(url, error) from error
         except UnicodeError as error:  # A host such as `a..b`.
             raise ServerUnreachableError(url, str(error)) from error
         except http.client.HTTPException as error:
@@ -138,7 +141,7 @@ class HttpTransport:
         except BaseException as error:
             encrypted.close()
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-                raise of_connection(self._endpoint.url, error, in_handshake=True) from error
+                raise error_of_connection(self._endpoint.url, error, in_handshake=True) from error
             raise
 
     def _take_idle(self) -> socket.socket | None:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fer_contract
-from fer_client._quality import LOW_CONFIDENCE, find_reasons
-from fer_client._served import ServedModel
+from fer_client._server import LOW_CONFIDENCE, ServedModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -322,7 +321,7 @@ def _expressions(tensors: Mapping[str, NDArray[Any]], served: ServedModel) -> li
     expressions = []
     for row, values in zip(rows, measured, strict=True):
         quality = dict(zip(served.quality_columns, values, strict=True))
-        reasons = find_reasons(max(row), served.uncertain_below, quality, served.quality_bounds)
+        reasons = served.find_reasons(max(row), quality)
         expressions.append(
             {
                 "probabilities": dict(zip(served.labels, row, strict=True)),

@@ -7,8 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from fer_client._errors import FerClientError
-from fer_client._extras import MissingExtraError
+from fer_client._errors import FerClientError, MissingExtraError
 from fer_client.command.bench import add_bench_command
 from fer_client.command.completion import add_completion_command
 from fer_client.command.connection import PRECEDENCE

@@ -20,7 +20,7 @@ from fer_client import (
     ServerOverloadedError,
     ServerUnreachableError,
 )
-from fer_client._served import ServedModel
+from fer_client.protocol import ServedModel
 from fer_loadtest.errors import WrongAnswerError
 from fer_loadtest.recorder import WRONG_ANSWER
 

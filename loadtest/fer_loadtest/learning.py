@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import fer_contract as contract
 from fer_client import FerClient, FerClientError, ImageRefusedError
-from fer_client._served import ServedModel
-from fer_client._settings import Settings
+from fer_client.protocol import ServedModel, Settings
 from fer_loadtest.answers import Expected
 from fer_loadtest.errors import LoadTestError, PicturesError
 from fer_loadtest.options import Options

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, cast, get_args
 
 from fer_client import Tls
-from fer_client._endpoint import Protocol
-from fer_client._settings import Settings, read_settings
+from fer_client.protocol import Protocol, Settings, read_settings
 from fer_loadtest.errors import OptionError
 from fer_loadtest.pictures import MIX_NAMES
 from fer_loadtest.thresholds import Thresholds

@@ -11,12 +11,17 @@ from typing import Any, Final, Protocol
 
 import numpy.typing as npt
 
-from fer_client._calls import Infer
-from fer_client._errors import FerClientError, RequestTimeoutError, ServerUnreachableError
-from fer_client._failures import of_closed_connection, of_connection
-from fer_client._http_codec import HttpAnswer, HttpCodec, HttpRequest
-from fer_client._served import ServedModel
-from fer_client._settings import Settings
+from fer_client import FerClientError, RequestTimeoutError, ServerUnreachableError
+from fer_client.protocol import (
+    HttpAnswer,
+    HttpCodec,
+    HttpRequest,
+    Infer,
+    ServedModel,
+    Settings,
+    error_of_closing,
+    error_of_connection,
+)
 from fer_loadtest.pictures import Picture
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -55,7 +60,7 @@ class HttpRequests:
         if not response.status_code:
             raise self._failure(getattr(response, "error", None)) from getattr(response, "error", None)
         if response.content is None:
-            raise of_closed_connection(url, midway=True)
+            raise error_of_closing(url, midway=True)
         headers = {name.lower(): value for name, value in (response.headers or {}).items()}
         result: Tensors = self._codec.result(
             self._calls[picture.name], HttpAnswer(response.status_code, headers, bytes(response.content))
@@ -67,7 +72,7 @@ class HttpRequests:
         if isinstance(error, TimeoutError):
             return RequestTimeoutError(url, f"{self._settings.timeout_s:g} s")
         if isinstance(error, OSError) and error.errno is not None:
-            return of_connection(url, error)
+            return error_of_connection(url, error)
         return ServerUnreachableError(url, str(error) or type(error).__name__, is_temporary=True)
 
 
@@ -83,7 +88,7 @@ class GrpcRequests:
         import grpc
         from tritonclient.grpc import service_pb2_grpc
 
-        from fer_client._grpc_codec import GrpcCodec, channel_opener
+        from fer_client.protocol_grpc import GrpcCodec, channel_opener
 
         self._timeout_s = settings.timeout_s
         self._codec = GrpcCodec(settings)

@@ -1,6 +1,7 @@
 """Who may import whom. Arrows point one way, so that each room can be read, changed and installed alone."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -94,6 +95,46 @@ def imports_of(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.split(".")[0])
     return names
+
+
+CLIENT_TESTS = ("tests/unit/client/", "tests/integration/test_client_", "tests/forked_clients.py")
+"""Tests of the client's own parts, which alone may reach into it."""
+
+
+def private_modules_in(text: str) -> set[str]:
+    """The client's private modules that a Python file imports, or names in any other way."""
+    names = set(re.findall(r"\bfer_client\.(_[a-z]\w*)", text))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module == "fer_client":
+            names |= {alias.name for alias in node.names if alias.name.startswith("_")}
+    return names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from fer_client._server import ServedModel",
+        "import fer_client._server as server",
+        "from fer_client import FerClient, _server",
+        "def later():\n    from fer_client._server import ServedModel",
+        "monkeypatch.setattr('fer_client._server.parameter', None)",
+    ],
+)
+def test_private_modules_of_the_client_are_recognised(text):
+    assert private_modules_in(text) == {"_server"}
+
+
+def test_only_the_client_uses_its_private_modules():
+    everything = {
+        file.relative_to(ROOT).as_posix(): file for room in (*ROOMS, "docker", "tests") for file in files_of(room)
+    }
+    others = [name for name in everything if not name.startswith(("client/", *CLIENT_TESTS))]
+    assert len(others) > 100
+    itself = Path(__file__).relative_to(ROOT).as_posix()
+    offenders = {
+        name: found for name in others if name != itself if (found := private_modules_in(everything[name].read_text()))
+    }
+    assert not offenders, "use fer_client, fer_client.protocol or fer_client.protocol_grpc"
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fer_client._endpoint import Protocol, parse_endpoint
-from fer_client._errors import FerClientError
-from fer_client._extras import is_installed
+from fer_client._config import Protocol, parse_endpoint
+from fer_client._errors import FerClientError, is_installed
 from fer_client.command.connection import Connection, add_settings, read_connection
 from fer_client.command.options import Subcommands, add_command, positive_int, say, seconds
 from fer_client.command.records import Outcome

@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from fer_client._endpoint import PROTOCOLS, Protocol
+from fer_client._config import PROTOCOLS, Protocol
 from fer_client.command.config_file import CONFIG_VARIABLE, HEADERS, TOKEN, ConfigFile
 from fer_client.command.options import say, seconds, user_path
 from fer_commands.messages import closest, did_you_mean, printable

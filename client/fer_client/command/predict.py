@@ -18,7 +18,7 @@ from fer_client._errors import (
     ImageUnreadableError,
     ServerUnreachableError,
 )
-from fer_client._threads import work_in_threads
+from fer_client._many import work_in_threads
 from fer_client.command.annotate import AnnotationError, annotate, plan_outputs
 from fer_client.command.connection import add_settings, read_connection
 from fer_client.command.image_paths import Source, Sources, expand, format_left_out, read_stream
@@ -50,7 +50,7 @@ from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, FerClient, Prediction
-    from fer_client._cancellation import Cancellation
+    from fer_client._many import Cancellation
 
 _DEFAULT_CONCURRENCY: Final = 8
 _FATAL: Final = (AuthenticationError, ContractError, ServerUnreachableError)

@@ -16,8 +16,8 @@ from fer_client._errors import (
     ServerError,
     ServerOverloadedError,
 )
-from fer_client._quality import LOW_CONFIDENCE
 from fer_client._results import Face, ImageSize, Prediction
+from fer_client._server import LOW_CONFIDENCE
 from fer_client.video.settings import AnalysisSettings
 from fer_client.video.sightings import Sighting, TrackedFace
 from fer_client.video.smoothing import Smoother

@@ -8,7 +8,7 @@ import pytest
 import fer_contract
 from fer_client import Box, CroppedPrediction, Face, ImageSize, Landmarks, Prediction
 from fer_client._results import cropped_prediction_from_tensors, prediction_from_tensors
-from fer_client._served import ServedModel
+from fer_client._server import ServedModel
 
 LABELS = ("angry", "happy", "neutral")
 SERVED = ServedModel("fer", LABELS, "v1", uncertain_below=0.7)

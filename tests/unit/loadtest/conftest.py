@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fer_client._served import ServedModel
+from fer_client.protocol import ServedModel
 from fer_contract import LABELS
 from fer_loadtest import report
 from fer_loadtest.answers import Expected

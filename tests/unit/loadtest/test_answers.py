@@ -11,7 +11,7 @@ from fer_client import (
     ServerOverloadedError,
     ServerUnreachableError,
 )
-from fer_client._served import ServedModel
+from fer_client.protocol import ServedModel
 from fer_contract import LABELS
 from fer_loadtest.answers import Expected, check_tensors, is_expected_refusal, kind_of
 from fer_loadtest.errors import WrongAnswerError

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from fer_client._served import ServedModel
+from fer_client.protocol import ServedModel
 from fer_contract import LABELS
 from fer_loadtest.answers import Expected
 from fer_loadtest.errors import PicturesError

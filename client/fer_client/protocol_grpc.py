@@ -1,12 +1,12 @@
-"""Triton's gRPC protocol as messages: calls become requests, answers become results or errors.
+"""The inference protocol over gRPC: calls become messages, answers become results or errors. See `protocol`.
 
-No connection is touched here: `_grpc` and `_grpc_aio` carry the messages. tritonclient brings their classes.
+No connection is touched here. It needs the extra `grpc`: tritonclient brings the classes of the messages.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -14,7 +14,19 @@ from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2
 
 import fer_contract
-from fer_client._calls import (
+from fer_client._errors import (
+    AuthenticationError,
+    ContractError,
+    FerClientError,
+    RequestTimeoutError,
+    ServerOverloadedError,
+    ServerUnreachableError,
+    TlsError,
+    class_of_code,
+    error_of_status,
+    explain_tls,
+)
+from fer_client.protocol import (
     Call,
     Infer,
     ModelConfig,
@@ -23,38 +35,19 @@ from fer_client._calls import (
     ServerLive,
     ServerMetadata,
     ServerReady,
+    Settings,
+    check_request_id,
+    pack_bytes,
+    unpack,
 )
-from fer_client._errors import (
-    AuthenticationError,
-    ContractError,
-    FerClientError,
-    ImageRefusedError,
-    RequestTimeoutError,
-    ServerError,
-    ServerOverloadedError,
-    ServerUnreachableError,
-    TlsError,
-)
-from fer_client._failures import check_request_id, in_words, of_status
-from fer_client._settings import Settings
-from fer_client._tensors import pack_bytes, unpack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_ERRORS: Final[Mapping[str, type[FerClientError]]] = {
-    "INVALID_ARGUMENT": ImageRefusedError,
-    "RESOURCE_EXHAUSTED": ImageRefusedError,  # gRPC's own limit on the size of a message.
-    "UNAUTHENTICATED": AuthenticationError,
-    "PERMISSION_DENIED": AuthenticationError,
-    "NOT_FOUND": ContractError,
-    "UNIMPLEMENTED": ContractError,  # Something else than Triton answers.
-}
-
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),  # The server says what is too large.
     ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_retries", 0),  # `_core` tries again.
+    ("grpc.enable_retries", 0),  # `_retries` tries again.
     ("grpc.enable_http_proxy", 0),  # Nothing is sent anywhere but to the server named.
     # A channel that failed to connect fails at once until this is over: with gRPC's own second, no retry would help.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -90,7 +83,7 @@ def channel_opener(settings: Settings) -> Callable[[int], grpc.Channel]:
 
 
 class GrpcCodec:
-    """Writes messages for one server and reads its answers.
+    """Write messages for one server, and read its answers.
 
     Attributes:
         metadata: Sent with each call.
@@ -105,7 +98,7 @@ class GrpcCodec:
         self.compression = _COMPRESSIONS[settings.compression]
 
     def request(self, call: Call) -> tuple[str, Any]:
-        """The method of Triton's service that makes a call, and its message."""
+        """Return the method of Triton's service that makes a call, and its message."""
         match call:
             case Infer(model, image, outputs, request_id):
                 message = service_pb2.ModelInferRequest(
@@ -129,7 +122,7 @@ class GrpcCodec:
                 return "ServerReady", service_pb2.ServerReadyRequest()
 
     def result(self, call: Call, message: Any) -> Any:
-        """What a call results in.
+        """Read the answer to a call, and return what the call results in.
 
         Raises:
             ContractError: The answer makes no sense.
@@ -156,7 +149,7 @@ class GrpcCodec:
             raise ContractError(self._url, reason) from error
 
     def error(self, call: Call, error: grpc.RpcError, timeout_s: float) -> FerClientError:
-        """What a failed call means.
+        """Make the error of a failed call.
 
         UNAVAILABLE is said of a full queue and of a connection that was dropped alike. Where the text does not tell,
         the server counts as overloaded here.
@@ -165,13 +158,17 @@ class GrpcCodec:
         if code == "DEADLINE_EXCEEDED":
             return RequestTimeoutError(self._url, f"{timeout_s:g} s")
         if status := re.search(r"http2 header with status: (\d+)", reason):  # A proxy's own answer.
-            return of_status(self._url, call, int(status[1]), reason, from_triton=False, tls=self._tls)
+            return error_of_status(
+                self._url,
+                int(status[1]),
+                reason,
+                asks_about_image=isinstance(call, Infer),
+                from_triton=False,
+                tls=self._tls,
+            )
         if code == "UNAVAILABLE":
             return self._unavailable(reason)
-        error_class = _ERRORS.get(code, ServerError)
-        if error_class is ImageRefusedError and not isinstance(call, Infer):
-            error_class = ContractError  # "Request for unknown model"
-        return error_class(self._url, reason or code)
+        return class_of_code(code, asks_about_image=isinstance(call, Infer))(self._url, reason or code)
 
     def _unavailable(self, reason: str) -> FerClientError:
         if "protocol is restricted, expecting header" in reason:  # Triton's --grpc-restricted-protocol.
@@ -182,6 +179,6 @@ class GrpcCodec:
             return ServerUnreachableError(self._url, f"what answers does not speak gRPC, or only with TLS: {reason}")
         if not reason.startswith("failed to connect"):
             return ServerOverloadedError(self._url, reason, is_temporary=True)
-        if self._tls and (words := in_words(reason)):
+        if self._tls and (words := explain_tls(reason)):
             return TlsError(self._url, f"{words} ({reason.rpartition('last error: ')[2]})")
         return ServerUnreachableError(self._url, reason, is_temporary=True)

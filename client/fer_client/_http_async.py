@@ -12,11 +12,15 @@ from typing import Any, Final
 import aiohttp
 
 from fer_client import _forks
-from fer_client._calls import Call, Infer
-from fer_client._errors import ContractError, FerClientError, RequestTimeoutError, ServerUnreachableError
-from fer_client._failures import of_closed_connection, of_connection
-from fer_client._http_codec import HttpAnswer, HttpCodec, HttpRequest
-from fer_client._settings import Settings
+from fer_client._errors import (
+    ContractError,
+    FerClientError,
+    RequestTimeoutError,
+    ServerUnreachableError,
+    error_of_closing,
+    error_of_connection,
+)
+from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest, Infer, Settings
 
 _TLS_FAREWELL_S: Final = 0.1
 """asyncio takes encrypted connections down after they were closed, and complains of them if its loop ends before.
@@ -91,11 +95,11 @@ class AsyncHttpTransport:
         if isinstance(error, aiohttp.ClientResponseError):
             return ServerUnreachableError(url, "what answers there does not speak HTTP")
         if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
-            return of_closed_connection(url, midway=isinstance(error, aiohttp.ClientPayloadError))
+            return error_of_closing(url, midway=isinstance(error, aiohttp.ClientPayloadError))
         cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
         if isinstance(cause, OSError):
             in_handshake = is_connecting and self._tls is not None
-            return of_connection(url, cause, in_handshake=in_handshake)
+            return error_of_connection(url, cause, in_handshake=in_handshake)
         return ServerUnreachableError(url, str(cause))
 
     def _open_session(self) -> aiohttp.ClientSession:

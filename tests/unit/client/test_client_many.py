@@ -8,10 +8,12 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from fer_client import (
     AsyncFerClient,
+    CroppedPrediction,
     FerClient,
     ImageRefusedError,
     ImageUnreadableError,
@@ -62,6 +64,32 @@ def test_results_come_in_the_order_of_the_images_and_errors_in_their_place(conne
     assert all(isinstance(result, Prediction) and len(result.faces) == 2 for result in (first, third, fourth))
     assert isinstance(missing, ImageUnreadableError)
     assert "missing.jpg" in str(missing)
+
+
+@pytest.fixture
+def sizing(fake_triton):
+    """The stand-in's images are as wide as they say, so that answers tell their images. It notes the models asked."""
+    plain, fake_triton.models = fake_triton.answer_to, []
+
+    def answer_to(model, image):
+        fake_triton.models.append(model)
+        return plain(model, image) | {"IMAGE_SIZE": np.array([int(image), 1], np.int32)}
+
+    fake_triton.answer_to = answer_to
+    return fake_triton
+
+
+def test_crops_are_classified_and_not_searched_for_faces(connect, sizing, url, tmp_path):
+    crops = [b"1", b"2", tmp_path / "missing.png", b"4", b"5"]
+    with connect(url) as client:
+        results = list(client.predict_many(crops, concurrency=3, cropped=True))
+        completed = dict(client.predict_as_completed(crops, concurrency=3, cropped=True))
+    assert isinstance(results.pop(2), ImageUnreadableError)
+    assert isinstance(completed.pop(2), ImageUnreadableError)
+    assert all(isinstance(result, CroppedPrediction) for result in [*results, *completed.values()])
+    assert [result.image_size.width for result in results] == [1, 2, 4, 5]
+    assert {index: result.image_size.width for index, result in completed.items()} == {0: 1, 1: 2, 3: 4, 4: 5}
+    assert sizing.models == ["fer_cropped"] * 8
 
 
 def test_what_one_image_is_refused_for_stays_with_it(connect, fake_triton, url):
@@ -141,7 +169,7 @@ def test_stopping_gives_up_what_is_under_way_at_once_and_the_client_goes_on(conn
 
 def test_stopping_ends_pauses_too(fake_triton, url, monkeypatch):
     """An image is answered, all others have to be tried again in half a minute when the loop is left."""
-    monkeypatch.setattr("fer_client._core.pause_before", lambda retry: 30)
+    monkeypatch.setattr("fer_client._retries.pause_before", lambda retry: 30)
     fake_triton.refusal = lambda topic, plain=fake_triton.refusal: (
         plain(topic) if fake_triton.asked["infer"] < 1 else ("overloaded", "full")
     )

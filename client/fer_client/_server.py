@@ -1,23 +1,80 @@
-"""What a server says about the models it serves, compared with what this client expects of them."""
+"""What a server says about itself: the contract of the models it serves, and what `FerClient.describe` shows people.
+
+`ServedModel` compares a model's configuration, and later each answer, with what this client expects.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import fer_contract
 from fer_client._errors import ContractError
-from fer_client._quality import QualityBound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+LOW_CONFIDENCE: Final = "low confidence"
+"""The reason where the highest probability is below the server's threshold."""
 
 _IMAGE_SPEC: Final = "TYPE_STRING [1]"
 _FACES: Final = -1
 """The dimension that differs from image to image: how many faces there are."""
 _INTEGERS: Final = (fer_contract.IMAGE_SIZE, fer_contract.FACES_FOUND)
 """Outputs of int32; the others are float32."""
+
+
+@dataclass(frozen=True)
+class QualityBound:
+    """One of the bounds that a server publishes for the quality of a face.
+
+    Attributes:
+        column: The measure that it is about, one of the server's columns.
+        minimum: A lower value is out of bounds; minus infinity where there is no such bound.
+        maximum: A higher value is out of bounds; infinity where there is no such bound.
+        reason: Why a face beyond it is uncertain, in the server's words: `too small`, `turned away`.
+    """
+
+    column: str
+    minimum: float
+    maximum: float
+    reason: str
+
+    @classmethod
+    def parse(cls, text: str) -> QualityBound:
+        """Read `column:min:max:reason`.
+
+        One of the numbers may be missing, and so may the reason, which is `COLUMN out of bounds` then.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        column, low, high, *rest = (part.strip() for part in [*text.split(":"), "", ""])
+        reason, *more = rest
+        minimum, maximum = float(low or "-inf"), float(high or "inf")
+        if not column or any(more) or not minimum <= maximum or not (low or high):
+            raise ValueError(text)
+        return cls(column, minimum, maximum, reason or f"{column} out of bounds")
+
+    def is_broken_by(self, value: float) -> bool:
+        """Whether a value lies beyond the bound. What is not a number does."""
+        return not self.minimum <= value <= self.maximum
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: a bound that is not there is null."""
+        return {
+            "column": self.column,
+            "min": self.minimum if math.isfinite(self.minimum) else None,
+            "max": self.maximum if math.isfinite(self.maximum) else None,
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        low = f"at least {self.minimum:g}" if math.isfinite(self.minimum) else ""
+        high = f"at most {self.maximum:g}" if math.isfinite(self.maximum) else ""
+        return f"{self.column} {' and '.join(filter(None, (low, high)))}, else {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -168,6 +225,71 @@ class ServedModel:
                 f"output {fer_contract.FACES_FOUND} is {found}, expected the number of boxes, {face_count}, or more",
             )
         return complete
+
+    def find_reasons(self, confidence: float, quality: Mapping[str, float]) -> tuple[str, ...]:
+        """Tell why a face is uncertain.
+
+        Args:
+            confidence: Highest probability of the face, 0..1.
+            quality: Value by column, for all of `quality_columns`.
+
+        Returns:
+            The reasons of the bounds that are broken, in the server's order, then LOW_CONFIDENCE; each once.
+        """
+        broken = [bound.reason for bound in self.quality_bounds if bound.is_broken_by(quality[bound.column])]
+        return tuple(dict.fromkeys([*broken, *[LOW_CONFIDENCE] * (confidence < self.uncertain_below)]))
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model of the server.
+
+    Attributes:
+        name: Its name.
+        versions: The versions of it that the server has loaded, as Triton counts them; empty where it is not there.
+        ready: Whether the server says that it is ready.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+    ready: bool
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """A server and what it serves.
+
+    Attributes:
+        url: The server's.
+        name: Name of the software, `triton` for Triton.
+        version: Its version.
+        extensions: Names of the protocol's extensions that it has.
+        models: The models of the contract, whether the server has them or not.
+        labels: The expressions told apart, in the model's order.
+        model_version: Version of the network.
+        uncertain_below: A face whose highest probability is below it is uncertain.
+        quality_columns: What is measured of each face's picture; empty where the server does not say.
+        quality_bounds: A face beyond one of them is uncertain too.
+        max_image_bytes: The largest file that it accepts; None where it does not say.
+        max_image_pixels: The largest image that it accepts, width times height; None where it does not say.
+    """
+
+    url: str
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+    models: tuple[ModelInfo, ...]
+    labels: tuple[str, ...]
+    model_version: str
+    uncertain_below: float
+    quality_columns: tuple[str, ...]
+    quality_bounds: tuple[QualityBound, ...]
+    max_image_bytes: int | None
+    max_image_pixels: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "quality_bounds": [bound.to_dict() for bound in self.quality_bounds]}
 
 
 def parameter(config: Mapping[str, Any], name: str) -> str:

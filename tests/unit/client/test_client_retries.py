@@ -18,10 +18,10 @@ from fer_client import (
     ServerOverloadedError,
     ServerUnreachableError,
 )
-from fer_client._calls import ServerLive
-from fer_client._core import Core, pause_before
-from fer_client._endpoint import parse_endpoint
-from fer_client._settings import Settings
+from fer_client._base_client import Core
+from fer_client._config import Settings, parse_endpoint
+from fer_client._retries import pause_before
+from fer_client.protocol import ServerLive
 
 
 def test_a_server_that_is_overloaded_twice_is_asked_a_third_time(connect, fake_triton, url):
@@ -187,7 +187,7 @@ def test_pauses_grow_and_are_spread_over_their_whole_range():
 
 
 def test_pauses_really_pass(fake_triton, monkeypatch):
-    monkeypatch.setattr("fer_client._core.pause_before", lambda retry: 0.1 * 2**retry)
+    monkeypatch.setattr("fer_client._retries.pause_before", lambda retry: 0.1 * 2**retry)
     fake_triton.hiccups = ["overloaded"] * 3
     with FerClient(fake_triton.url("http")) as client:
         client.predict(b"photo")

@@ -1,12 +1,12 @@
-"""python -m fer_client.benchmark photo.jpg --url localhost:8000: this client beside a bare loop of tritonclient.
+"""The client beside a bare loop of tritonclient, on a server that is running.
+
+    python -m fer_bench.client photo.jpg --url localhost:8000
 
 Both send the same image to the same server, so many times, so many at a time, and read all tensors of each answer. The
 rounds alternate, so that what else the machines are busy with falls on both; the ratio is the median over the rounds.
 `bare` is tritonclient used well: threads that share a gRPC client, or, as its HTTP client is one thread's own, have a
 client each. `fer-client bench` measures a server; this measures the client.
 """
-
-from __future__ import annotations
 
 import argparse
 import importlib
@@ -18,23 +18,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 import fer_contract
-from fer_client._client import FerClient
-from fer_client._errors import FerClientError
-from fer_client._images import encoded
-from fer_commands.messages import escape_what_cannot_be_encoded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from fer_client import FerClient, FerClientError
+from fer_commands.exit_codes import ExitCode, describe
+from fer_commands.running import run_command
 
 ENOUGH: Final = 0.9
 """The least share of the bare loop's images a second that this client has to reach."""
-
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_TOO_SLOW: Final = 3
 
 _OUTPUTS: Final = (
     fer_contract.IMAGE_SIZE,
@@ -50,7 +45,7 @@ class Measured(NamedTuple):
 
     Attributes:
         images_per_s: Images answered in a second.
-        cpu_ms: Time that this process itself was busy for each image, in milliseconds.
+        cpu_ms: CPU time of this process for each image, in milliseconds.
     """
 
     images_per_s: float
@@ -86,9 +81,7 @@ class Bare:
     def _connect(self) -> Any:
         return self._triton.InferenceServerClient(self._address)
 
-    def _infer(self, client: Any, image: bytes) -> list[NDArray[Any]]:
-        import numpy as np  # Not at the top: `fer_client` imports it when it is needed, and this module is part of it.
-
+    def _infer(self, client: Any, image: bytes) -> list[npt.NDArray[Any]]:
         tensor = self._triton.InferInput(fer_contract.IMAGE, [1], "BYTES")
         tensor.set_data_from_numpy(np.array([image], np.object_))
         wanted = [self._triton.InferRequestedOutput(name) for name in _OUTPUTS]
@@ -97,7 +90,7 @@ class Bare:
 
 
 def measure(work: Callable[[], None], count: int) -> Measured:
-    """How fast some work on so many images is."""
+    """Measure how fast some work on so many images is."""
     start_s, busy_s = time.perf_counter(), time.process_time()
     work()
     busy_s, took_s = time.process_time() - busy_s, time.perf_counter() - start_s
@@ -140,34 +133,13 @@ def compare(client: FerClient, image: bytes, count: int, concurrency: int, round
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit code."""
-    escape_what_cannot_be_encoded()
-    options = _parser().parse_args(arguments)
-    try:
-        with FerClient(options.url, options.protocol) as client:
-            rounds = compare(client, encoded(options.image), options.images, options.concurrency, options.rounds)
-    except (FerClientError, ValueError) as error:
-        sys.stderr.write(f"fer_client.benchmark: {error}\n")
-        return EXIT_FAILED
-    _report(rounds, f"{client.url}: {options.images} times {options.image}, {options.concurrency} at a time")
-    return EXIT_OK if _ratio(rounds) >= ENOUGH else EXIT_TOO_SLOW
-
-
-def _ratio(rounds: Rounds) -> float:
-    return statistics.median(ours.images_per_s / bare.images_per_s for bare, ours in rounds)
-
-
-def _report(rounds: Rounds, what: str) -> None:
-    sys.stdout.write(f"{what}, {len(rounds)} rounds\n")
-    for name, passes in zip(("bare tritonclient", "fer_client"), zip(*rounds, strict=True), strict=True):
-        speeds = ", ".join(f"{each.images_per_s:.0f}" for each in passes)
-        busy_ms = statistics.median(each.cpu_ms for each in passes)
-        sys.stdout.write(f"{name:<18} images/s: {speeds}; median {busy_ms:.2f} ms of client CPU for an image\n")
-    sys.stdout.write(f"ratio {_ratio(rounds):.2f}, expected {ENOUGH} or more\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fer_client.benchmark", description=__doc__)
+    """Measure and print a table. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_bench.client",
+        description="Measure this client beside a bare loop of tritonclient.",
+        epilog=describe(ExitCode.OK, ExitCode.FAILED, ExitCode.USAGE, ExitCode.UNREACHABLE, ExitCode.CHECK_FAILED),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("image", type=Path, help="an image file")
     url = os.environ.get("FER_URL") or "localhost"
     parser.add_argument("--url", default=url, help="default: $FER_URL, else localhost")
@@ -175,7 +147,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--concurrency", type=int, default=16, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    return parser
+    options = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    image = options.image.read_bytes()
+    with FerClient(options.url, options.protocol) as client:
+        rounds = compare(client, image, options.images, options.concurrency, options.rounds)
+    sys.stdout.write(f"{client.url}: {options.images} times {options.image}, {options.concurrency} at a time, ")
+    sys.stdout.write(f"{len(rounds)} rounds\n")
+    for name, passes in zip(("bare tritonclient", "fer_client"), zip(*rounds, strict=True), strict=True):
+        speeds = ", ".join(f"{each.images_per_s:.0f}" for each in passes)
+        busy_ms = statistics.median(each.cpu_ms for each in passes)
+        sys.stdout.write(f"{name:<18} images/s: {speeds}; median {busy_ms:.2f} ms of client CPU for an image\n")
+    ratio = statistics.median(ours.images_per_s / bare.images_per_s for bare, ours in rounds)
+    sys.stdout.write(f"ratio {ratio:.2f}, expected {ENOUGH} or more\n")
+    return ExitCode.OK if ratio >= ENOUGH else ExitCode.CHECK_FAILED
 
 
 if __name__ == "__main__":

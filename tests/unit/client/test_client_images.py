@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fer_client import FerClient, FerClientError, ImageUnreadableError
-from fer_client._images import encoded
+from fer_client._images import encode
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_what_would_be_too_large_as_bmp_is_a_png_and_loses_nothing(shape):
     array = np.zeros(shape, np.uint8)
     array[100:200, 300:500] = pixels((100, 200, *shape[2:]))
     for channels, order in (("rgb", 1), ("bgr", -1)):
-        content = encoded(array, channels)
+        content = encode(array, channels)
         assert content.startswith(b"\x89PNG")
         assert len(content) < 1_000_000
         shown = decoded(content)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fer_client._images import encoded
+from fer_client._images import encode
 
 ORIENTATION = 0x0112
 
@@ -16,7 +16,7 @@ GRAY = np.array([[0, 1, 127, 128], [200, 254, 255, 64]], np.uint8)
 
 def shown(image, channels=None):
     """What is in the file that is sent."""
-    with Image.open(io.BytesIO(encoded(image, channels))) as sent:
+    with Image.open(io.BytesIO(encode(image, channels))) as sent:
         assert sent.mode in ("L", "RGB")
         assert not sent.getexif()
         return np.asarray(sent)
@@ -91,7 +91,7 @@ def test_alpha_is_seen_on_white():
 )
 def test_values_and_shapes_that_say_too_little_are_refused_with_the_way_out(array, message):
     with pytest.raises(ValueError, match=message):
-        encoded(array)
+        encode(array)
 
 
 def test_an_array_of_zeros_is_black_in_any_type():
@@ -119,15 +119,15 @@ def test_pillow_images_of_32_bits_are_scaled_by_65535_or_refused():
     with pytest.raises(
         ValueError, match=r"Pillow image of mode 'I' of int32 with values up to 255: they could be of 8"
     ):
-        encoded(Image.fromarray(GRAY).convert("I"))
+        encode(Image.fromarray(GRAY).convert("I"))
     with pytest.raises(ValueError, match=r"mode 'I' of int32 with values from 0 to 70000: expected 0\.\.65535"):
-        encoded(Image.fromarray(np.array([[0, 70_000]], np.int32)))
+        encode(Image.fromarray(np.array([[0, 70_000]], np.int32)))
 
 
 def test_pillow_images_of_floats_are_scaled_by_1_or_refused():
     assert shown(Image.fromarray(np.array([[0, 0.5, 1]], np.float32))).tolist() == [[0, 128, 255]]
     with pytest.raises(ValueError, match=r"Pillow image of mode 'F' of float32 with values from 0 to 255: expected 0"):
-        encoded(Image.fromarray(GRAY).convert("F"))
+        encode(Image.fromarray(GRAY).convert("F"))
 
 
 def test_pillow_images_of_8_bits_are_sent_as_they_are():
@@ -217,7 +217,7 @@ def test_a_colour_profile_changes_nothing():
 
 def test_an_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match=r"Pillow image of 0 x 5 px: expected 1 or more"):
-        encoded(Image.new("RGB", (0, 5)))
+        encode(Image.new("RGB", (0, 5)))
 
 
 UPRIGHT = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10)

@@ -1,11 +1,12 @@
-"""The command that holds this client against a bare loop of tritonclient, on the real Triton."""
+"""fer_bench.client: the client beside a bare loop of tritonclient, on the real Triton."""
 
 import re
 
 import pytest
 
+from fer_bench.client import compare, main
 from fer_client import FerClient
-from fer_client.benchmark import compare, main
+from fer_commands.exit_codes import ExitCode
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -19,15 +20,16 @@ def test_both_are_measured_in_turn(server, astronaut, tmp_path, capsys, protocol
     assert re.fullmatch(r"bare tritonclient  images/s: \d+, \d+; median \d+\.\d\d ms of client CPU for an image", bare)
     assert ours.startswith("fer_client         images/s: ")
     ratio = float(re.fullmatch(r"ratio (\d+\.\d\d), expected 0\.9 or more", last)[1])
-    assert code in ({0} if ratio > 0.9 else {3} if ratio < 0.9 else {0, 3})  # So few images say nothing about speed.
+    passed, failed = ExitCode.OK, ExitCode.CHECK_FAILED  # So few images say nothing about speed.
+    assert code in ({passed} if ratio > 0.9 else {failed} if ratio < 0.9 else {passed, failed})
 
 
 def test_a_server_that_is_not_there_is_one_line(astronaut, tmp_path, capsys):
     photo = tmp_path / "photo.png"
     photo.write_bytes(astronaut)
-    assert main([str(photo), "--url", "127.0.0.1:1"]) == 1
+    assert main([str(photo), "--url", "127.0.0.1:1"]) == ExitCode.UNREACHABLE
     error = capsys.readouterr().err
-    assert error.startswith("fer_client.benchmark: no server answers at http://127.0.0.1:1: ")
+    assert error.startswith("python -m fer_bench.client: no server answers at http://127.0.0.1:1: ")
     assert error.count("\n") == 1
 
 

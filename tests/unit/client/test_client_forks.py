@@ -94,6 +94,22 @@ def test_encrypted_connections_survive_what_children_do(https_triton, measuring,
     assert measuring.connections <= 3  # The parent's, and two of the child that asks two at a time.
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list threads")
+def test_threads_are_gone_for_the_system_too_when_the_results_are(fake_triton):
+    """A fork while one is on its way out of OpenSSL would leave a child whose first encrypted connection hangs."""
+    threads = set()
+
+    class Image:
+        def read(self):
+            threads.add(threading.get_native_id())
+            return b"photo"
+
+    with FerClient(fake_triton.url("http")) as client:
+        for _ in range(50):
+            assert len(list(client.predict_many([Image() for _ in range(8)], concurrency=8))) == 8
+            assert threads.isdisjoint(int(task.name) for task in Path("/proc/self/task").iterdir())
+
+
 def test_a_child_that_forks_again(outcome):
     assert outcome("grandchild") == [10, 10, 10]
 
@@ -200,7 +216,7 @@ def test_an_answer_to_another_request_is_refused_and_its_connection_not_used_aga
 
 def test_each_request_has_an_id_of_its_own(connect, fake_triton, url, monkeypatch):
     ids = []
-    monkeypatch.setattr("fer_client._calls.os.urandom", lambda count: ids.append(count) or os.getrandom(count))
+    monkeypatch.setattr("fer_client.protocol.os.urandom", lambda count: ids.append(count) or os.getrandom(count))
     with connect(url) as client:
         list(client.predict_many([b"photo"] * 5, concurrency=2))
     assert ids == [8] * 5
