@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from fer_commands.messages import printable
+from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, Prediction
@@ -20,7 +21,7 @@ _QUALITY: Final = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality"
 """Lines and letters keep their edges; Pillow's own defaults smear them."""
 
 
-class AnnotationError(Exception):
+class AnnotationError(CommandError):
     """An annotated picture cannot be drawn or written; the message says why and what to do."""
 
 

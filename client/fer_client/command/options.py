@@ -11,9 +11,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Final, TypeAlias
 
-from fer_client import _errors as errors
 from fer_commands import messages
-from fer_commands.exit_codes import ExitCode
 from fer_commands.messages import printable
 from fer_commands.parser import HelpFormatter, Parser, format_epilog
 
@@ -26,21 +24,8 @@ LONGEST_S: Final = 86_400.0
 
 _VIDEOS: Final = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 
-_EXIT_CODE_OF: Final[tuple[tuple[type[errors.FerClientError], ExitCode], ...]] = (
-    (errors.AuthenticationError, ExitCode.FORBIDDEN),
-    (errors.ServerUnreachableError, ExitCode.UNREACHABLE),
-    (errors.ImageRefusedError, ExitCode.REFUSED),
-    (errors.ImageUnreadableError, ExitCode.USAGE),
-)
-"""The first class that fits decides; any other error of the client is ExitCode.FAILED."""
-
 say = partial(messages.say, "fer-client")
 """Prints a line to standard error, with the command's name in front."""
-
-
-def exit_code_of(error: errors.FerClientError) -> ExitCode:
-    """Return the documented exit code of an error of the client."""
-    return next((code for kind, code in _EXIT_CODE_OF if isinstance(error, kind)), ExitCode.FAILED)
 
 
 class ClientParser(Parser):

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import importlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -18,11 +18,10 @@ from fer_client._errors import (
     ImageUnreadableError,
     ServerUnreachableError,
 )
-from fer_client._many import work_in_threads
 from fer_client.command.annotate import AnnotationError, annotate, plan_outputs
 from fer_client.command.connection import add_settings, read_connection
 from fer_client.command.image_paths import Source, Sources, expand, format_left_out, read_stream
-from fer_client.command.options import Subcommands, add_command, exit_code_of, positive_int, say
+from fer_client.command.options import Subcommands, add_command, positive_int, say
 from fer_client.command.output import (
     CSV,
     JSON,
@@ -50,7 +49,6 @@ from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, FerClient, Prediction
-    from fer_client._many import Cancellation
 
 _DEFAULT_CONCURRENCY: Final = 8
 _FATAL: Final = (AuthenticationError, ContractError, ServerUnreachableError)
@@ -221,7 +219,7 @@ class _Run:
         except KeyboardInterrupt:
             stop = CommandError("interrupted" if not self._is_single else "", ExitCode.INTERRUPTED)
         except FerClientError as error:
-            stop = CommandError(str(error), exit_code_of(error))
+            stop = CommandError(str(error), error.exit_code)
         finally:
             self._progress.clear()
             self._tally.seconds = time.perf_counter() - start_s
@@ -239,7 +237,9 @@ class _Run:
         Raises:
             FerClientError: There is no use in going on.
         """
-        with contextlib.closing(self._answers()) as answers:
+        options = self._options
+        results = self._client.predict_many(self._images(), concurrency=options.concurrency, cropped=options.cropped)
+        with contextlib.closing(results) as answers:
             for source in self._pending:
                 start_s = time.perf_counter()
                 answer = ImageUnreadableError(source.name, source.problem) if source.problem else next(answers)
@@ -249,21 +249,6 @@ class _Run:
                 else:
                     request_ms = 1000 * (time.perf_counter() - start_s) if self._is_single else None
                     yield Outcome(source.name, answer, request_ms=request_ms)
-
-    def _answers(self) -> Generator[Prediction | CroppedPrediction | FerClientError, None, None]:
-        """Yield what the server makes of the readable pictures, in their order."""
-        concurrency = self._options.concurrency
-        if not self._options.cropped:
-            yield from self._client.predict_many(self._images(), concurrency=concurrency)
-            return
-        for _, answer in work_in_threads(self._images(), self._predict_cropped, concurrency, in_order=True):
-            yield answer
-
-    def _predict_cropped(self, image: str | bytes, _: Cancellation) -> CroppedPrediction | FerClientError:
-        try:
-            return self._client.predict_cropped(image)
-        except FerClientError as error:
-            return error
 
     def _images(self) -> Iterator[str | bytes]:
         """Yield the readable pictures: paths, which the client reads when needed, and what came through a pipe."""
@@ -295,7 +280,7 @@ class _Run:
         self._tally.count(outcome)
         if outcome.error is not None:
             say(outcome.error if self._is_plain(outcome.error) else f"{printable(outcome.name)}: {outcome.error}")
-            self._failures.append(exit_code_of(outcome.error))
+            self._failures.append(outcome.error.exit_code)
         elif problem is not None:
             say(problem if self._is_single else f"{printable(outcome.name)}: {problem}")
             self._failures.append(ExitCode.USAGE)
@@ -372,10 +357,7 @@ def _plan(sources: Sources, annotate_to: str | None) -> dict[str, Path]:
     if not annotate_to:
         return {}
     pictures = [(source.name, source.relative) for source in sources.images if not source.problem]
-    try:
-        files = plan_outputs(pictures, annotate_to)
-    except AnnotationError as error:
-        raise CommandError(str(error)) from error
+    files = plan_outputs(pictures, annotate_to)
     return {name: file for (name, _), file in zip(pictures, files, strict=True)}
 
 

@@ -11,16 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TextIO, TypeAlias
 
 from fer_client import Box, CroppedPrediction, Face, FerClientError, Prediction
-from fer_client._errors import (
-    AuthenticationError,
-    ContractError,
-    ImageRefusedError,
-    ImageUnreadableError,
-    RequestTimeoutError,
-    ServerOverloadedError,
-    ServerUnreachableError,
-    TlsError,
-)
+from fer_client._errors import ImageRefusedError, ImageUnreadableError
 from fer_commands.messages import one_line, printable, utf8_name
 
 _Expression: TypeAlias = Face | CroppedPrediction
@@ -30,21 +21,8 @@ _WHY: Final = "why uncertain"
 _LONGEST_NAME: Final = 44
 """Columns that names get in a list of many. A longer one pushes its row to the right."""
 
-REFUSED: Final = "refused"
-UNREADABLE: Final = "unreadable"
-FAILED: Final = "failed"
-
-_KINDS: Final[tuple[tuple[type[FerClientError], str], ...]] = (
-    (ImageRefusedError, REFUSED),
-    (ImageUnreadableError, UNREADABLE),
-    (TlsError, "tls"),
-    (ServerUnreachableError, "unreachable"),
-    (AuthenticationError, "forbidden"),
-    (RequestTimeoutError, "timeout"),
-    (ServerOverloadedError, "overloaded"),
-    (ContractError, "contract"),
-)
-"""What programs read; the first class that fits decides."""
+REFUSED: Final = ImageRefusedError.kind
+UNREADABLE: Final = ImageUnreadableError.kind
 
 
 @dataclass(frozen=True)
@@ -66,9 +44,7 @@ class Outcome:
     @property
     def error_kind(self) -> str:
         """One word for programs; empty where there is no error."""
-        if self.error is None:
-            return ""
-        return next((kind for cls, kind in _KINDS if isinstance(self.error, cls)), FAILED)
+        return "" if self.error is None else self.error.kind
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON. A name that is no text keeps its bytes as surrogates: see `utf8_name`."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fer_client._errors import FerClientError
 from fer_client.command.connection import add_settings, read_connection
-from fer_client.command.options import LONGEST_S, Subcommands, add_command, exit_code_of, positive_int, say, seconds
+from fer_client.command.options import LONGEST_S, Subcommands, add_command, positive_int, say, seconds
 from fer_client.command.output import check_output_file
-from fer_client.video.errors import VideoError, require
+from fer_client.video.errors import require
 from fer_client.video.settings import (
     CONCURRENCY,
     MARGIN,
@@ -137,14 +137,11 @@ def run(options: argparse.Namespace, client: FerClient) -> int:
         CommandError: The video cannot be read, or an output cannot be written.
         FerClientError: The server did not answer a single frame.
     """
-    try:
-        _check(options)
-        from fer_client.video.frames import VideoSource  # Not at the top: PyAV is heavy.
+    _check(options)
+    from fer_client.video.frames import VideoSource  # Not at the top: PyAV is heavy.
 
-        with VideoSource(options.source) as source:
-            return _Run(options, client, source).work()
-    except VideoError as error:
-        raise CommandError(str(error)) from error
+    with VideoSource(options.source) as source:
+        return _Run(options, client, source).work()
 
 
 class _Run:
@@ -159,7 +156,7 @@ class _Run:
         self._patience_s = max(PATIENCE_S, 2.5 * self._interval_s)
         self._end_s = math.inf if options.seconds is None else options.seconds
         self._stop: str | None = None
-        self._exit_code = ExitCode.OK
+        self._exit_code: int = ExitCode.OK
 
     def work(self) -> int:
         """Analyse the video, or as much of it as can be, and return the exit code."""
@@ -176,7 +173,7 @@ class _Run:
             elapsed_s = time.perf_counter() - start_s
         if self._stop is None and recording.first_error is not None:
             is_partial = recording.frames_failed < recording.frames
-            self._exit_code = ExitCode.PARTIAL if is_partial else exit_code_of(recording.first_error)
+            self._exit_code = ExitCode.PARTIAL if is_partial else recording.first_error.exit_code
         elif self._stop is None and self._source.damaged:
             self._exit_code = ExitCode.PARTIAL
         self._conclude(recording, elapsed_s)
@@ -201,7 +198,7 @@ class _Run:
         except FerClientError as error:
             if recording.frames_answered == 0:
                 raise
-            self._stop, self._exit_code = str(error), exit_code_of(error)
+            self._stop, self._exit_code = str(error), error.exit_code
         else:
             if self._source.problem:
                 self._stop, self._exit_code = self._source.problem, ExitCode.PARTIAL
@@ -269,8 +266,7 @@ def _check(options: argparse.Namespace) -> None:
     """Find out before any work what would keep the outputs from being written.
 
     Raises:
-        CommandError: An output cannot be written.
-        VideoError: A package that is needed is not installed.
+        CommandError: An output cannot be written, or a package that is needed is not installed.
     """
     if options.no_panel and not options.annotate:
         raise CommandError("--no-panel is about the annotated video: name one with --annotate FILE")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import Final
 
+from fer_commands.running import CommandError
+
 _NEEDED: Final = {
     "av": "reading video needs PyAV: pip install av",
     "PIL": "reading and drawing video needs Pillow: pip install pillow",
@@ -13,7 +15,7 @@ _NEEDED: Final = {
 """By the name under which Python imports it."""
 
 
-class VideoError(Exception):
+class VideoError(CommandError):
     """One line for the user: what was expected, what came, how to go on."""
 
 
