@@ -125,7 +125,7 @@ except Exception as error: print(type(error).__name__, error)
 """
     command = [sys.executable, "-c", code, str(clip), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == (f"CommandError {expected}\n", "")
+    assert (done.stdout, done.stderr) == (f"VideoError {expected}\n", "")
 
 
 @pytest.mark.parametrize(("name", "expected"), [("none.mp4", "No such file"), ("text.mp4", "cannot decode")])
