@@ -10,7 +10,7 @@ from typing import Final
 from fer_client.command.bench import add_bench_command
 from fer_client.command.completion import add_completion_command
 from fer_client.command.connection import PRECEDENCE
-from fer_client.command.options import ClientParser
+from fer_client.command.options import EXIT_CODES, ClientParser
 from fer_client.command.predict import add_predict_command
 from fer_client.command.status import add_health_command, add_info_command
 from fer_client.command.video import add_video_command
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = ClientParser(
         prog="fer-client",
         description=_DESCRIPTION,
-        epilog=f"{_EXAMPLES}\n{PRECEDENCE}\n{describe()}",
+        epilog=f"{_EXAMPLES}\n{PRECEDENCE}\n{describe(*EXIT_CODES)}",
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )

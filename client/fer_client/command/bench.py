@@ -35,13 +35,13 @@ _PERCENTILES: Final = {50: 1, 90: 10, 95: 20, 99: 100}
 
 _DESCRIPTION: Final = """\
 Measure quickly how fast the server answers, over HTTP and gRPC, at one or more levels of
-concurrency. The picture is sent again and again for some seconds; without one, a plain gray
-picture is, in which there is no face to classify.
+concurrency. The picture is sent again and again for some seconds. Without IMAGE it is a plain
+gray one, in which there is no face to classify.
 
 What is measured is what this machine sees, network and client included. Each worker waits for
-its answer before it asks again, so a slow server is asked less often: it is no load test, and
-waits that arriving users would have in a queue do not show. Requests are not tried again. One
-run is one sample: repeat it before comparing, and send pictures like yours.
+its answer before it asks again, so a slow server is asked less often: this is not a load test,
+and the waits of arriving users in a queue do not show. Requests are not tried again. One run is
+one sample: repeat it before you compare, and send pictures like yours.
 """
 
 _EXAMPLES: Final = """\
@@ -82,7 +82,7 @@ class Measurement:
         return sorted(self.latencies_ms)[math.ceil(percent / 100 * count) - 1]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, rounded to microseconds."""
+        """Return plain values for JSON, rounded to microseconds."""
         percentiles = {f"p{percent}": self.percentile_ms(percent) for percent in _PERCENTILES}
         percentiles["max"] = max(self.latencies_ms, default=None)
         return {

@@ -1,4 +1,4 @@
-"""What the parsers of all subcommands share: how help looks, and the values that options take."""
+"""What all subcommands share: their parser, the values that options take, and lines on standard error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Final, TypeAlias
 
 from fer_commands import messages
+from fer_commands.exit_codes import ExitCode
 from fer_commands.messages import printable
 from fer_commands.parser import HelpFormatter, Parser, format_epilog
 
@@ -19,10 +20,13 @@ Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `add_subparsers` returns."""
 
 LONGEST_S: Final = 86_400.0
-"""A day, in seconds: the longest that the client waits."""
+"""One day: the longest that the client waits."""
 
 
 _VIDEOS: Final = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+
+EXIT_CODES: Final = tuple(code for code in ExitCode if code != ExitCode.CHECK_FAILED)
+"""Exit codes that `fer-client` ends with. It checks nothing that could fail a check."""
 
 say = partial(messages.say, "fer-client")
 """Prints a line to standard error, with the command's name in front."""
@@ -63,7 +67,7 @@ def add_command(
         name,
         help=summary,
         description=description,
-        epilog=format_epilog(examples),
+        epilog=format_epilog(examples, *EXIT_CODES),
         formatter_class=HelpFormatter,
         allow_abbrev=False,  # `--token SECRET` must not be taken for `--token-file`.
     )
@@ -72,19 +76,19 @@ def add_command(
 
 
 def user_path(text: str) -> Path:
-    """A path with `~` for the home folder. Where nobody knows that folder, as for users without an entry, it stays."""
+    """Return a path with `~` replaced by the home folder, where that is known."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails there
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
+    """Parse a whole number from 1 on, for argparse."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """A time in seconds, for argparse."""
+    """Parse a time in seconds, for argparse."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where results go: standard output, or a file that appears complete."""
+"""Where results go: standard output, a file that appears complete, or JSON lines that a later run goes on with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NAMES: Final = {CSV: "CSV", JSON: "one JSON document", JSON_LINES: "JSON lines"
 
 
 def choose_format(flag: str | None, file: Path | None) -> str:
-    """What results are written as: what a flag says, else the ending of the file's name, else a table.
+    """Choose the format of results: the flag's, else the one that the file's name ends in, else a table.
 
     Args:
         flag: As typed: `--csv`, `--json`, `--jsonl` or `--resume`, which writes JSON lines; None where there is none.
@@ -76,7 +76,7 @@ def check_output_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def open_output(path: Path | None) -> Iterator[TextIO]:
-    """A stream for results.
+    """Open a stream for results.
 
     A file grows as FILE.part and gets its name when the block is left, for whatever reason, so that what was there
     before stays until there is something better. A pipe or a device is written to directly.
@@ -107,7 +107,7 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def open_appending(path: Path) -> Iterator[TextIO]:
-    """A stream that adds to a file, line by line.
+    """Open a stream that adds to a file, line by line.
 
     Raises:
         CommandError: It cannot be written.

@@ -52,13 +52,13 @@ if TYPE_CHECKING:
 
 _DEFAULT_CONCURRENCY: Final = 8
 _FATAL: Final = (AuthenticationError, ContractError, ServerUnreachableError)
-"""The next image would fare no better."""
+"""Errors that the next image would run into as well."""
 _GIVE_UP_AFTER: Final = 20
-"""So many images in a row that the server fails at mean that it will fail at the rest too."""
+"""After this many failures in a row, the server is taken to fail at the rest too."""
 
 _DESCRIPTION: Final = """\
 Find the faces in pictures and their apparent expressions, as an annotator would label the
-picture. It is not what a person feels. A picture without a face is answered too: with no face.
+picture. It is not what a person feels. A picture without a face has a result too: no face.
 
 Pictures (JPEG, PNG, WebP or BMP) are sent to the server named, and nowhere else. Nothing is
 fetched from the network.
@@ -97,13 +97,13 @@ def add_predict_command(commands: Subcommands) -> None:
     parser.add_argument(
         "--all", action="store_true", help="try every file in a folder that is not hidden, whatever its name ends in"
     )
-    parser.add_argument("--cropped", action="store_true", help="each picture is one face already: detect nothing")
+    parser.add_argument("--cropped", action="store_true", help="each picture is one face already: skip the detection")
     parser.add_argument(
         "--concurrency",
         metavar="N",
         type=positive_int,
         default=_DEFAULT_CONCURRENCY,
-        help="how many pictures are on their way at once (default: %(default)s)",
+        help="how many pictures are sent at once (default: %(default)s)",
     )
     _add_output_options(parser)
     add_settings(parser)

@@ -47,7 +47,7 @@ class Outcome:
         return "" if self.error is None else self.error.kind
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON. A name that is no text keeps its bytes as surrogates: see `utf8_name`."""
+        """Return plain values for JSON. A name that is not text keeps its bytes as surrogates: see `utf8_name`."""
         name = utf8_name(self.name)
         if self.prediction is not None:
             duration = {} if self.request_ms is None else {"request_ms": round(self.request_ms, 1)}
@@ -112,7 +112,7 @@ class Tally:
         return self.answered / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "images": self.images,
             "answered": self.answered,
@@ -128,7 +128,7 @@ class Tally:
         }
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         faces = f"{self.faces} face{'s' * (self.faces != 1)}"
         if self.faces_left_out:
             faces = f"{self.faces} of {self.faces + self.faces_left_out} faces (the largest of each image)"

@@ -96,7 +96,7 @@ def add_video_command(commands: Subcommands) -> argparse.ArgumentParser:
         default=CONCURRENCY,
         help="send this many frames at once (default: %(default)s)",
     )
-    _add_steadying(parser)
+    _add_smoothing_options(parser)
     output = parser.add_argument_group("output", "in addition to the table")
     output.add_argument(
         "--timeline", metavar="FILE", type=Path, help="a JSON document for each frame on a line (.jsonl)"
@@ -291,8 +291,8 @@ def _n(noun: str) -> str:
     return "n" if noun[0] in "aeiou" else ""
 
 
-def _add_steadying(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("steadying")
+def _add_smoothing_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("smoothing over time")
     group.add_argument(
         "--smoothing",
         metavar="S",

@@ -131,7 +131,7 @@ class Decoder:
         context.options = {"max_pixels": str(MOST_PIXELS)}
 
     def _demuxed(self) -> Iterator[Packet[VideoStream]]:
-        """The stream's packets; where reading fails they end, and why is kept."""
+        """Yield the stream's packets. Where reading fails they end, and the reason is kept."""
         while True:
             try:
                 yield from self.input.container.demux(self.input.stream)
@@ -143,7 +143,7 @@ class Decoder:
                 return
 
     def _whole_frames(self) -> Iterator[VideoFrame]:
-        """The frames of this connection, without those before the first key frame and without damaged ones."""
+        """Yield the frames of this connection, except damaged ones and those before the first key frame."""
         is_started, is_shown, start_pts, waited = False, False, None, 0
         while True:
             packet = self._peeked.popleft() if self._peeked else next(self._packets, None)
@@ -206,7 +206,7 @@ class Decoder:
 
 
 def _is_from(item: Packet[VideoStream] | VideoFrame | None, start_pts: int | None) -> bool:
-    """Whether a packet or frame is not before this time stamp, as far as is known."""
+    """Return whether a packet or frame is not before this time stamp, as far as is known."""
     return item is None or item.pts is None or start_pts is None or item.pts >= start_pts
 
 

@@ -137,7 +137,7 @@ class VideoSource:
             frame = following
 
     def notes(self) -> list[str]:
-        """What is worth saying of the video besides its problem, as lines for people."""
+        """Return what people should know of the video besides its problem, as lines."""
         notes = []
         if self.damaged:
             places = "1 place" if self.damaged == 1 else f"{self.damaged} places"
@@ -159,7 +159,7 @@ class VideoSource:
         self._decoder.close()
 
     def __enter__(self) -> VideoSource:
-        """The source itself."""
+        """Return the source."""
         return self
 
     def __exit__(
@@ -254,7 +254,7 @@ class SceneCuts:
         self._colors: NDArray[np.float64] | None = None
 
     def starts_scene(self, picture: Image.Image) -> bool:
-        """Whether a cut lies between this frame and the one before.
+        """Return whether a cut lies between this frame and the one before.
 
         Args:
             picture: RGB; the size may change.

@@ -109,12 +109,12 @@ class Input:
 
 
 def is_camera(source: str) -> bool:
-    """Whether a source is a camera's number or device rather than a file."""
+    """Return whether a source is a camera's number or device rather than a file."""
     return re.fullmatch(r"[0-9]{1,3}", source) is not None or re.fullmatch(r"/dev/video[0-9]+", source) is not None
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is the address of a stream rather than a file."""
+    """Return whether a source is the address of a stream rather than a file."""
     return re.match(r"(?i)(rtsps?|https?)://", source) is not None
 
 

@@ -105,12 +105,12 @@ class History:
             self._forget({face.track for face in sighting.faces})
 
     def curves(self, most: int = MOST_TRACKS) -> list[Curve]:
-        """The tracks seen in the most frames, at most `most` of them, by their numbers."""
+        """Return the tracks seen in the most frames, at most `most` of them, by their numbers."""
         longest = sorted(self._tracks, key=lambda track: -_frames(self._tracks[track]))[:most]
         return [self._curve(track, self._tracks[track]) for track in sorted(longest)]
 
     def everyone(self) -> Curve:
-        """All faces together, of every track, as track 0. The label is the most probable one."""
+        """Return the faces of all tracks together as track 0. Its label is the most probable one."""
         curve = self._curve(0, self._everyone)
         return replace(curve, labels=curve.probabilities.argmax(axis=1))
 
@@ -157,7 +157,7 @@ class _Point:
 
 
 def _halved(points: Mapping[int, _Point]) -> dict[int, _Point]:
-    """Half as many points, twice as far apart."""
+    """Return half as many points, twice as far apart."""
     joined: dict[int, _Point] = {}
     for index in sorted(points):
         if index // 2 in joined:
@@ -228,7 +228,7 @@ def _draw_curve(panel: Axes, curve: Curve, history: History, span_s: float) -> N
 
 
 def _draw_strip(panel: Axes, times_s: Any, labels: Any, history: History, span_s: float) -> None:
-    """The label that holds, as a band; with its name where there is room."""
+    """Draw the label that holds as a band, with its name where there is room."""
     colors = colors_of(history.labels)
     changes = np.flatnonzero(np.diff(labels)) + 1
     starts = np.concatenate([[0], changes])
@@ -243,7 +243,7 @@ def _draw_strip(panel: Axes, times_s: Any, labels: Any, history: History, span_s
 
 
 def _dress(panel: Axes, start_s: float, end_s: float) -> None:
-    """Scales, grid and frame."""
+    """Set scales, grid and frame."""
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
     panel.set_xlim(start_s, end_s)
@@ -260,12 +260,12 @@ def _dress(panel: Axes, start_s: float, end_s: float) -> None:
 
 
 def _tick_s(span_s: float) -> float:
-    """A distance between ticks that people count in, so that there are at most a dozen."""
+    """Choose a distance between ticks that people count in, so that there are at most a dozen."""
     return next((step_s for step_s in _TICKS_S if span_s / step_s <= _MOST_TICKS), span_s / _MOST_TICKS)
 
 
 def _head(figure: Figure, name: str, history: History, shown: int, height_in: float) -> None:
-    """Title, and a legend that all panels share."""
+    """Draw the title, and a legend that all panels share."""
     from matplotlib.lines import Line2D
 
     hidden = history.tracks_seen - shown
@@ -288,5 +288,5 @@ def _head(figure: Figure, name: str, history: History, shown: int, height_in: fl
 
 
 def _short(name: str, most: int = 60) -> str:
-    """The end of a long name, which tells more than its beginning."""
+    """Return the end of a long name, which tells more than its beginning."""
     return name if len(name) <= most else f"...{name[3 - most :]}"

@@ -163,7 +163,7 @@ class Recording:
             self._annotated.add(frame.jpeg, sighting, self._interval_s)
 
     def __enter__(self) -> Recording:
-        """The recording itself."""
+        """Return the recording."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,7 +19,7 @@ _LEFT_ALIGNED: Final = 1
 
 
 def format_episodes(episodes: Sequence[Episode], minimum_s: float) -> str:
-    """A row for each episode, in the order of time.
+    """Lay out a row for each episode, in the order of time.
 
     Args:
         episodes: What was seen.
@@ -54,7 +54,7 @@ def format_episodes(episodes: Sequence[Episode], minimum_s: float) -> str:
 
 
 def format_figures(recording: Recording, seconds: float) -> str:
-    """One line: how much was analysed, how much was found, and how fast.
+    """Say in one line how much was analysed, how much was found, and how fast.
 
     Args:
         recording: What was seen.
@@ -70,7 +70,7 @@ def format_figures(recording: Recording, seconds: float) -> str:
 
 
 def to_json(recording: Recording, about: dict[str, Any], files: Sequence[tuple[str, Path]]) -> str:
-    """One JSON document.
+    """Return one JSON document.
 
     Args:
         recording: What was seen.

@@ -59,7 +59,7 @@ class Sighting:
     faces_left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, rounded as in `Face.to_dict`, times to 0.0001 s."""
+        """Return plain values for JSON, rounded as in `Face.to_dict`, times to 0.0001 s."""
         document: dict[str, Any] = {"frame": self.frame, "time_s": round(self.time_s, 4)}
         if self.starts_scene:
             document["starts_scene"] = True
@@ -110,7 +110,7 @@ class Episode:
         return self.end_s - self.start_s
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: times rounded to 0.001 s."""
+        """Return plain values for JSON, with times rounded to 0.001 s."""
         return {
             "track": self.track,
             "label": self.label,
@@ -163,7 +163,7 @@ class EpisodeCollector:
             run.add(sighting.time_s, face)
 
     def episodes(self) -> list[Episode]:
-        """All that lasted long enough until now, by the time of their start."""
+        """Return all that lasted long enough until now, by the time of their start."""
         still_open = (run.episode(track, run.seen_s + self._interval_s) for track, run in self._open.items())
         found = [*self._ended, *(episode for episode in still_open if self._is_long(episode))]
         return sorted(found, key=lambda episode: (episode.start_s, episode.track))

@@ -61,7 +61,7 @@ class Smoother:
         return probabilities, self._label
 
     def _average(self, elapsed_s: float, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The average up to now. Divided by the weights so far, so that a track's first frame has no head start."""
+        """Return the average up to now, divided by the weights so far: a track's first frame has no head start."""
         tau_s = self._settings.time_constant_s
         kept = math.exp(-elapsed_s / tau_s)
         gain = -math.expm1(-min(elapsed_s, _LONGEST_STEP * self._interval_s) / tau_s)

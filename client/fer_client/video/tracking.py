@@ -113,7 +113,7 @@ class _Track:
     def differences(
         self, time_s: float, boxes: NDArray[np.float64], landmarks: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """How badly each face of a frame fits this track.
+        """Measure how badly each face of a frame fits this track.
 
         Half of it is how far the boxes are from covering each other, half is how far landmarks are from where they
         should be, in face sizes.

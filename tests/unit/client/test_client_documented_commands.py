@@ -10,7 +10,8 @@ import fer_client
 from fer_client import FerClientError
 from fer_client.cli import build_parser
 from fer_client.command.connection import SETTINGS
-from fer_commands.exit_codes import MEANINGS, ExitCode
+from fer_client.command.options import EXIT_CODES
+from fer_commands.exit_codes import MEANINGS
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "client" / "fer_client"
@@ -47,11 +48,12 @@ def test_the_settings_are_those_of_the_command():
     rows = [row[:3] for row in table("| option | environment | in the file |") if "`--" in row[0] and row[2]]
     named = [[f"`{setting.flag}`", f"`{setting.variable}`", f"`{setting.key}`"] for setting in SETTINGS]
     assert [row for row in rows if row[0] != "`--header`"] == named
+    for setting in SETTINGS:
+        assert f"| {setting.help} |" in README
 
 
 def test_the_exit_codes_are_those_of_the_command():
-    codes = [code for code in ExitCode if code != ExitCode.CHECK_FAILED]  # No check is made by fer-client.
-    assert table("| exit code |") == [[str(code.value), MEANINGS[code]] for code in codes]
+    assert table("| exit code |") == [[str(code.value), MEANINGS[code]] for code in EXIT_CODES]
 
 
 def test_every_error_is_in_the_table_and_only_those():
