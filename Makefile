@@ -13,7 +13,7 @@ MODEL_SOURCES := $(shell find triton_models training/release build/fer_build -ty
 SMALLER := fp16 int8
 RTX_CARDS := 8.6 8.9
 
-.PHONY: help demo serve loadtest build wheel completion test lint types clean
+.PHONY: help demo serve loadtest build wheel test lint types clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,9 +48,6 @@ build: $(VENV)/.build  ## Make FP16, INT8, TensorRT-RTX plans and both repositor
 wheel: $(VENV)/.serve  ## Make the wheel that is installed where there is no checkout: dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-completion: $(VENV)/.dev  ## Make the shells' completion of fer-client anew, after an option has changed
-	$(BIN)/python -m fer_client.command.completion
-
 test: $(VENV)/.dev  ## Pass every test, against the real Triton
 	$(BIN)/python -m pytest
 
@@ -60,6 +57,10 @@ lint: $(VENV)/.dev  ## Check style and formatting
 
 types: $(VENV)/.dev  ## Check types
 	$(BIN)/mypy
+
+.PHONY: completion
+completion: $(VENV)/.dev  ## Make the scripts that complete fer-client in shells anew, after an option has changed
+	$(BIN)/python -m fer_client.command.completion
 
 clean:  ## Remove everything that make made
 	rm -rf $(VENV) repository demo built reports

@@ -1,4 +1,4 @@
-"""Text for people: one harmless line, whatever a file's name, an error or the terminal's encoding holds."""
+"""Text for people: harmless lines, whatever a file's name, an error or the terminal's encoding holds; and tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 _NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -98,3 +98,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `: did you mean WORD?` for the end of a message; empty where nothing is alike."""
     found = closest(word, known)
     return f": did you mean {found}?" if found else ""
+
+
+def align(rows: Sequence[Sequence[str]], left_aligned: Collection[int]) -> str:
+    """Return rows as lines, in columns as wide as their widest cell.
+
+    Args:
+        rows: Cells, as many in each row.
+        left_aligned: Indices of the columns that are not aligned on the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index in left_aligned else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

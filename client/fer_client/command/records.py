@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO, TypeAlias
 
 from fer_client import Box, CroppedPrediction, Face, FerClientError, Prediction
 from fer_client._errors import ImageRefusedError, ImageUnreadableError
-from fer_commands.messages import one_line, printable, utf8_name
+from fer_commands.messages import align, one_line, printable, utf8_name
 
 _Expression: TypeAlias = Face | CroppedPrediction
 
@@ -326,23 +326,6 @@ def _format_faces(prediction: Prediction | CroppedPrediction) -> str:
         found = len(faces) + left_out
         table += f"\n\nthe {len(faces)} largest of {found} faces; the others are not classified"
     return table
-
-
-def align(rows: Sequence[Sequence[str]], left_aligned: set[int]) -> str:
-    """Return rows as lines, in columns as wide as their widest cell.
-
-    Args:
-        rows: Cells, as many in each row.
-        left_aligned: Indices of the columns that are not aligned on the right.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        _GAP.join(
-            cell.ljust(width) if index in left_aligned else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _expression(face: _Expression) -> str:

@@ -21,7 +21,7 @@ from fer_client._results import ImageSize
 from fer_client.video.clock import FrameClock, StampChoice, format_time
 from fer_client.video.decoding import Decoder, PictureConverter
 from fer_client.video.errors import VideoError
-from fer_client.video.inputs import open_input
+from fer_client.video.inputs import open_input, undecodable
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -99,7 +99,7 @@ class VideoSource:
             first = picture = None
         if first is None or picture is None:
             self.close()
-            raise VideoError(self._no_picture())
+            raise self._no_picture()
         self._first = first
         self.size = ImageSize(*picture.size)
 
@@ -201,15 +201,12 @@ class VideoSource:
         self._clock.restart(pause_s)
         self._stamps = StampChoice()
 
-    def _no_picture(self) -> str:
+    def _no_picture(self) -> VideoError:
         if self._is_camera:
-            return (
+            return VideoError(
                 f"{self.name} gives no picture: unplug it and plug it in again, or see whether another program uses it"
             )
-        return (
-            f"cannot decode {self.name}: expected a whole video file, as MP4, MOV, MKV, WebM or AVI; "
-            "if others play it, convert it: ffmpeg -i FILE converted.mp4"
-        )
+        return undecodable(self.name)
 
     def _early_end(self, read: int) -> str | None:
         """Tell whether there should have been more. A number of frames proves nothing: many are estimates."""

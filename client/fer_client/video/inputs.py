@@ -176,7 +176,7 @@ def _open_file(source: str) -> InputContainer:
                 f"cannot read {source}: it is a list of other files, which are not opened; expected the video itself, "
                 "or the list's own http:// address"
             ) from error
-        raise _undecodable(source) from error
+        raise undecodable(source) from error
 
 
 def _open_address(source: str) -> InputContainer:
@@ -242,7 +242,7 @@ def _video_of(container: InputContainer, source: str) -> VideoStream:
         raise VideoError(f"cannot read {name}: it is sound without pictures, expected a video")
     decodable = [stream for stream in videos or container.streams.video if stream.codec_context is not None]
     if not decodable:
-        raise _undecodable(name)
+        raise undecodable(name)
     best = max(decodable, key=lambda stream: (stream.frames != 1, stream.width * stream.height, -stream.index))
     if not 0 < best.width * best.height <= MOST_PIXELS:  # 0: FFmpeg was told the limit and did not look further.
         raise VideoError(
@@ -259,7 +259,8 @@ def _is_a_picture(source: str, kind: str) -> VideoError:
     return VideoError(f"cannot read {source}: it is a picture ({kind}), expected a video; {way}")
 
 
-def _undecodable(name: str) -> VideoError:
+def undecodable(name: str) -> VideoError:
+    """Make the error of a video of which nothing can be decoded."""
     return VideoError(
         f"cannot decode {name}: expected a whole video file, as MP4, MOV, MKV, WebM or AVI; "
         "if others play it, convert it: ffmpeg -i FILE converted.mp4"

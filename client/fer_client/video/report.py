@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fer_client.video.clock import format_time
 from fer_client.video.sightings import Episode
+from fer_commands.messages import align
 
 if TYPE_CHECKING:
     from fer_client.video.recording import Recording
 
-_GAP: Final = "  "
 _HEADER: Final = ("track", "apparent expression", "from", "for", "confidence")
-_LEFT_ALIGNED: Final = 1
+_LEFT_ALIGNED: Final = {1}
 
 
 def format_episodes(episodes: Sequence[Episode], minimum_s: float) -> str:
@@ -41,16 +41,8 @@ def format_episodes(episodes: Sequence[Episode], minimum_s: float) -> str:
         )
         for episode in episodes
     ]
-    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
-    lines = [
-        _GAP.join(
-            cell.ljust(width) if index == _LEFT_ALIGNED else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (_HEADER, *rows)
-    ]
     note = ["", "? = below the server's threshold for being certain"] if any(e.is_uncertain for e in episodes) else []
-    return "\n".join([*lines, *note])
+    return "\n".join([align([_HEADER, *rows], _LEFT_ALIGNED), *note])
 
 
 def format_figures(recording: Recording, seconds: float) -> str:
