@@ -30,7 +30,7 @@ def plan_outputs(pictures: Sequence[tuple[str, PurePath]], output: str) -> list[
 
     Args:
         pictures: Path and place within what was named, for each picture.
-        output: As the user wrote it: a folder, made where it does not exist; or for a single picture a file, which is
+        output: What the user wrote: a folder, made where it does not exist; or for a single picture a file, which is
             what a name with one of the extensions FORMATS means unless a folder has that name.
 
     Returns:

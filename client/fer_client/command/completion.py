@@ -60,10 +60,10 @@ def generate(parser: argparse.ArgumentParser, shell: str) -> str:
     """Make a shell's script anew. Needs shtab.
 
     Args:
-        parser: Of the whole command line. It is changed, and good for nothing else afterwards.
+        parser: Parser of the whole command line. It is changed: do not use it afterwards.
         shell: One of `SHELLS`.
     """
-    import shtab  # Not at the top: only who changes an option needs it.
+    import shtab  # Not at the top: only somebody who changes an option needs it.
 
     [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for listed in commands._choices_actions:

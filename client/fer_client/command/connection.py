@@ -125,7 +125,7 @@ SETTINGS: Final = (
 _LONGEST_TOKEN: Final = 65_536
 """Bytes of a token file that are read: more than servers accept, and a limit for devices that have no end."""
 _TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "tls_server_name")
-"""In the order of the attributes of `Tls`."""
+"""Keys of the settings of TLS, in the order of the attributes of `Tls`."""
 _GRPC_URL: Final = Setting("grpc_url", "URL", _url, "")
 _KNOWN_KEYS: Final = (*(setting.key for setting in SETTINGS), _GRPC_URL.key, TOKEN, HEADERS)
 

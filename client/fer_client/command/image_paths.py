@@ -42,7 +42,7 @@ _PLAIN_EXTENSION: Final = re.compile(r"\.(?=\d*[a-z])[a-z0-9]{1,10}")
 _KNOWN_EXTENSION: Final = re.compile(rf"({'|'.join(map(re.escape, EXTENSIONS))})(?![a-z0-9])(?!~$)")
 
 _MOST_NAMED: Final = 6
-"""So many extensions are named in the line about what was left out; of the rest there is a count."""
+"""Extensions that the line about what was left out names; the others are counted together."""
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|.*;base64,)")
 

@@ -56,7 +56,7 @@ def add_command(
     """Add a subcommand whose `--help` needs no manual.
 
     Args:
-        commands: Of the parser of `fer-client`.
+        commands: Subcommands of the parser of `fer-client`.
         name: What the user types.
         summary: A few words for the list of commands.
         description: What it does and what happens to the pictures.

@@ -33,7 +33,7 @@ def choose_format(flag: str | None, file: Path | None) -> str:
     """Choose the format of results: the flag's, else the one that the file's name ends in, else a table.
 
     Args:
-        flag: As typed: `--csv`, `--json`, `--jsonl` or `--resume`, which writes JSON lines; None where there is none.
+        flag: What was typed: `--csv`, `--json`, `--jsonl` or `--resume`, which writes JSON lines; None if nothing.
         file: The file, or None for standard output.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The bars on standard error while pictures or a video are dealt with. They are for people: on a terminal only."""
+"""The bars on standard error while pictures or a video are processed. They are for people: on a terminal only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Progress:
         """Start the clock.
 
         Args:
-            total: How many pictures or frames there are; None where nobody knows.
+            total: How many pictures or frames there are; None if that is not known.
             stream: Where the bar is drawn; None takes standard error.
             clock: Returns seconds, as `time.monotonic` does.
             quiet: Draw nothing.
@@ -105,8 +105,8 @@ class VideoProgress(Progress):
         """Start the clock.
 
         Args:
-            frames: How many will be analysed; None where nobody knows.
-            length_s: How much of the video they last, in seconds; None where nobody knows.
+            frames: How many frames will be analysed; None if that is not known.
+            length_s: How many seconds of the video they last; None if that is not known.
             stream: Where the bar is drawn; None takes standard error.
             clock: Returns seconds, as `time.monotonic` does.
             quiet: Draw nothing.

@@ -166,7 +166,7 @@ class Writer(ABC):
         """Write what comes after the last image, also where the run was cut short."""
 
     def _line(self, text: str) -> None:
-        """Write a line and hand it to the system at once: whoever reads along sees it, and nothing is lost."""
+        """Write a line and hand it to the system at once: another program can follow along, and nothing is lost."""
         self._stream.write(f"{text}\n")
         self._stream.flush()
 

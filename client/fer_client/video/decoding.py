@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 _PEEKED_PACKETS: Final = 48
 _PEEKED_BYTES: Final = 8_000_000
 _PEEKED_S: Final = 2.0
-"""How much of a video tells its usual rate: whichever of the three is reached first."""
+"""How much of a video is read to measure its usual rate: up to whichever of the three is reached first."""
 _LONGEST_START_FRAMES: Final = 600
-"""For so many frames a key frame is waited for. Until there is one, pictures are gray with moving patches."""
+"""Frames to wait for a key frame. Before the first one, pictures are gray with moving patches."""
 _TOLD_IN_THE_LOG: Final = re.compile(
     rf"{av.logging.ERROR} (matroska,webm|hevc|mjpeg error) |{av.logging.WARNING} hls Segment .* skipping"
 )
@@ -47,7 +47,7 @@ whether anything is missing."""
 _CAMERA_WAIT_S: Final = 0.005
 _MOST_TRIES: Final = 5
 _LONGEST_WAIT_S: Final = 8.0
-"""Between two tries to connect again; the first waits are shorter."""
+"""Longest pause between two attempts to connect again; the first pauses are shorter."""
 
 
 class Decoder:
@@ -55,9 +55,9 @@ class Decoder:
 
     Attributes:
         input: What is read now; another one after a lost connection.
-        damaged: How many places could not be decoded so far. What was there is left out.
+        damaged: Number of places that could not be decoded so far. What was there is left out.
         reconnections: How often a lost connection was made again.
-        problem: Why reading ended although there should be more, or None.
+        problem: Why reading ended too early, or None.
     """
 
     def __init__(self, opened: Input, on_reconnected: Callable[[float], None]) -> None:
@@ -243,7 +243,7 @@ class PictureConverter:
         """Convert one frame.
 
         Args:
-            frame: As decoded: any size, pixel format, colour space, aspect and orientation.
+            frame: A decoded frame of any size, pixel format, colour space, aspect and orientation.
 
         Returns:
             RGB, upright.

@@ -33,7 +33,7 @@ seven, on average), at quality 100 by 0.006, at 75 by 0.010: hardly any of it is
 PNG's bytes, in 1.5 ms instead of 29."""
 
 _FRAME_RATES: Final = (1 / 3600, 1000.0)
-"""What can be true: from a frame an hour to the fastest slow motion."""
+"""Credible rates: from one frame an hour to the fastest slow motion."""
 _USUAL_FRAME_RATE: Final = 30.0
 """Assumed where neither time stamps nor header say anything credible."""
 _RATE_TOLERANCE: Final = 1.25
@@ -66,9 +66,9 @@ class VideoSource:
     Attributes:
         name: The file, `camera 0`, or an address without user, password and query.
         size: Width and height of the first frame in pixels.
-        frame_rate: Frames per second, usually.
-        expected_frames: How many the file says there are, or None. It may be wrong, and is good for a progress bar.
-        problem: Why there were no more frames although there should be, or None. Known when `frames` has ended.
+        frame_rate: Usual number of frames per second.
+        expected_frames: Number of frames that the file states, or None. It may be wrong: good for a progress bar.
+        problem: Why the frames ended too early, or None. Known when `frames` has ended.
     """
 
     def __init__(self, source: str) -> None:
@@ -169,7 +169,7 @@ class VideoSource:
         self.close()
 
     def _rate(self) -> float:
-        """Frames per second: as the time stamps have it, or nearly so and then as the header says."""
+        """Return the frames per second: the header's rate if it is near that of the time stamps, else the latter."""
         stream = self._decoder.input.stream
         step_s = None if self._is_camera else self._decoder.usual_step_s()
         stated = [
@@ -233,13 +233,13 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 _THUMBNAIL_PX: Final = (64, 36)
 _COLOR_BINS: Final = 8
-"""Of each of the three channels."""
+"""Number of bins of each of the three channels."""
 
 _LEAST_ALIKE: Final = 0.6
 _MOST_RECOLORED: Final = 0.21
-"""Over parts of photos: cuts from one to another, of the same photo or not, correlate by at most 0.56 and recolour 0.23
-or more. Pans by a fifth of the picture correlate as little but recolour at most 0.20; lights that go out, fades and
-flashes recolour more but correlate by 0.9."""
+"""Measured on parts of photos: cuts from one to another, of the same photo or not, correlate by at most 0.56 and recolour
+0.23 or more. Pans by a fifth of the picture correlate as little but recolour at most 0.20; lights that go out, fades
+and flashes recolour more but correlate by 0.9."""
 
 
 class SceneCuts:

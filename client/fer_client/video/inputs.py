@@ -49,7 +49,7 @@ _READ_TIMEOUT_S: Final = 30.0
 """A live playlist has something new every few seconds."""
 
 MOST_PIXELS: Final = 50_000_000
-"""Of a frame. The server takes no larger picture, and a header that claims more is not worth the memory."""
+"""Largest frame that is read. The server takes no larger picture, and a header may claim anything."""
 
 _PICTURES: Final = {
     "JPEG": rb"\xff\xd8\xff",
@@ -60,9 +60,9 @@ _PICTURES: Final = {
     "HEIC": rb".{4}ftyp(heic|heix|mif1)",
     "AVIF": rb".{4}ftypavif",
 }
-"""How files of one picture begin."""
+"""First bytes of files that are one picture, by format."""
 _PREDICTABLE: Final = ("JPEG", "PNG", "BMP", "WebP")
-"""Those of them that the server takes."""
+"""Those that the server takes."""
 _LENIENT: Final[dict[str, Any]] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """Titles need not be text. PyAV 19 takes them as they are."""
 _UNUSABLE: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -73,10 +73,10 @@ class Input:
     """An opened file, camera or address.
 
     Attributes:
-        source: As the user named it. It may hold a password: show `name`.
-        name: For people.
-        container: What packets are read from.
-        stream: The one with the video.
+        source: What the user typed. It may hold a password: show `name` instead.
+        name: Name for people, without secrets.
+        container: Container that packets are read from.
+        stream: Its video stream.
     """
 
     source: str

@@ -27,7 +27,8 @@ MOST_TRACKS: Final = 32
 
 
 _ROUNDING: Final = 0.01
-"""Of a step: containers round times, and frames a step apart belong to two points."""
+"""Share of a step that is added before rounding down: containers round times, and frames a step apart belong to two
+points."""
 
 MOST_PANELS: Final = 6
 """One for each track. More would be too small to read, or too long for a screen."""
@@ -42,7 +43,7 @@ _FAINT: Final = "#DDDDDD"
 _STRIP: Final = (-0.16, 0.12)
 """Lower edge and height of the strip of labels, in probability."""
 _NAMED_SHARE: Final = 0.07
-"""Of the width: where a label lasts as long, its strip has room for its name."""
+"""Share of the width from which the strip of a label has room for its name."""
 _TICKS_S: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 _MOST_TICKS: Final = 13
 _LONGEST_GAP_STEPS: Final = 2.5
@@ -178,7 +179,7 @@ def plot(history: History, name: str, start_s: float, end_s: float, path: Path) 
 
     Args:
         history: What was seen.
-        name: Of the video, for the title.
+        name: Name of the video, for the title.
         start_s: Time at the left edge.
         end_s: Time at the right edge.
         path: PNG to write.

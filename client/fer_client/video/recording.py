@@ -81,11 +81,11 @@ class Recording:
     """What was seen so far. Use it in a `with` statement: when that is left, for whatever reason, the files are whole.
 
     Attributes:
-        frames: How many were analysed, with an answer or without.
-        frames_with_face: How many of them show one or more.
-        frames_failed: How many of them have no answer.
-        frames_crowded: In how many of them the server found more faces than it answers.
-        first_error: Of the first frame without an answer, or None.
+        frames: Number of frames analysed, with an answer or without.
+        frames_with_face: Number of frames that show one face or more.
+        frames_failed: Number of frames without an answer.
+        frames_crowded: Number of frames in which the server found more faces than it answers.
+        first_error: Error of the first frame without an answer, or None.
         start_s: Time of the first frame.
         end_s: Time when the last frame ends.
         episodes: How long which expression was seen.
@@ -100,8 +100,8 @@ class Recording:
             source: The video.
             labels: The model's, in order.
             outputs: What to write.
-            episodes: Still without any.
-            every: Which frames come: each, every second one and so on.
+            episodes: Collector of episodes, still empty.
+            every: 1 if each frame is analysed, 2 if every second one is, and so on.
 
         Raises:
             VideoError: One of the files cannot be written.

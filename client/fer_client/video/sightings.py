@@ -16,7 +16,7 @@ class TrackedFace:
 
     Attributes:
         track: Number of the track, from 1.
-        face: As the server saw it, in this frame alone.
+        face: The face as the server saw it, in this frame alone.
         probabilities: The smoothed probabilities: label to 0..1, in the model's label order; they sum to 1.
         label: The apparent expression that holds now. It may stay a little longer than its probability leads.
         is_uncertain: Whether the label's smoothed probability is below the server's threshold, or the face in this
@@ -45,7 +45,7 @@ class Sighting:
         faces: Largest first; empty where there is none or the frame has no result.
         starts_scene: Whether a cut lies before it; tracks end there.
         error: Why the frame has no result, or None.
-        image_size: Of the frame, in pixels, where it is not that of the video's first frame; else None. Boxes and
+        image_size: Size of the frame in pixels if it is not that of the video's first frame, else None. Boxes and
             landmarks are in these pixels.
         faces_left_out: How many more faces the server found in it than it answers, which is the largest 32.
     """
@@ -91,8 +91,8 @@ class Episode:
     Attributes:
         track: Number of the track.
         label: The apparent expression.
-        start_s: From this time of the video on.
-        end_s: Until the frame that shows another label, or just after the last frame of the track.
+        start_s: Time of the video at which the episode starts, in seconds.
+        end_s: Time of the frame that shows another label, or just after the last frame of the track.
         confidence: The mean of the label's smoothed probability, 0..1.
         is_uncertain: Whether more than half of the frames were uncertain.
     """
