@@ -237,9 +237,9 @@ _COLOR_BINS: Final = 8
 
 _LEAST_ALIKE: Final = 0.6
 _MOST_RECOLORED: Final = 0.21
-"""Measured on parts of photos: cuts from one to another, of the same photo or not, correlate by at most 0.56 and recolour
-0.23 or more. Pans by a fifth of the picture correlate as little but recolour at most 0.20; lights that go out, fades
-and flashes recolour more but correlate by 0.9."""
+"""Measured on parts of photos: cuts from one to another, of the same photo or not, correlate by at most 0.56 and
+recolour 0.23 or more. Pans by a fifth of the picture correlate as little but recolour at most 0.20; lights that go out,
+fades and flashes recolour more but correlate by 0.9."""
 
 
 class SceneCuts:
