@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from typing import Protocol as Interface
 
 from fer_client._base_client import BaseClient
+from fer_client._config import Settings
 from fer_client._errors import FerClientError, require_extra
 from fer_client._images import Channels, ImageSource, encode
-from fer_client._many import work_in_tasks
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._retries import Ask, Encode, Pause, Step, Steps
 from fer_client._server import ServerInfo
-from fer_client.protocol import Call, Settings
+from fer_client.protocol import Call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,6 +87,11 @@ class AsyncFerClient(BaseClient):
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
     ) -> Results[CroppedPrediction]: ...
 
+    @overload
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> Results[Prediction | CroppedPrediction]: ...
+
     def predict_many(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
     ) -> Results[Any]:
@@ -106,6 +111,11 @@ class AsyncFerClient(BaseClient):
     def predict_as_completed(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
     ) -> IndexedResults[CroppedPrediction]: ...
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> IndexedResults[Prediction | CroppedPrediction]: ...
 
     def predict_as_completed(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
@@ -155,6 +165,8 @@ class AsyncFerClient(BaseClient):
     def _many(
         self, images: Images, concurrency: int, channels: Channels | None, cropped: bool, in_order: bool
     ) -> IndexedResults[Any]:
+        from fer_client._many import work_in_tasks  # Not at the top, so that `import fer_client` stays light.
+
         steps_of = self._core.predict_cropped if cropped else self._core.predict
 
         async def predict(image: ImageSource) -> Any:

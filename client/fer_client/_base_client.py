@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import fer_contract
-from fer_client._config import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Compression, Tls
+from fer_client._config import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Compression, Protocol, Settings, Tls, read_settings
 from fer_client._errors import ContractError, FerClientError
 from fer_client._images import Channels, ImageSource
 from fer_client._results import (
@@ -27,11 +27,8 @@ from fer_client.protocol import (
     ModelConfig,
     ModelMetadata,
     ModelReady,
-    Protocol,
     ServerMetadata,
     ServerReady,
-    Settings,
-    read_settings,
 )
 
 if TYPE_CHECKING:

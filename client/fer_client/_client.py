@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from typing import Protocol as Interface
 
 from fer_client._base_client import BaseClient
+from fer_client._config import Settings
 from fer_client._errors import FerClientError, require_extra
 from fer_client._images import Channels, ImageSource, encode
-from fer_client._many import Cancellation, work_in_threads
 from fer_client._results import CroppedPrediction, Prediction
 from fer_client._retries import Ask, Encode, Pause, Step, Steps
 from fer_client._server import ServerInfo
-from fer_client.protocol import Call, Settings
+from fer_client.protocol import Call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from fer_client._many import Cancellation
 
 _Result = TypeVar("_Result")
 
@@ -145,6 +147,11 @@ class FerClient(BaseClient):
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
     ) -> Results[CroppedPrediction]: ...
 
+    @overload
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> Results[Prediction | CroppedPrediction]: ...
+
     def predict_many(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
     ) -> Results[Any]:
@@ -179,6 +186,11 @@ class FerClient(BaseClient):
     def predict_as_completed(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
     ) -> IndexedResults[CroppedPrediction]: ...
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> IndexedResults[Prediction | CroppedPrediction]: ...
 
     def predict_as_completed(
         self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
@@ -237,6 +249,8 @@ class FerClient(BaseClient):
     def _many(
         self, images: Images, concurrency: int, channels: Channels | None, cropped: bool, in_order: bool
     ) -> IndexedResults[Any]:
+        from fer_client._many import work_in_threads  # Not at the top, so that `import fer_client` stays light.
+
         steps_of = self._core.predict_cropped if cropped else self._core.predict
 
         def predict(image: ImageSource, cancellation: Cancellation) -> Any:

@@ -21,7 +21,7 @@ Protocol = Literal["http", "grpc"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 
 DEFAULT_PORTS: Final[dict[str, int]] = {"http": 8000, "grpc": 8001, "https": 443, "grpcs": 443}
-"""By scheme. Triton's own without TLS; with it, that of the proxies which bring it."""
+"""Port by scheme: Triton's own without TLS, the usual port of proxies with it."""
 
 _ACCEPTED: Final = "expected HOST[:PORT], optionally prefixed with http://, https://, grpc:// or grpcs://"
 
@@ -30,7 +30,7 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 DEFAULT_RETRIES: Final = 3
 """Rides out a full queue of a second or a connection that was dropped; a server that is gone is noticed soon."""
 _LONGEST_TIMEOUT_S: Final = 86_400.0
-"""A day. Sockets cannot wait for ever-larger numbers, and nobody wants to."""
+"""A day: sockets take no arbitrarily large timeouts."""
 
 _OWN_HEADERS: Final = frozenset(
     {
@@ -46,7 +46,7 @@ _OWN_HEADERS: Final = frozenset(
         "user-agent",
     }
 )
-"""What the protocols themselves say."""
+"""Headers that the protocols set themselves."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Tls:
     server_name: str | None = None
 
     def ssl_context(self) -> ssl.SSLContext:
-        """The files as the standard library wants them, read and checked.
+        """Read and check the files, and return them as the standard library wants them.
 
         Raises:
             ValueError: A file cannot be read, is not what it should be, or key and certificate do not belong together.
@@ -118,7 +118,7 @@ class Tls:
         return context
 
     def pem_files(self) -> tuple[bytes | None, bytes | None, bytes | None]:
-        """What is in the files of authorities, own certificate and own key; None for one that there is not.
+        """Read the files of authorities, own certificate and own key; None for one that is not given.
 
         Raises:
             ValueError: A file cannot be read, or there is a key without a certificate.
@@ -248,7 +248,7 @@ def _content(file: str | os.PathLike[str] | None) -> bytes | None:
 
 
 def _no_passphrase() -> NoReturn:
-    """Instead of OpenSSL's own question on the terminal, which a service would wait for without an end."""
+    """Refuse to ask on the terminal, as OpenSSL would: a service would wait there for ever."""
     raise ValueError("TLS: the private key asks for a passphrase: give one without, readable by this user alone")
 
 
@@ -258,7 +258,7 @@ def _check_duration(name: str, seconds: float) -> None:
 
 
 def _checked_headers(headers: Mapping[str, str], token: str | None) -> dict[str, str]:
-    """All headers to send, the token's among them. Messages name headers and never show a value."""
+    """Check all headers to send, the token's among them. Messages name headers and never show a value."""
     checked: dict[str, str] = {}
     for name, value in headers.items():
         lower = name.lower()

@@ -19,15 +19,18 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from fer_client import _forks
-from fer_client._many import Cancellation
-from fer_client.protocol import Call, Settings
+from fer_client._config import Settings
+from fer_client.protocol import Call
 from fer_client.protocol_grpc import GrpcCodec, channel_opener
+
+if TYPE_CHECKING:
+    from fer_client._many import Cancellation
 
 _PATIENCE_S: Final = 5.0
 """How long a fork waits for calls under way. gRPC's own support for forks waits as long."""
@@ -77,7 +80,7 @@ class GrpcTransport:
         return self._codec.result(call, answer)
 
     def begin(self, call: Call, timeout_s: float, ended: Callable[[], None]) -> grpc.Future:
-        """Make a call, and go on meanwhile. `ended` is called in another thread, when `result` has not to wait."""
+        """Begin a call. `ended` is called in another thread when `result` will not have to wait any more."""
         method, message = self._codec.request(call)
         CALLS.begin()
         try:
@@ -94,7 +97,7 @@ class GrpcTransport:
         return pending
 
     def result(self, call: Call, pending: grpc.Future, timeout_s: float) -> Any:
-        """What a call results in that `begin` began. Raises as `ask`."""
+        """Return the result of a call that `begin` began. Raises as `ask`."""
         try:
             answer = pending.result()
         except grpc.RpcError as error:
@@ -115,7 +118,7 @@ class GrpcTransport:
             self._channel.close()
 
     def _open(self) -> Any:
-        """The stub. Its channel is not opened earlier, so that forks before the first call have nothing to disturb."""
+        """Return the stub. Its channel is opened only now, so that earlier forks have nothing to disturb."""
         with self._opening:
             if self._stub is None:
                 self._channel = self._open_channel(CALLS.forks)
@@ -206,7 +209,7 @@ class Calls:
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
-        """Where a call is made. Raises as `begin`."""
+        """Count the call that is made within the block. Raises as `begin`."""
         self.begin()
         try:
             yield
@@ -226,7 +229,7 @@ class Calls:
             self._changed.notify_all()
 
     def start_anew(self) -> None:
-        """In a forked process nothing is under way, and nobody knows yet whether gRPC works."""
+        """Begin with no calls under way in a forked process, where gRPC has yet to be tried out."""
         self._is_broken = self._is_broken or self._under_way > 0 or (self._is_used and _IS_SWITCHED_OFF)
         self._is_tried_out = self._is_broken
         self._changed = threading.Condition()

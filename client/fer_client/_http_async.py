@@ -12,6 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from fer_client import _forks
+from fer_client._config import Settings
 from fer_client._errors import (
     ContractError,
     FerClientError,
@@ -20,7 +21,7 @@ from fer_client._errors import (
     error_of_closing,
     error_of_connection,
 )
-from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest, Infer, Settings
+from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest, Infer
 
 _TLS_FAREWELL_S: Final = 0.1
 """asyncio takes encrypted connections down after they were closed, and complains of them if its loop ends before.
@@ -90,7 +91,7 @@ class AsyncHttpTransport:
             raise self._failed(error, progress.is_connecting) from error
 
     def _failed(self, error: Exception, is_connecting: bool) -> FerClientError:
-        """Aiohttp's errors as the standard library's."""
+        """Make the error of what aiohttp raised."""
         url = self._endpoint.url
         if isinstance(error, aiohttp.ClientResponseError):
             return ServerUnreachableError(url, "what answers there does not speak HTTP")
@@ -103,7 +104,7 @@ class AsyncHttpTransport:
         return ServerUnreachableError(url, str(cause))
 
     def _open_session(self) -> aiohttp.ClientSession:
-        """The session, made when it is first needed: it belongs to the event loop that runs then.
+        """Return the session, made when it is first needed: it belongs to the event loop that runs then.
 
         Raises:
             RuntimeError: It belongs to another event loop, which is not closed yet.

@@ -280,7 +280,7 @@ class Window(Generic[_Result]):
         return self._handed_out in self._waiting if self.in_order else bool(self._waiting)
 
     def take(self) -> int:
-        """Note that an image was taken. Returns its index."""
+        """Note that an image was taken, and return its index."""
         self._taken += 1
         return self._taken - 1
 
@@ -293,7 +293,7 @@ class Window(Generic[_Result]):
         self._waiting[index] = result
 
     def hand_out(self) -> tuple[int, _Result]:
-        """The next result and the index of its image. Raises the error that stands in its place."""
+        """Return the next result and the index of its image, or raise the error that stands in its place."""
         index = self._handed_out if self.in_order else next(iter(self._waiting))
         result = self._waiting.pop(index)
         self._handed_out += 1
@@ -325,7 +325,7 @@ class Cancellation:
 
     @contextmanager
     def watching(self, abort: Callable[[], object]) -> Iterator[None]:
-        """Where something is waited for.
+        """Let a request from outside abort what is waited for within the block.
 
         Args:
             abort: Ends the waiting; called from another thread, where the block then fails in any way.

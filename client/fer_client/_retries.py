@@ -11,8 +11,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from fer_client._config import Settings
 from fer_client._errors import FerClientError, RequestTimeoutError, ServerOverloadedError, ServerUnreachableError
-from fer_client.protocol import Call, ServerLive, Settings
+from fer_client.protocol import Call, ServerLive
 
 if TYPE_CHECKING:
     from fer_client._images import Channels, ImageSource

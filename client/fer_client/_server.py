@@ -59,7 +59,7 @@ class QualityBound:
         return cls(column, minimum, maximum, reason or f"{column} out of bounds")
 
     def is_broken_by(self, value: float) -> bool:
-        """Whether a value lies beyond the bound. What is not a number does."""
+        """Tell whether a value lies beyond the bound. Not-a-number does."""
         return not self.minimum <= value <= self.maximum
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class ServedModel:
         version: Version of the network.
         uncertain_below: A face whose highest probability is below it is uncertain; 0, so none, where the server does
             not say.
-        tells_faces_found: Whether answers say how many faces were found. Older servers of `fer` don't, nor does
+        tells_faces_found: Whether answers say how many faces were found. Older servers of `fer` do not, nor does
             `fer_cropped`.
         quality_columns: Names of the columns of QUALITY, in their order; none where an older server has no such output.
         quality_bounds: What makes a face uncertain besides a low probability.
@@ -293,7 +293,7 @@ class ServerInfo:
 
 
 def parameter(config: Mapping[str, Any], name: str) -> str:
-    """A parameter of a model configuration, empty where it has none of that name. Raises as reading JSON does."""
+    """Return a parameter of a model configuration, empty where there is none. Raises as reading JSON does."""
     return str(config.get("parameters", {}).get(name, {}).get("string_value", ""))
 
 
@@ -307,7 +307,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _read_bounds(config: Mapping[str, Any], differences: list[str]) -> tuple[QualityBound, ...]:
-    """The bounds of a model configuration. What is none is added to `differences`."""
+    """Read the bounds of a model configuration. Text that is no bound is added to `differences`."""
     bounds = []
     name = fer_contract.QUALITY_BOUNDS_PARAMETER
     for text in filter(None, _names(parameter(config, name))):
@@ -319,7 +319,7 @@ def _read_bounds(config: Mapping[str, Any], differences: list[str]) -> tuple[Qua
 
 
 def _decimal(text: str) -> float:
-    """Not a number where the text is none."""
+    """Read a decimal; return not-a-number where the text is none."""
     try:
         return float(text)
     except ValueError:

@@ -1,6 +1,6 @@
-"""The inference protocol over gRPC: calls become messages, answers become results or errors. See `protocol`.
+"""The inference protocol over gRPC: calls become messages, answers become results or errors. See `fer_client.protocol`.
 
-No connection is touched here. It needs the extra `grpc`: tritonclient brings the classes of the messages.
+It needs the extra `grpc`: tritonclient brings the classes of the messages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2
 
 import fer_contract
+from fer_client._config import Settings
 from fer_client._errors import (
     AuthenticationError,
     ContractError,
@@ -35,7 +36,6 @@ from fer_client.protocol import (
     ServerLive,
     ServerMetadata,
     ServerReady,
-    Settings,
     check_request_id,
     pack_bytes,
     unpack,
@@ -43,6 +43,8 @@ from fer_client.protocol import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+__all__ = ["GrpcCodec", "channel_opener"]
 
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),  # The server says what is too large.
