@@ -22,7 +22,6 @@ Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 LONGEST_S: Final = 86_400.0
 """One day: the longest that the client waits."""
 
-
 _VIDEOS: Final = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 
 EXIT_CODES: Final = tuple(code for code in ExitCode if code != ExitCode.CHECK_FAILED)

@@ -28,7 +28,7 @@ from fer_client.video.settings import (
     SmoothingSettings,
 )
 from fer_commands.exit_codes import ExitCode
-from fer_commands.messages import printable
+from fer_commands.messages import one_line, printable
 from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class _Run:
         if options.json:
             sys.stdout.write(to_json(recording, self._about(), written) + "\n")
         else:
-            size, version = source.size, self._client.model_version
+            size, version = source.size, one_line(self._client.model_version)
             heading = (
                 f"{printable(source.name)}: {size.width} x {size.height} px, {source.frame_rate:.4g} frames/s, model "
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fer_client.video.clock import format_time
 from fer_client.video.sightings import Episode
-from fer_commands.messages import align
+from fer_commands.messages import align, one_line
 
 if TYPE_CHECKING:
     from fer_client.video.recording import Recording
@@ -34,7 +34,7 @@ def format_episodes(episodes: Sequence[Episode], minimum_s: float) -> str:
     rows = [
         (
             str(episode.track),
-            f"{episode.label}{'?' if episode.is_uncertain else ''}",
+            f"{one_line(episode.label)}{'?' if episode.is_uncertain else ''}",
             format_time(episode.start_s, span_s),
             f"{episode.duration_s:.1f} s",
             f"{episode.confidence:.0%}",

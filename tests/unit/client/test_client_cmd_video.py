@@ -68,6 +68,17 @@ def test_no_panel_is_about_the_annotated_video(video, clip, tmp_path):
     assert with_panel[1] > 480
 
 
+def test_what_a_server_says_of_itself_does_nothing_to_a_terminal(video, clip, fake_triton, capsys):
+    parameters = fake_triton.config["parameters"]
+    parameters["labels"]["string_value"] = "a,b,c,happy\x1b[2J,e,f,g"
+    parameters["model_version"]["string_value"] = "v\x1b[2J"
+    assert video(clip, "--min-episode", "0") == 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert r"model v\x1b[2J at " in out
+    assert r"happy\x1b[2J" in out
+
+
 def test_nothing_heavy_is_loaded_for_the_options():
     code = "import sys, fer_client.command.video; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
