@@ -230,7 +230,8 @@ def forwarder(target: str) -> Iterator[tuple[str, object]]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         for connection in connections:
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # The other side may have closed it first.
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
         connections.clear()
 
