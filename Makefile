@@ -58,6 +58,10 @@ lint: $(VENV)/.dev  ## Check style and formatting
 types: $(VENV)/.dev  ## Check types
 	$(BIN)/mypy
 
+.PHONY: completion
+completion: $(VENV)/.dev  ## Make the scripts that complete fer-client in shells anew, after an option has changed
+	$(BIN)/python -m fer_client.command.completion
+
 clean:  ## Remove everything that make made
 	rm -rf $(VENV) repository demo built reports
 

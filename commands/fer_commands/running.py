@@ -30,11 +30,11 @@ class CommandError(Exception):
 def run_command(
     script: str, work: Callable[[], int | None], *, debug: bool = False, when_interrupted: str = "interrupted"
 ) -> int:
-    """Do a command's work, and say on standard error what went wrong.
+    """Do a command's work and say on standard error what went wrong.
 
     Args:
         script: As the user typed it, with its subcommand: `fer-build quantize`.
-        work: The rest. What it returns is the exit code; None is `ExitCode.OK`.
+        work: Does the command's work and returns its exit code; None is `ExitCode.OK`.
         debug: Whether errors are shown with their traceback.
         when_interrupted: What to say after Ctrl-C or SIGTERM; empty says nothing.
 
@@ -86,7 +86,7 @@ def _describe(script: str, error: Exception) -> tuple[str, int]:
         return str(error), exit_code
     if isinstance(error, OSError) and error.filename is not None:
         return f"{printable(error.filename)}: {error.strerror}", ExitCode.USAGE
-    if isinstance(error, OSError):  # Of what has no name: standard output.
+    if isinstance(error, OSError):  # Without a file's name it is standard output that failed.
         _discard_output()
         return f"cannot write the output: {error.strerror or error}", ExitCode.USAGE
     if isinstance(error, MemoryError):
@@ -97,5 +97,5 @@ def _describe(script: str, error: Exception) -> tuple[str, int]:
 
 
 def _discard_output() -> None:
-    """Send what is still buffered nowhere: Python would fail at it again when it ends."""
+    """Drop what is still buffered: Python would try to write it again when it ends, and fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -73,9 +73,9 @@ MAY_IMPORT = {
 }
 """A room may always import itself."""
 
-LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib", "PIL"}
-"""What the client may import from outside: NumPy, tomli on Python 3.10, and what its extras for gRPC, asyncio and
-drawing bring."""
+LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib", "PIL", "shtab"}
+"""What the client may import from outside: NumPy, tomli on Python 3.10, what its extras for gRPC, asyncio and drawing
+bring, and what makes the scripts for shells, which are shipped."""
 
 VIDEO = {"av", "matplotlib"}
 """What its folder `video` may import besides."""

@@ -22,8 +22,8 @@ from fer_client import (
 )
 from fer_client._results import cropped_prediction_from_tensors
 from fer_client._server import LOW_CONFIDENCE, ServedModel
-from fer_client.command.info import _lines
 from fer_client.command.records import CsvWriter, JsonLinesWriter, ManyTableWriter, OneTableWriter, Outcome
+from fer_client.command.status import format_info
 
 OUTPUT = {"name": "QUALITY", "data_type": "TYPE_FP32", "dims": [-1, 2]}
 COLUMNS = "gray, turn"
@@ -229,7 +229,7 @@ def test_the_reasons_of_a_crop_stand_in_a_column_too():
 def test_info_lists_columns_and_bounds():
     bounds = tuple(QualityBound.parse(text) for text in BOUNDS.split(","))
     server = ServerInfo("http://host", "triton", "2", (), (), LABELS, "v1", 0.5, ("gray", "turn"), bounds, None, None)
-    lines = _lines(server, "--url")
+    lines = format_info(server, "--url")
     assert ("quality", "gray, turn") in lines
     start = lines.index(("bounds", "gray at least 30, else too dark"))
     assert lines[start + 2] == ("", "turn at least -40 and at most 40, else turned away")
@@ -240,4 +240,4 @@ def test_info_lists_columns_and_bounds():
 
 def test_info_of_a_server_that_measures_nothing_says_so():
     server = ServerInfo("http://host", "triton", "2", (), (), LABELS, "v1", 0.5, (), (), None, None)
-    assert ("quality", "not measured") in _lines(server, "--url")
+    assert ("quality", "not measured") in format_info(server, "--url")

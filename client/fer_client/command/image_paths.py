@@ -42,7 +42,7 @@ _PLAIN_EXTENSION: Final = re.compile(r"\.(?=\d*[a-z])[a-z0-9]{1,10}")
 _KNOWN_EXTENSION: Final = re.compile(rf"({'|'.join(map(re.escape, EXTENSIONS))})(?![a-z0-9])(?!~$)")
 
 _MOST_NAMED: Final = 6
-"""So many extensions are named in the line about what was left out; of the rest there is a count."""
+"""Extensions that the line about what was left out names; the others are counted together."""
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|.*;base64,)")
 
@@ -52,7 +52,7 @@ class Source:
     """One picture that was asked for.
 
     Attributes:
-        name: As people and records call it: its path, or `-`.
+        name: What people and records call it: its path, or `-`.
         relative: Where it lies within what was named, so that outputs can be laid out alike.
         problem: Why it cannot be read, or empty.
         is_stream: Whether it can be read only once: standard input, or a pipe.
@@ -121,12 +121,12 @@ def expand(arguments: Sequence[str], outputs: Sequence[Path] = (), *, take_all: 
 
 
 def read_stream(source: Source) -> bytes:
-    """The picture that comes through a pipe."""
+    """Return the content of a picture that comes through a pipe."""
     return sys.stdin.buffer.read() if source.name == STDIN else Path(source.name).read_bytes()
 
 
 def format_left_out(sources: Sources) -> str:
-    """What was passed over in folders, for people: `12 files left out: 9 .heic, 3 without an ending; --all tries them`.
+    """Say what was passed over in folders: `12 files left out: 9 .heic, 3 without an ending; --all tries them`.
 
     Empty where nothing was.
     """
@@ -145,10 +145,10 @@ def format_left_out(sources: Sources) -> str:
 
 
 def extension_of(name: str) -> str:
-    """The ending of a file's name in lower case, or an empty string where it has none.
+    """Return the ending of a file's name in lower case, or an empty string where it has none.
 
-    Where something follows that is no ending, the picture's own is found: that of `photo.jpg:large`, `photo.jpg?v=2`
-    and `photo.jpg.1` is `.jpg`. A date or a sentence behind the last dot is no ending.
+    Where something else follows the ending, the ending is found all the same: that of `photo.jpg:large`,
+    `photo.jpg?v=2` and `photo.jpg.1` is `.jpg`. A date or a sentence after the last dot is no ending.
     """
     name = name.lower()
     last, before_query = PurePath(name).suffix, name.partition("?")[0]
@@ -190,7 +190,7 @@ class _Folder:
         self._take_all = take_all
 
     def search(self) -> _PassedOver:
-        """Add the pictures, or in their place why there are none; returns what was passed over."""
+        """Add the pictures, or why there are none, and return what was passed over."""
         before = len(self._images)
         for entry in _walk(self._folder, self._is_searched, self._add_problem):
             self._add_entry(entry)
@@ -217,7 +217,7 @@ class _Folder:
             self._passed_over.files[str(file)] = extension
 
     def _is_searched(self, entry: os.DirEntry[str]) -> bool:
-        """Whether a folder inside is searched too. Links to folders are not: they can lead in circles."""
+        """Return whether a folder inside is searched too. Links to folders are not: they can lead in circles."""
         if entry.name.startswith(".") or self._is_output(entry):
             return False
         if entry.is_symlink():
@@ -237,7 +237,7 @@ class _Folder:
 def _walk(
     folder: Path, is_searched: Callable[[os.DirEntry[str]], bool], on_error: Callable[[str, OSError], None]
 ) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder and below it that is no folder, by name. No depth is too deep, as it is for `os.walk`."""
+    """Yield the files in a folder and below it, by name, however deep: `os.walk` has a limit."""
     waiting = [os.fspath(folder)]
     while waiting:
         parent = waiting.pop()
@@ -260,7 +260,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Whether this is a pipe, a socket or a device. What cannot be looked at is none: reading it will say why."""
+    """Return whether this is a pipe, a socket or a device; False where nobody can tell, so that reading says why."""
     try:
         mode = entry.stat().st_mode
     except OSError:
@@ -285,7 +285,7 @@ def _add_pattern(images: list[Source], pattern: str) -> None:
 
 
 def _matches(pattern: str) -> set[str]:
-    """All that a pattern matches. `**` goes through folders, not through links to them: they can lead in circles."""
+    """Return all that a pattern matches. `**` does not go through links to folders: they can lead in circles."""
     before, stars, after = _split_at_stars(pattern)
     if not stars:
         return set(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -298,13 +298,13 @@ def _matches(pattern: str) -> set[str]:
 
 
 def _split_at_stars(pattern: str) -> tuple[str, bool, str]:
-    """What is before the first part `**` of a pattern, whether there is one, and what is behind."""
+    """Return what stands before the first part `**` of a pattern, whether there is one, and what stands after it."""
     parts = re.split(r"(?:^|(?<=/))\*\*(?:/+|$)", pattern, maxsplit=1)
     return parts[0], len(parts) == 2, parts[-1]
 
 
 def _folders_below(top: Path) -> Iterator[Path]:
-    """Folders below another one, without hidden ones and links."""
+    """Yield the folders below another one, without hidden ones and links."""
     waiting = [os.fspath(top)]
     while waiting:
         try:
@@ -318,13 +318,13 @@ def _folders_below(top: Path) -> Iterator[Path]:
 
 
 def _may_be_a_picture(match: str) -> bool:
-    """Whether a match is a file, or a link to nowhere, which is said to be one."""
+    """Return whether a match is a file, or a link to nowhere, which will be reported."""
     status = _status(Path(match))
     return status is None or stat.S_ISREG(status.st_mode)
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What the system knows about a path, or None. Unlike `Path.exists`, it takes every name without an error."""
+    """Return what the system knows about a path, or None. Unlike `Path.exists`, it takes every name."""
     try:
         return path.stat()
     except (OSError, ValueError):  # ValueError: a null character in the name.

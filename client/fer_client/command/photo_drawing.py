@@ -6,22 +6,20 @@ Importing this module needs Pillow.
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from fer_client._drawing import BACKGROUND, FAINT_TEXT, INK, TEXT, Area, colors_of, draw_bar, font, outline, text_on
 from fer_client._results import Box, CroppedPrediction, Face
 
 _Expression: TypeAlias = Face | CroppedPrediction
-_Area: TypeAlias = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels of the enlarged picture."""
 
 _SHORTEST_SIDE_PX: Final = 400
 """A smaller picture is enlarged to this, so that captions and lines are small beside its faces."""
@@ -29,25 +27,17 @@ _LONGEST_SIDE_PX: Final = 4096
 """No picture is enlarged beyond this."""
 
 _SMALLEST_FONT_PX: Final = 11
-"""Still readable."""
+"""The smallest text that is still readable."""
 _LARGEST_FONT_PX: Final = 48
-"""Worth its room."""
+"""Larger text takes room and is no easier to read."""
 _FONTS_PER_SIDE: Final = 32
 """How many times the text's height goes into the picture's shorter side."""
 _CROWD: Final = 4
-"""More faces than these are a crowd."""
+"""More faces than this are a crowd."""
 _CROWDED_FONTS_PER_FACE: Final = 3.5
 """How many times the captions' height goes into the width of a crowd's typical face."""
 _PANEL_SHARE: Final = 0.6
 """Where the panel would be wider than this share of the picture, its text shrinks."""
-
-_COLORS: Final = ("#ff6b4a", "#8fc93a", "#b794f6", "#ffc914", "#56aef0", "#2ed3c0", "#d4d4dc")
-"""One per column of the probabilities. The captions say the same, for those who cannot tell the colors apart."""
-_BACKGROUND: Final = "#1b1b20"
-_TRACK: Final = "#33333c"
-_TEXT: Final = "#f4f4f6"
-_FAINT_TEXT: Final = "#a8a8b3"
-_DARK: Final = "#101014"
 
 _EXIF_ORIENTATION: Final = 0x0112
 _UPRIGHT: Final = {
@@ -80,7 +70,7 @@ def open_upright(content: bytes) -> Image.Image:
 
 
 def _decode_upright(content: bytes) -> Image.Image:
-    """As `open_upright`. Raises what Pillow raises."""
+    """Do as `open_upright` does, but raise what Pillow raises."""
     stored = Image.open(io.BytesIO(content))
     turn = _UPRIGHT.get(_orientation(stored))  # Before the pixels are read: the server goes by what precedes them.
     upright = stored if turn is None else stored.transpose(turn)
@@ -90,7 +80,7 @@ def _decode_upright(content: bytes) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation of an opened file; 1, upright, where there is none or it cannot be read.
+    """Return the EXIF orientation of an opened file; 1, upright, where there is none or it cannot be read.
 
     ImageOps.exif_transpose would go by XMP too (Pillow 12.3), which the server leaves alone.
     """
@@ -102,31 +92,36 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def draw(photo: Image.Image, faces: Sequence[_Expression], faces_left_out: int = 0) -> Image.Image:
+def draw(
+    photo: Image.Image, faces: Sequence[_Expression], faces_left_out: int = 0, *, panel: bool = True
+) -> Image.Image:
     """Draw faces on a picture.
 
     Args:
         photo: RGB and upright. It is left as it is.
-        faces: With boxes and landmarks in pixels of `photo`; a crop has neither, and gets its panel alone.
-        faces_left_out: How many more were found, which the panel's heading says.
+        faces: Faces with boxes and landmarks in pixels of `photo`; a crop has neither, and gets its panel alone.
+        faces_left_out: How many more faces were found, which the panel's heading says.
+        panel: Whether the probabilities are drawn on a panel on the right.
 
     Returns:
-        RGB: the picture, enlarged where it is small, with the panel on its right.
+        RGB: the picture, enlarged where it is small, with what was drawn.
     """
     scale = max(1.0, min(_SHORTEST_SIDE_PX / min(photo.size), _LONGEST_SIDE_PX / max(photo.size)))
     enlarged = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
     font_px = min(max(min(enlarged.size) // _FONTS_PER_SIDE, _SMALLEST_FONT_PX), _LARGEST_FONT_PX)
     placed = [face for face in faces if isinstance(face, Face)]
     _draw_on_photo(enlarged, placed, scale, _caption_px(placed, scale, font_px))
-    panel = _Panel.fit(enlarged.size, faces, font_px, faces_left_out)
-    canvas = Image.new("RGB", (enlarged.width + panel.width, max(enlarged.height, panel.height)), _BACKGROUND)
+    if not panel:
+        return enlarged
+    cards = _Panel.fit(enlarged.size, faces, font_px, faces_left_out)
+    canvas = Image.new("RGB", (enlarged.width + cards.width, max(enlarged.height, cards.height)), BACKGROUND)
     canvas.paste(enlarged, (0, 0))
-    panel.draw(canvas, enlarged.width)
+    cards.draw(canvas, enlarged.width)
     return canvas
 
 
 def _caption_px(faces: Sequence[Face], scale: float, font_px: int) -> int:
-    """Height of the captions' text: in a crowd of small faces they would hide each other."""
+    """Return the height of the captions' text, which is smaller in a crowd: there, captions would hide each other."""
     if len(faces) <= _CROWD:
         return font_px
     typical_px = statistics.median(face.box.width * scale for face in faces)
@@ -139,24 +134,22 @@ def _draw_on_photo(photo: Image.Image, faces: Sequence[Face], scale: float, font
     line_px = max(2, font_px // 7)
     boxes = [_clipped(face.box, scale, photo.size) for face in faces]
     for face, box in zip(faces, boxes, strict=True):
-        # A dark edge first, so that a light outline is seen on a light background too.
-        drawing.rounded_rectangle(box, radius=2 * line_px, outline=_DARK, width=line_px + 2)
-        drawing.rounded_rectangle(_shrunk(box, 1), radius=2 * line_px, outline=_color(face), width=line_px)
+        outline(drawing, box, _color(face), line_px)
         radius = max(2.0, min(0.02 * scale * face.box.width, font_px / 4))
         for x, y in face.landmarks:
-            drawing.circle((x * scale, y * scale), radius, fill=_color(face), outline=_DARK)
-    captions: list[_Area] = []
+            drawing.circle((x * scale, y * scale), radius, fill=_color(face), outline=INK)
+    captions: list[Area] = []
     for number, (face, box) in enumerate(zip(faces, boxes, strict=True), start=1):
         text, area = _place_caption(photo.size, number, face, box, [*boxes, *captions], font_px)
         captions.append(area)
-        drawing.rounded_rectangle(area, radius=line_px, fill=_color(face), outline=_DARK)
+        drawing.rounded_rectangle(area, radius=line_px, fill=_color(face), outline=INK)
         center = ((area[0] + area[2]) / 2, (area[1] + area[3]) / 2)
-        drawing.text(center, text, fill=_DARK, font=_font(font_px), anchor="mm")
+        drawing.text(center, text, fill=text_on(_color(face)), font=font(font_px), anchor="mm")
 
 
 def _place_caption(
-    size: tuple[int, int], number: int, face: Face, box: _Area, taken: Sequence[_Area], font_px: int
-) -> tuple[str, _Area]:
+    size: tuple[int, int], number: int, face: Face, box: Area, taken: Sequence[Area], font_px: int
+) -> tuple[str, Area]:
     """Choose what a face's caption says and where: above, below or inside its box, where nothing is in the way.
 
     Where the full caption fits nowhere, the number alone has to do: the panel has the rest. It goes into the upper
@@ -165,7 +158,7 @@ def _place_caption(
     width, height = size
     others = [area for area in taken if area != box]
     for text in (f"{number} {_summary(face)}", str(number)):
-        text_width, text_height = _font(font_px).getlength(text) + 0.8 * font_px, 1.5 * font_px
+        text_width, text_height = font(font_px).getlength(text) + 0.8 * font_px, 1.5 * font_px
         left = max(0.0, min(box[0], width - text_width))
         tops = (box[1] - text_height, box[3], box[1], box[3] - text_height)
         for top in tops:
@@ -187,7 +180,7 @@ class _Panel:
 
     @classmethod
     def fit(cls, photo_size: tuple[int, int], faces: Sequence[_Expression], font_px: int, left_out: int) -> _Panel:
-        """The panel with the largest text, at most `font_px`, that leaves most of the width to the picture."""
+        """Return the panel with the largest text, at most `font_px`, that leaves most of the width to the picture."""
         width, height = photo_size
         for candidate_px in range(font_px, _SMALLEST_FONT_PX - 1, -1):
             panel = cls(faces, candidate_px, rows=1, left_out=left_out)
@@ -202,7 +195,7 @@ class _Panel:
 
     @property
     def label_width(self) -> float:
-        return max((_font(self.font_px).getlength(label) for label in self.labels), default=0.0)
+        return max((font(self.font_px).getlength(label) for label in self.labels), default=0.0)
 
     @property
     def card_width(self) -> int:
@@ -235,20 +228,20 @@ class _Panel:
         if self.left_out:
             heading = f"largest {len(self.faces)} of {len(self.faces) + self.left_out} faces"
         position = (left + 0.8 * self.font_px, self.header_height / 2)
-        drawing.text(position, heading, fill=_FAINT_TEXT, font=_font(self.font_px), anchor="lm")
+        drawing.text(position, heading, fill=FAINT_TEXT, font=font(self.font_px), anchor="lm")
         for index, face in enumerate(self.faces):
             column, row = divmod(index, self.rows)
             corner = (left + column * self.card_width, self.header_height + row * self.card_height)
             self._draw_card(drawing, corner, index + 1, face)
 
     def _draw_card(self, drawing: ImageDraw.ImageDraw, corner: tuple[int, int], number: int, face: _Expression) -> None:
-        """One face: its number and expression, then a bar for each label."""
-        em, font = self.font_px, _font(self.font_px)
+        """Draw one face: its number and expression, then a bar for each label."""
+        em, face_font = self.font_px, font(self.font_px)
         left, y = corner[0] + 0.8 * em, corner[1] + 0.7 * self.row_height
-        badge_width = font.getlength(str(number)) + 0.8 * em
+        badge_width = face_font.getlength(str(number)) + 0.8 * em
         drawing.rounded_rectangle((left, y - 0.7 * em, left + badge_width, y + 0.7 * em), 0.3 * em, fill=_color(face))
-        drawing.text((left + badge_width / 2, y), str(number), fill=_DARK, font=font, anchor="mm")
-        drawing.text((left + badge_width + 0.5 * em, y), _summary(face), fill=_TEXT, font=font, anchor="lm")
+        drawing.text((left + badge_width / 2, y), str(number), fill=text_on(_color(face)), font=face_font, anchor="mm")
+        drawing.text((left + badge_width + 0.5 * em, y), _summary(face), fill=TEXT, font=face_font, anchor="lm")
 
         bar_left = left + self.label_width + 0.6 * em
         bar_width = 5.5 * em
@@ -256,45 +249,30 @@ class _Panel:
         y += 0.2 * self.row_height
         for label, probability in face.probabilities.items():
             y += self.row_height
-            color = _TEXT if label == face.emotion else _FAINT_TEXT
-            drawing.text((left, y), label, fill=color, font=font, anchor="lm")
-            drawing.text((right, y), f"{probability:.0%}", fill=color, font=font, anchor="rm")
+            color = TEXT if label == face.emotion else FAINT_TEXT
+            drawing.text((left, y), label, fill=color, font=face_font, anchor="lm")
+            drawing.text((right, y), f"{probability:.0%}", fill=color, font=face_font, anchor="rm")
             top, bottom = y - 0.25 * em, y + 0.25 * em
-            drawing.rectangle((bar_left, top, bar_left + bar_width - 1, bottom), fill=_TRACK)
-            length = probability * bar_width
-            if length >= 1:
-                drawing.rectangle((bar_left, top, bar_left + length - 1, bottom), fill=_color(face, label))
+            draw_bar(drawing, (bar_left, top, bar_left + bar_width, bottom), probability, _color(face, label))
 
 
-def _clipped(box: Box, scale: float, size: tuple[int, int]) -> _Area:
-    """The part of a box that lies on a picture of `size`, in its pixels."""
+def _clipped(box: Box, scale: float, size: tuple[int, int]) -> Area:
+    """Return the part of a box that lies on a picture of `size`, in pixels of that picture."""
     width, height = size
     xs = sorted(min(max(x * scale, 0.0), width - 1.0) for x in (box.x_min, box.x_max))
     ys = sorted(min(max(y * scale, 0.0), height - 1.0) for y in (box.y_min, box.y_max))
     return xs[0], ys[0], xs[1], ys[1]
 
 
-def _shrunk(area: _Area, margin: float) -> _Area:
-    """The area without a margin; one too narrow for it keeps its middle."""
-    x_margin, y_margin = min(margin, (area[2] - area[0]) / 2), min(margin, (area[3] - area[1]) / 2)
-    return area[0] + x_margin, area[1] + y_margin, area[2] - x_margin, area[3] - y_margin
-
-
-def _overlap(one: _Area, other: _Area) -> bool:
+def _overlap(one: Area, other: Area) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _summary(face: _Expression) -> str:
-    """The expression in a few words, with a question mark where the server calls it uncertain."""
+    """Return the expression in a few words, with a question mark where the server calls it uncertain."""
     return f"{face.emotion} {face.confidence:.0%}{'?' * face.uncertain}"
 
 
 def _color(face: _Expression, label: str | None = None) -> str:
-    """The color of a label, by its column; of the face's most probable one unless told."""
-    return _COLORS[list(face.probabilities).index(label or face.emotion) % len(_COLORS)]
-
-
-@functools.cache
-def _font(size_px: int) -> ImageFont.FreeTypeFont:
-    """The typeface that Pillow carries inside itself."""
-    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size_px))
+    """Return the colour of a label; of the face's most probable one unless told."""
+    return colors_of(list(face.probabilities))[label or face.emotion]

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from fer_client.cli import main
-from fer_client.command.settings import SETTINGS, add_settings, read_connection
+from fer_client.command.connection import SETTINGS, add_settings, read_connection
 from fer_commands.running import CommandError
 
 SECRET = "s3cr3t-T0ken"

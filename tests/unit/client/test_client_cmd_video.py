@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from clips import moving, scenery, write_clip
+from clips import moving, read_clip, scenery, write_clip
 
 from fer_client import FerClient, ServerError
-from fer_client.video.command import add_video_command, run
+from fer_client.command.video import add_video_command, run
 from fer_commands.running import CommandError
 
 
@@ -57,8 +57,30 @@ def test_a_wrong_option_is_refused(wrong, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("fer-client video: error: ")
 
 
+def test_no_panel_is_about_the_annotated_video(video, clip, tmp_path):
+    with pytest.raises(CommandError, match="--no-panel is about the annotated video: name one with --annotate FILE"):
+        video(clip, "--no-panel")
+    assert video(clip, "--annotate", tmp_path / "a.mp4", "--quiet") == 0
+    assert video(clip, "--annotate", tmp_path / "b.mp4", "--no-panel", "--quiet") == 0
+    with_panel, without = (read_clip(tmp_path / name)[0].shape for name in ("a.mp4", "b.mp4"))
+    assert without == (360, 480, 3)  # 320x240 px are enlarged.
+    assert with_panel[0] == 360
+    assert with_panel[1] > 480
+
+
+def test_what_a_server_says_of_itself_does_nothing_to_a_terminal(video, clip, fake_triton, capsys):
+    parameters = fake_triton.config["parameters"]
+    parameters["labels"]["string_value"] = "a,b,c,happy\x1b[2J,e,f,g"
+    parameters["model_version"]["string_value"] = "v\x1b[2J"
+    assert video(clip, "--min-episode", "0") == 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert r"model v\x1b[2J at " in out
+    assert r"happy\x1b[2J" in out
+
+
 def test_nothing_heavy_is_loaded_for_the_options():
-    code = "import sys, fer_client.video.command; print(*sys.modules)"
+    code = "import sys, fer_client.command.video; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"numpy", "av", "PIL", "matplotlib", "grpc", "tritonclient"}.isdisjoint(done.stdout.split())
 
@@ -106,7 +128,7 @@ import argparse, importlib.util, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == {module!r} else find(name, *rest)
 sys.modules[{module!r}] = None
-from fer_client.video.command import add_video_command, run
+from fer_client.command.video import add_video_command, run
 parser = argparse.ArgumentParser()
 add_video_command(parser.add_subparsers())
 try: run(parser.parse_args(["video", *sys.argv[1:]]), None)
@@ -114,7 +136,7 @@ except Exception as error: print(type(error).__name__, error)
 """
     command = [sys.executable, "-c", code, str(clip), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == (f"CommandError {expected}\n", "")
+    assert (done.stdout, done.stderr) == (f"VideoError {expected}\n", "")
 
 
 @pytest.mark.parametrize(("name", "expected"), [("none.mp4", "No such file"), ("text.mp4", "cannot decode")])

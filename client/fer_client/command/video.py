@@ -1,6 +1,6 @@
-"""`fer-client video FILE|ADDRESS|CAMERA`: faces and their apparent expressions over time.
+"""`fer-client video FILE|ADDRESS|CAMERA`: faces and their apparent expressions over time, by `fer_client.video`.
 
-Nothing heavy is loaded before the command runs: `--help` answers at once.
+PyAV, Pillow and matplotlib are loaded when the command runs: `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_client._errors import FerClientError
-from fer_client.command.options import LONGEST_S, Subcommands, add_command, exit_code_of, positive_int, say, seconds
+from fer_client.command.connection import add_settings, read_connection
+from fer_client.command.options import LONGEST_S, Subcommands, add_command, positive_int, say, seconds
 from fer_client.command.output import check_output_file
-from fer_client.command.settings import add_settings, read_connection
-from fer_client.video.errors import VideoError, require
+from fer_client.video.errors import require
 from fer_client.video.settings import (
     CONCURRENCY,
     MARGIN,
@@ -28,8 +28,8 @@ from fer_client.video.settings import (
     SmoothingSettings,
 )
 from fer_commands.exit_codes import ExitCode
-from fer_commands.messages import printable
-from fer_commands.running import CommandError, terminable
+from fer_commands.messages import one_line, printable
+from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import FerClient
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
 _DESCRIPTION: Final = """\
 Follow the faces in a video and their apparent expressions, as an annotator would label the
 pictures. It is not what a person feels. Faces are followed from frame to frame by where they
-are; nobody is recognised, and who comes back later is a new track.
+are: nobody is recognised, and a face that comes back later is a new track.
 
 Frames are sent to the server named, as JPEG, and nowhere else; over gRPC unless the URL or
 --protocol says otherwise. Needs PyAV and Pillow, and matplotlib for --plot:
   pip install av pillow matplotlib
 
-A file is read by itself: one that lists others, as a playlist does, opens none of them. An
-address starts with rtsp://, rtsps://, http:// or https://. A live stream that is lost is
-opened again, up to 5 times in a row. A password in it is never shown.
+No file opens another one: a playlist on disk is refused. An address starts with rtsp://,
+rtsps://, http:// or https://, and a password in it is never shown. A live stream that is lost
+is opened again, up to 5 times in a row.
 
-Ctrl-C ends the analysis; files and table then hold what was seen until then. So they do when
-the server goes away or the video breaks off.
+Ctrl-C ends the analysis. The table and the files then hold what was seen until then, as they do
+when the server goes away or the video breaks off.
 """
 
 _EXAMPLES: Final = """\
@@ -96,13 +96,16 @@ def add_video_command(commands: Subcommands) -> argparse.ArgumentParser:
         default=CONCURRENCY,
         help="send this many frames at once (default: %(default)s)",
     )
-    _add_steadying(parser)
+    _add_smoothing_options(parser)
     output = parser.add_argument_group("output", "in addition to the table")
     output.add_argument(
         "--timeline", metavar="FILE", type=Path, help="a JSON document for each frame on a line (.jsonl)"
     )
     output.add_argument(
         "--annotate", metavar="FILE", type=Path, help="the frames analysed with their faces drawn (.mp4)"
+    )
+    output.add_argument(
+        "--no-panel", action="store_true", help="leave out the panel of probabilities beside the annotated frames"
     )
     output.add_argument("--plot", metavar="FILE", type=Path, help="the probabilities of each track over time (.png)")
     output.add_argument("--json", action="store_true", help="one JSON document instead of the table")
@@ -112,9 +115,9 @@ def add_video_command(commands: Subcommands) -> argparse.ArgumentParser:
 
 
 def connect_and_run(options: argparse.Namespace) -> int:
-    """Run the command with a client of its own. Returns the exit code; raises as `run`."""
+    """Run the command with a client of its own, and return the exit code. Raises what `run` raises."""
     connection = read_connection(options, preferred="grpc")
-    with terminable(), connection.open() as client:
+    with connection.open() as client:
         return run(options, client)
 
 
@@ -125,23 +128,20 @@ def run(options: argparse.Namespace, client: FerClient) -> int:
 
     Args:
         options: Parsed by the parser of `add_video_command`.
-        client: Where frames are sent. Nothing is sent before everything that can fail without a server was tried.
+        client: Where frames are sent, once everything that can fail without a server has been tried.
 
     Returns:
         The exit code; that of Ctrl-C too.
 
     Raises:
-        CommandError: The video cannot be read, or an output not be written.
+        CommandError: The video cannot be read, or an output cannot be written.
         FerClientError: The server did not answer a single frame.
     """
-    try:
-        _check(options)
-        from fer_client.video.frames import VideoSource  # Not at the top: PyAV is heavy.
+    _check(options)
+    from fer_client.video.frames import VideoSource  # Not at the top: PyAV is heavy.
 
-        with VideoSource(options.source) as source:
-            return _Run(options, client, source).work()
-    except VideoError as error:
-        raise CommandError(str(error)) from error
+    with VideoSource(options.source) as source:
+        return _Run(options, client, source).work()
 
 
 class _Run:
@@ -156,33 +156,33 @@ class _Run:
         self._patience_s = max(PATIENCE_S, 2.5 * self._interval_s)
         self._end_s = math.inf if options.seconds is None else options.seconds
         self._stop: str | None = None
-        self._exit_code = ExitCode.OK
+        self._exit_code: int = ExitCode.OK
 
     def work(self) -> int:
-        """Analyse the video, or as much of it as can be; returns the exit code."""
-        from fer_client.video.episodes import EpisodeCollector
+        """Analyse the video, or as much of it as can be, and return the exit code."""
         from fer_client.video.recording import Outputs, Recording
+        from fer_client.video.sightings import EpisodeCollector
 
         options = self._options
         labels = self._client.labels  # Before a file is written: a server that does not answer leaves them as they are.
         episodes = EpisodeCollector(options.min_episode, self._interval_s, self._patience_s)
-        outputs = Outputs(options.timeline, options.annotate, options.plot)
+        outputs = Outputs(options.timeline, options.annotate, options.plot, panel=not options.no_panel)
         start_s = time.perf_counter()
         with Recording(self._source, labels, outputs, episodes, options.every) as recording:
             self._record(recording)
             elapsed_s = time.perf_counter() - start_s
         if self._stop is None and recording.first_error is not None:
             is_partial = recording.frames_failed < recording.frames
-            self._exit_code = ExitCode.PARTIAL if is_partial else exit_code_of(recording.first_error)
+            self._exit_code = ExitCode.PARTIAL if is_partial else recording.first_error.exit_code
         elif self._stop is None and self._source.damaged:
             self._exit_code = ExitCode.PARTIAL
         self._conclude(recording, elapsed_s)
         return self._exit_code
 
     def _record(self, recording: Recording) -> None:
-        """Fill the recording. Notes why it ended, unless that is the end of the video."""
+        """Fill the recording, and note why it ended unless the video did."""
+        from fer_client.command.progress import VideoProgress
         from fer_client.video.analysis import analyse
-        from fer_client.video.progress import VideoProgress
 
         progress = VideoProgress(*self._expected(), quiet=self._options.quiet)
         smoothing = SmoothingSettings(self._options.smoothing, self._options.margin)
@@ -198,7 +198,7 @@ class _Run:
         except FerClientError as error:
             if recording.frames_answered == 0:
                 raise
-            self._stop, self._exit_code = str(error), exit_code_of(error)
+            self._stop, self._exit_code = str(error), error.exit_code
         else:
             if self._source.problem:
                 self._stop, self._exit_code = self._source.problem, ExitCode.PARTIAL
@@ -206,7 +206,7 @@ class _Run:
             progress.clear()
 
     def _expected(self) -> tuple[int | None, float | None]:
-        """How many frames will be analysed and how many seconds they last, where that is known."""
+        """Return how many frames will be analysed and how many seconds they last, where that is known."""
         frames = self._source.expected_frames
         length_s = min(self._end_s, math.inf if frames is None else frames / self._source.frame_rate)
         return (None, None) if math.isinf(length_s) else (math.ceil(length_s / self._interval_s), length_s)
@@ -220,7 +220,7 @@ class _Run:
         if options.json:
             sys.stdout.write(to_json(recording, self._about(), written) + "\n")
         else:
-            size, version = source.size, self._client.model_version
+            size, version = source.size, one_line(self._client.model_version)
             heading = (
                 f"{printable(source.name)}: {size.width} x {size.height} px, {source.frame_rate:.4g} frames/s, model "
             )
@@ -239,7 +239,7 @@ class _Run:
                 say(f"{kind}: {printable(path)}")
 
     def _about(self) -> dict[str, Any]:
-        """What the JSON document begins with."""
+        """Return what the JSON document begins with."""
         options, source = self._options, self._source
         return {
             "source": source.name,
@@ -257,7 +257,7 @@ class _Run:
 
 
 def _files(options: argparse.Namespace) -> list[tuple[str, Path]]:
-    """Kind and path of each file that the options ask for."""
+    """Return the kind and path of each file that the options ask for."""
     wanted = (("timeline", options.timeline), ("annotated video", options.annotate), ("plot", options.plot))
     return [(kind, path) for kind, path in wanted if path]
 
@@ -266,12 +266,11 @@ def _check(options: argparse.Namespace) -> None:
     """Find out before any work what would keep the outputs from being written.
 
     Raises:
-        CommandError: One of them.
-        VideoError: Something that they need is not installed.
+        CommandError: An output cannot be written, or a package that is needed is not installed.
     """
-    from fer_client.video.annotated import EXTENSION
-
-    extensions = {"annotated video": EXTENSION, "plot": ".png"}
+    if options.no_panel and not options.annotate:
+        raise CommandError("--no-panel is about the annotated video: name one with --annotate FILE")
+    extensions = {"annotated video": ".mp4", "plot": ".png"}
     files = _files(options)
     for index, (kind, path) in enumerate(files):
         if path.suffix.lower() != extensions.get(kind, path.suffix.lower()):
@@ -292,14 +291,14 @@ def _n(noun: str) -> str:
     return "n" if noun[0] in "aeiou" else ""
 
 
-def _add_steadying(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("steadying")
+def _add_smoothing_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("smoothing over time")
     group.add_argument(
         "--smoothing",
         metavar="S",
         type=_seconds_or_none,
         default=TIME_CONSTANT_S,
-        help="time constant over which probabilities are averaged, 0 for none; labels lag by about as much "
+        help="time constant over which probabilities are averaged, 0 for none; labels lag by about this long "
         "(default: %(default)s)",
     )
     group.add_argument(
@@ -319,12 +318,12 @@ def _add_steadying(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds_or_none(text: str) -> float:
-    """A time in seconds from 0 on, for argparse."""
+    """Parse a time in seconds from 0 on, for argparse."""
     return _number(text, LONGEST_S, "a number of seconds")
 
 
 def _probability(text: str) -> float:
-    """A number from 0 to 1, for argparse."""
+    """Parse a number from 0 to 1, for argparse."""
     return _number(text, 1.0, "a probability")
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 import pytest
 
-from fer_client.command.sources import EXTENSIONS, Source, expand, read_stream
+from fer_client.command.image_paths import EXTENSIONS, Source, expand, read_stream
 from fer_commands.running import CommandError
 
 

@@ -1,6 +1,6 @@
-"""Where a command's settings come from: flag, environment, file, default; the first that says something counts.
+"""How to reach the server: each setting comes from a flag, the environment, a file or a default, in this order.
 
-One table, SETTINGS, makes the flags, names the variables and the keys of the file, and writes the help. A token is
+One table, SETTINGS, makes the flags, the names of the variables and of the keys of the file, and the help. A token is
 never taken from the command line, where every user of the machine can read it, and never printed.
 """
 
@@ -32,11 +32,11 @@ class Setting:
     """One setting of the connection: a flag, a variable and a key of the configuration file.
 
     Attributes:
-        key: In the file, and in the parsed options.
+        key: Name in the file and in the parsed options.
         metavar: What stands for the value in the help.
-        read: Makes the value of its text; raises ArgumentTypeError with what was expected.
+        read: Makes a value of the text; raises ArgumentTypeError with what was expected.
         help: For people; the variable is added.
-        is_path: A relative path in the file starts at the file's folder.
+        is_path: Whether the value is a path; a relative one in the file starts at the file's folder.
     """
 
     key: str
@@ -98,26 +98,34 @@ SETTINGS: Final = (
         "HOST[:PORT], optionally prefixed with http://, https://, grpc:// or grpcs:// (default: localhost; the port is "
         "8000 by default, 8001 for gRPC, 443 with TLS)",
     ),
-    Setting(
-        "protocol", "|".join(PROTOCOLS), _protocol, "how to talk to the server (default: what the URL says, else http)"
-    ),
-    Setting("timeout", "SECONDS", seconds, "how long one try of a request may take (default: 30)"),
-    Setting("deadline", "SECONDS", seconds, "how long all tries of a request may take together (default: no limit)"),
-    Setting("retries", "N", _retries, "tries after the first, where the server is busy or drops out (default: 3)"),
+    Setting("protocol", "|".join(PROTOCOLS), _protocol, "the protocol (default: the URL's, else http)"),
+    Setting("timeout", "SECONDS", seconds, "how long one attempt at a request may take (default: 30)"),
+    Setting("deadline", "SECONDS", seconds, "how long all attempts at a request may take together (default: no limit)"),
+    Setting("retries", "N", _retries, "how often to try again where the server is busy or unreachable (default: 3)"),
     Setting("token_file", "FILE", _readable_file, "send the token in this file, as `Authorization: Bearer`", True),
-    Setting("ca_cert", "FILE", _readable_file, "trust the authorities in this PEM file, not the system's", True),
+    Setting(
+        "ca_cert",
+        "FILE",
+        _readable_file,
+        "trust the certificate authorities in this PEM file instead of the system's",
+        True,
+    ),
     Setting("client_cert", "FILE", _readable_file, "PEM file of this client's own certificate", True),
     Setting(
-        "client_key", "FILE", _readable_file, "PEM file of its private key, unless --client-cert holds that too", True
+        "client_key",
+        "FILE",
+        _readable_file,
+        "PEM file of its private key, unless the file of --client-cert holds it",
+        True,
     ),
     Setting("tls_server_name", "NAME", str, "name in the server's certificate, if it is not the URL's host"),
-    Setting("compression", "gzip|deflate", _compression, "compress what is sent; photos hardly get smaller"),
+    Setting("compression", "gzip|deflate", _compression, "compress requests; photos hardly get smaller"),
 )
 
 _LONGEST_TOKEN: Final = 65_536
-"""Bytes of a token file that are read: more than servers take, and an end where a device has none."""
+"""Bytes of a token file that are read: more than servers accept, and a limit for devices that have no end."""
 _TLS_KEYS: Final = ("ca_cert", "client_cert", "client_key", "tls_server_name")
-"""In the order of the attributes of `Tls`."""
+"""Keys of the settings of TLS, in the order of the attributes of `Tls`."""
 _GRPC_URL: Final = Setting("grpc_url", "URL", _url, "")
 _KNOWN_KEYS: Final = (*(setting.key for setting in SETTINGS), _GRPC_URL.key, TOKEN, HEADERS)
 
@@ -147,7 +155,7 @@ settings:
 
 
 class _Rank(IntEnum):
-    """Where a value comes from; the smaller counts."""
+    """Where a value comes from; the smaller takes precedence."""
 
     FLAG = 0
     ENVIRONMENT = 1
@@ -165,14 +173,14 @@ class _Found:
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach the server, as the user wants it. `repr` leaves the secrets out.
+    """How to reach the server. `repr` leaves the secrets out.
 
     Attributes:
-        url: The server's.
-        protocol: `http` or `grpc`, or None for the URL's.
+        url: URL of the server.
+        protocol: `http` or `grpc`; None leaves it to the URL.
         origin: Where the URL comes from, for people.
-        grpc_url: The same server over gRPC, or None where nobody says.
-        arguments: The rest of the arguments of `FerClient`; what nobody set is left out.
+        grpc_url: URL of the same server over gRPC; None where it is not known.
+        arguments: The other arguments of `FerClient` that are set.
     """
 
     url: str
@@ -182,10 +190,10 @@ class Connection:
     arguments: Mapping[str, Any] = field(repr=False)
 
     def open(self, **changes: Any) -> FerClient:
-        """A client for it.
+        """Make a client for the connection.
 
         Args:
-            **changes: Arguments of `FerClient` that replace these.
+            **changes: Arguments of `FerClient` that replace those of the connection.
 
         Raises:
             CommandError: The settings contradict each other.
@@ -210,7 +218,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=_header,
         action="append",
         default=[],
-        help="send this header too; can be repeated; secret ones belong in the file, under [headers]",
+        help="send this header too; can be repeated; secret headers belong in the file, under [headers]",
     )
     server.add_argument("--config", metavar="FILE", type=Path, help=f"TOML file of settings [${CONFIG_VARIABLE}]")
     server.add_argument("--token", action=_RefuseToken, help=argparse.SUPPRESS)
@@ -220,7 +228,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def read_connection(
     options: argparse.Namespace, environment: Mapping[str, str] = os.environ, *, preferred: Protocol | None = None
 ) -> Connection:
-    """Put together what command line, environment and file say.
+    """Combine what the command line, the environment and the file say.
 
     Args:
         options: Parsed with the options of `add_settings`.
@@ -228,7 +236,7 @@ def read_connection(
         preferred: Protocol to use where nothing names one.
 
     Raises:
-        CommandError: The file or a variable says what cannot be; the message names it.
+        CommandError: The file or a variable has a value that cannot be used; the message names it.
     """
     environment = {name: value for name, value in environment.items() if value}
     _warn_of_misspelt(environment)
@@ -256,7 +264,7 @@ def read_connection(
 
 
 def _warn_of_misspelt(environment: Mapping[str, str]) -> None:
-    """Say which variables are nearly called like one of ours. They may be another program's, so it is no error."""
+    """Warn of variables whose names are nearly those of settings. They may be another program's: it is no error."""
     known = (*(setting.variable for setting in SETTINGS), _GRPC_URL.variable, TOKEN_VARIABLE, CONFIG_VARIABLE)
     for name in sorted(environment):
         is_candidate = name not in known and name.upper().startswith("FER")
@@ -265,7 +273,7 @@ def _warn_of_misspelt(environment: Mapping[str, str]) -> None:
 
 
 def _find(setting: Setting, options: argparse.Namespace, environment: Mapping[str, str], file: ConfigFile) -> _Found:
-    """The value of a setting, from the first place that has one."""
+    """Return the value of a setting from the first place that has one."""
     if (given := getattr(options, setting.key, None)) is not None:
         return _Found(given, _Rank.FLAG, setting.flag)
     places = (
@@ -284,7 +292,7 @@ def _find(setting: Setting, options: argparse.Namespace, environment: Mapping[st
 def _agree(
     url: _Found, protocol: _Found, grpc_url: _Found, preferred: Protocol | None
 ) -> tuple[_Found, Protocol | None]:
-    """URL and protocol to use where they come from different places: the one that counts more decides."""
+    """Return URL and protocol to use. Where they come from different places, the one that takes precedence decides."""
     names_protocol = "://" in str(url.value)
     if names_protocol and url.rank < protocol.rank < _Rank.DEFAULT:
         return url, None
@@ -295,7 +303,7 @@ def _agree(
 
 
 def _tls(found: Mapping[str, _Found], url: _Found) -> Any:
-    """`Tls`, or None where nothing is said about it. What a lesser place says does not concern a plain http:// URL."""
+    """Return `Tls`, or None if nothing is set. A plain http:// URL overrules what places below it in precedence say."""
     from fer_client import Tls  # Not at the top: completion and --help do not need it.
 
     is_plain = re.match("(http|grpc)://", str(url.value)) is not None
@@ -304,7 +312,7 @@ def _tls(found: Mapping[str, _Found], url: _Found) -> Any:
 
 
 def _is_files_server(url: _Found, file: ConfigFile) -> bool:
-    """Whether what the file says is meant for this server: its secrets do not go to another one than it names."""
+    """Return whether the file is meant for this server: its secrets go to the server that it names, and to no other."""
     urls = [file.text(key) for key in ("url", _GRPC_URL.key)]
     return url.rank >= _Rank.FILE or not any(urls) or url.value in urls
 
@@ -312,7 +320,7 @@ def _is_files_server(url: _Found, file: ConfigFile) -> bool:
 def _token(
     token_file: _Found, environment: Mapping[str, str], file: ConfigFile, *, is_files_server: bool
 ) -> str | None:
-    """The token, from the place that counts most."""
+    """Return the token from the place that takes precedence."""
     if TOKEN_VARIABLE in environment and token_file.rank == _Rank.ENVIRONMENT:
         raise CommandError(f"both ${TOKEN_VARIABLE} and {token_file.origin} are set: unset one of them")
     if TOKEN_VARIABLE in environment and token_file.rank > _Rank.ENVIRONMENT:
@@ -327,7 +335,7 @@ def _token(
 
 
 def _checked_token(text: str, origin: str) -> str:
-    """A token as it can be sent. The message of an error does not repeat it."""
+    """Return a token as it can be sent. The message of an error does not repeat it."""
     token = text.strip()
     if not re.fullmatch(r"[!-~]+", token):
         raise CommandError(f"{origin} holds no token: expected one line of ASCII characters without spaces")
@@ -335,7 +343,7 @@ def _checked_token(text: str, origin: str) -> str:
 
 
 def _header(text: str) -> tuple[str, str]:
-    """`NAME:VALUE`. The message of an error does not repeat it: without its colon it may all be secret."""
+    """Parse `NAME:VALUE`. The message of an error does not repeat it: without its colon it may all be secret."""
     name, colon, value = text.partition(":")
     if not colon or not name:
         raise argparse.ArgumentTypeError("expected NAME:VALUE")
@@ -350,7 +358,7 @@ def _headers(file: ConfigFile) -> dict[str, str]:
 
 
 class _RefuseToken(argparse.Action):
-    """`--token VALUE`: what one would try first is refused without repeating it."""
+    """Refuses `--token VALUE`, which many would try first, without repeating the value."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:  # noqa: ARG002 - argparse's
         super().__init__(option_strings, dest=argparse.SUPPRESS, nargs="?", **options)
