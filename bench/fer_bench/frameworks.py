@@ -12,6 +12,7 @@ import os
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -35,6 +36,14 @@ _READY_TIMEOUT_S: Final = 120.0
 _CONTENDERS: Final = Path(__file__).with_name("contenders")
 """On the contenders' PYTHONPATH, so that they are the same whatever checkout's functions they call."""
 _ROOMS: Final = ("triton_models", "build", "serve", "commands", "client", "bench")
+
+
+_QUIET: Final = {
+    "BENTOML_DO_NOT_TRACK": "true",
+    "RAY_AUTH_MODE": "disabled",  # or it writes a token to the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "110",
+}
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ def run_contender(name: str, python: Path, functions: Path, sample: bytes) -> It
         command = [str(python), *contender.command(port, Path(folder))]
         path = os.pathsep.join(map(str, (_CONTENDERS, *(functions.absolute() / room for room in _ROOMS))))
         environment = os.environ | ONE_THREAD | {"PYTHONPATH": path, "WORKERS": str(usable_cores())}
-        environment |= {"BENTOML_DO_NOT_TRACK": "true", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        environment |= _QUIET
         started = time.monotonic()
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment)
@@ -302,10 +311,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _start_all(stack: ExitStack, options: argparse.Namespace, sample: bytes) -> tuple[dict[str, Running], list[str]]:
-    """Start every server. Return them by name, and the frameworks with their versions.
+    """Start every server that can be started; standard error says which cannot.
+
+    Returns:
+        The servers by name, and the frameworks with their versions.
 
     Raises:
-        LoadError: No environment has a framework, or a server did not start.
+        LoadError: A `fer-serve` did not start.
     """
     running: dict[str, Running] = {}
     versions = []
@@ -319,10 +331,14 @@ def _start_all(stack: ExitStack, options: argparse.Namespace, sample: bytes) -> 
         found = find_environment(package, options.environments)
         if found is None:
             places = ", ".join(map(str, options.environments))
-            raise LoadError(f"no environment among {places} has {package}: bench/README.md says how to install it")
+            print(f"{name} is left out: {places} do not have it; see bench/README.md", file=sys.stderr)
+            continue
+        try:
+            for suffix, checkout in checkouts.items():
+                running[name + suffix] = stack.enter_context(run_contender(name, found[0], checkout, sample))
+        except LoadError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
         versions.append(f"{package} {found[1]}")
-        for suffix, checkout in checkouts.items():
-            running[name + suffix] = stack.enter_context(run_contender(name, found[0], checkout, sample))
     return running, versions
 
 

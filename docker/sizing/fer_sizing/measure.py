@@ -20,6 +20,7 @@ import tritonclient.grpc
 from PIL import Image, ImageOps
 
 import fer_contract as contract
+from fer_bench.command import above_zero
 from fer_bench.machine import Family, name_cpu
 from fer_bench.serving import serve
 from fer_build.assemble import assemble
@@ -157,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_codes=(ExitCode.OK, ExitCode.FAILED, ExitCode.USAGE, ExitCode.INTERRUPTED),
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="what your users send; default: the shipped photo")
-    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="default: %(default)g")
+    parser.add_argument("--seconds", type=above_zero, default=60.0, metavar="S", help="default: %(default)g")
     parser.add_argument("--out", type=Path, default=MEASURED, metavar="FILE", help="default: the one beside the code")
     options = parser.parse_args(arguments)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from rendered_pods import one
 
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 
 @pytest.fixture(params=["loadtest-values.yaml", None], ids=["own", "defaults"])

@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
+from fer_sizing.chart import CHART, render
 from fer_sizing.errors import SizingError
-from fer_sizing.helm import CHART, render
 
 REFUSED = {
     "variant=tpu": "variant",

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import yaml
 
-from fer_sizing.helm import CHART, unpack_tool
+from fer_sizing.chart import CHART, unpack_tool
 
 DOCKER = CHART.parents[1]
 ROOT = DOCKER.parent

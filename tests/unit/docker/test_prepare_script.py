@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fer_build.assemble import assemble
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 SCRIPT = CHART / "scripts" / "prepare.sh"
 
