@@ -38,7 +38,7 @@ def test_it_waits_for_a_server_and_leaves_time_for_the_load(job):
 
 
 def test_the_client_and_the_load_test_take_their_arguments(job, tmp_path):
-    """Of no server, both say so; of wrong arguments they would say that, with exit status 2."""
+    """Of no server, both say so; of wrong arguments they would say that, with exit code 2."""
     spec = job["spec"]["template"]["spec"]
     nowhere = {"FER_URL": "http://127.0.0.1:9", "FER_GRPC_URL": "grpc://127.0.0.1:9"}
     (wait,), (loadtest,) = spec["initContainers"], spec["containers"]

@@ -1,4 +1,4 @@
-"""What can't work is refused by the real helm, in a line that names the value and says what was meant."""
+"""What cannot work is refused by the real helm, in a line that names the value and says what was meant."""
 
 import subprocess
 

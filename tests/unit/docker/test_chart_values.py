@@ -1,4 +1,4 @@
-"""values.schema.json: what can't work is refused by helm, before anything reaches a cluster."""
+"""values.schema.json: what cannot work is refused by helm, before anything reaches a cluster."""
 
 import json
 
