@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+
 from fer_sizing.chart import CHART, find_helm, render
 
 EXAMPLES: Final = Path(__file__).parent

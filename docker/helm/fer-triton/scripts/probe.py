@@ -21,8 +21,8 @@ HEADER = (
     "BM:\0\0\0\0\0\0\0006\0\0\0"  # BITMAPFILEHEADER: 58 bytes, pixels from byte 54 on
     "(\0\0\0\1\0\0\0\1\0\0\0\1\0\x18\0\0\0\0\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"  # BITMAPINFOHEADER: 1 x 1 px
 )
-"""The beginning of a BMP of one pixel. Its colour follows, a random one, lest the answer come from a response cache. The
-picture has no face, and its bytes are ASCII, so that it fits into a JSON string."""
+"""The beginning of a BMP of one pixel. Its colour follows, a random one, lest the answer come from a response cache.
+The picture has no face, and its bytes are ASCII, so that it fits into a JSON string."""
 
 BUSY = ("Exceeds maximum queue size", "timed out in queue", "Request timeout expired")
 """What a server that is alive says when it has too much to do."""
