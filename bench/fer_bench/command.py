@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from fer_bench.pictures import Workload, make_workloads
+from fer_bench.pictures import WORKLOADS, Workload, make_workload
 from fer_commands.exit_codes import ExitCode
 from fer_commands.parser import subcommand_parser
 from fer_commands.running import run_command
@@ -48,8 +48,9 @@ def make_parser(
             "--in-flight", type=at_least_one, nargs="+", default=list(in_flight), metavar="N", help=f"default: {levels}"
         )
     if workloads:
-        names = [workload.name for workload in make_workloads()]
-        parser.add_argument("--workloads", nargs="+", choices=names, default=names, metavar="NAME", help="default: all")
+        parser.add_argument(
+            "--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME", help="default: all"
+        )
     if repository:
         parser.add_argument("--repository", type=Path, metavar="DIR", help="default: the released model, assembled")
     return parser
@@ -88,7 +89,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace, work: Call
 
 def choose_workloads(options: argparse.Namespace) -> list[Workload]:
     """Return the workloads that `--workloads` names."""
-    return [one for one in make_workloads() if one.name in options.workloads]
+    return [make_workload(name) for name in WORKLOADS if name in options.workloads]
 
 
 def describe_rounds(options: argparse.Namespace) -> str:

@@ -169,8 +169,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.quick and options.publish and options.out is None:
         parser.error("--publish takes figures from --full")
-    if options.old is not None and not options.old.is_dir():
-        parser.error(f"--old must be a checkout's folder, got {options.old}")
     return run(parser, options, lambda: _run(options))
 
 
@@ -179,6 +177,8 @@ def _minutes(names: Iterable[str]) -> float:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.old is not None and not options.old.is_dir():
+        raise CommandError(f"--old must be the folder of a checkout, got {options.old}")
     out = options.out or (None if options.quick else MEASURED)
     old = options.old.absolute() if options.old else None
     measured = read_measured(out) if out else {}

@@ -40,11 +40,10 @@ class Workload:
     """How many faces are in it."""
 
 
-def make_workloads() -> tuple[Workload, ...]:
-    """Return a face crop (w1), a small photo (w2), a large photo (w3) and five faces (w4)."""
-    return tuple(
-        Workload(name, description, _encode(make()), faces) for name, (description, faces, make) in _MAKERS.items()
-    )
+def make_workload(name: str) -> Workload:
+    """Make one of `WORKLOADS`: a face crop (w1), a small photo (w2), a large photo (w3) or five faces (w4)."""
+    description, faces, make = WORKLOADS[name]
+    return Workload(name, description, _encode(make()), faces)
 
 
 def _face_crop() -> Image.Image:
@@ -63,12 +62,13 @@ def _five_faces() -> Image.Image:
     return _scene((1280, 720), [(60 + 240 * i, 200 + 40 * (i % 2), 200) for i in range(5)])
 
 
-_MAKERS: Final[Mapping[str, tuple[str, int, Callable[[], Image.Image]]]] = {
+WORKLOADS: Final[Mapping[str, tuple[str, int, Callable[[], Image.Image]]]] = {
     "w1": ("face crop, 224x224", 1, _face_crop),
     "w2": ("one face, 640x480", 1, _small_photo),
     "w3": ("three faces, 4000x3000", 3, _large_photo),
     "w4": ("five faces, 1280x720", 5, _five_faces),
 }
+"""Description, number of faces and maker of each workload. The large one takes a second to make."""
 
 
 def _scene(size: tuple[int, int], places: list[tuple[int, int, int]]) -> Image.Image:

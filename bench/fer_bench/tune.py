@@ -18,7 +18,7 @@ import fer_contract as contract
 from fer_bench.command import describe_rounds, format_markdown, make_parser, median, run
 from fer_bench.load import grpc_request
 from fer_bench.machine import describe_machine, usable_cores
-from fer_bench.pictures import Workload, make_workloads
+from fer_bench.pictures import WORKLOADS, Workload, make_workload
 from fer_bench.serving import EmbeddedTriton, load_checked, serve
 from fer_build.assemble import count_instances
 
@@ -104,7 +104,6 @@ def format_table(measured: Measured, base: Setting) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the subcommand. Return its exit code."""
-    workloads = {workload.name: workload for workload in make_workloads()}
     parser = make_parser(
         "tune",
         "Sweep instance counts and the classifier's queue delay, and propose values for this machine.",
@@ -112,14 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds=3.0,
         in_flight=(1, 4, 16, 32),
     )
-    parser.add_argument("--workload", choices=workloads, default="w2", help="picture to send; default: %(default)s")
+    parser.add_argument("--workload", choices=WORKLOADS, default="w2", help="picture to send; default: %(default)s")
     parser.add_argument(
         "--delays-us", type=int, nargs="+", default=[0, 500, 2000], metavar="N", help="default: 0 500 2000"
     )
     options = parser.parse_args(arguments)
     if min(options.delays_us) < 0:
         parser.error("--delays-us must be 0 or more")
-    return run(parser, options, lambda: _run(options, workloads[options.workload]))
+    return run(parser, options, lambda: _run(options, make_workload(options.workload)))
 
 
 def _run(options: argparse.Namespace, workload: Workload) -> None:

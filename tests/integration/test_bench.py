@@ -9,13 +9,13 @@ import fer_contract as contract
 from fer_bench import ceiling, runtimes, stages, tune
 from fer_bench.load import LoadError, Request, grpc_request, http_request, send_load
 from fer_bench.machine import Family
-from fer_bench.pictures import make_workloads
+from fer_bench.pictures import make_workload
 from fer_bench.serving import load_checked, measure_cost, read_counters
 
 pytestmark = pytest.mark.skipif(
     shutil.which("h2load") is None, reason="h2load is missing: apt-get install nghttp2-client"
 )
-SMALL = make_workloads()[0]
+SMALL = make_workload("w1")
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -59,7 +59,7 @@ def test_the_time_of_a_request_is_told_apart(server):
 
 
 def test_a_batch_has_more_than_one_face_when_faces_come_together(server):
-    five = make_workloads()[3]
+    five = make_workload("w4")
     assert tune.measure(server, five, in_flight=4, seconds=1).mean_batch >= five.faces
 
 

@@ -166,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = options.picture
         name, content = (given.name, given.read_bytes()) if given else make_picture()
         capacity = measure(name, content, options.seconds)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(format_capacity(capacity), encoding="utf-8")
         print(f"{options.out}: {capacity.images_per_core_s:.1f} images/s a core, {capacity.source}")
 

@@ -96,6 +96,12 @@ def test_a_quick_run_writes_nothing(pages, commands, tmp_path):
     assert pages.read_text() == before
 
 
+def test_a_checkout_that_is_not_there_is_one_line(pages, commands, tmp_path, capsys):
+    assert everything.main(["--quick", "--old", str(tmp_path / "none")]) == 2
+    assert "--old must be the folder of a checkout" in capsys.readouterr().err
+    assert not commands
+
+
 def test_a_table_without_a_place_is_named(pages, commands, capsys):
     assert everything.main(["--full", "--only", "ceiling", "--publish"]) == 0
     assert "No place in the documents for: ceiling." in capsys.readouterr().err
