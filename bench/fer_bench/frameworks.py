@@ -293,17 +293,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     workloads = choose_workloads(options)
     measured: Measured = {}
+    failed: set[str] = set()
     with ExitStack() as stack:
         running, versions = _start_all(stack, options, workloads[0].image)
         cells = [(workload, n) for workload in workloads for n in options.in_flight]
         turns = [(server, *cell) for _ in range(options.rounds) for cell in cells for server in running]
         for server, workload, in_flight in tqdm(turns, unit="cell", leave=False, disable=None):
+            if server in failed:
+                continue
             one = running[server]
-            cost = measure_cost(one.request(workload.image), one.family, in_flight, options.seconds)
-            measured.setdefault((server, f"{workload.name}, {in_flight}"), []).append(cost)
+            try:
+                cost = measure_cost(one.request(workload.image), one.family, in_flight, options.seconds)
+            except LoadError as error:
+                if server == OURS:
+                    raise
+                print(f"{server} is left out: {error}", file=sys.stderr)
+                failed.add(server)
+            else:
+                measured.setdefault((server, f"{workload.name}, {in_flight}"), []).append(cost)
+    measured = {(server, cell): rounds for (server, cell), rounds in measured.items() if server not in failed}
     for quantity in QUANTITIES:
         print(format_table(measured, quantity) + "\n")
-    rows = [[name, f"{one.memory_mb:.0f}", f"{one.ready_s:.1f}"] for name, one in running.items()]
+    rows = [[name, f"{one.memory_mb:.0f}", f"{one.ready_s:.1f}"] for name, one in running.items() if name not in failed]
     print(format_markdown(["server", "MB at rest", "ready, s"], rows) + "\n")
     print(describe_losses(measured) + "\n")
     print("; ".join(f"{workload.name}: {workload.description}" for workload in workloads) + ".")

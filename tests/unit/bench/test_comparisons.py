@@ -101,7 +101,7 @@ def without_servers(monkeypatch):
 
 
 def test_a_framework_that_is_nowhere_is_left_out_and_said(without_servers, tmp_path, capsys):
-    assert frameworks.main(["--only", "ray", "--environments", str(tmp_path)]) == 0
+    assert frameworks.main(["--workloads", "w1", "--only", "ray", "--environments", str(tmp_path)]) == 0
     printed = capsys.readouterr()
     assert f"ray is left out: {tmp_path} do not have it; see bench/README.md" in printed.err
     assert "| fer-serve | 4.00 | 4.00 |" in printed.out
@@ -113,8 +113,26 @@ def test_a_framework_that_does_not_start_is_left_out_with_the_end_of_its_log(wit
         "pip", lambda port, folder: ["-c", "raise SystemExit('no port')"], frameworks._raw_body
     )
     monkeypatch.setattr(frameworks, "CONTENDERS", {"broken": broken})
-    assert frameworks.main(["--environments", sys.prefix]) == 0
+    assert frameworks.main(["--workloads", "w1", "--environments", sys.prefix]) == 0
     assert "broken is left out: broken did not start: no port" in capsys.readouterr().err
+
+
+def test_a_framework_that_fails_under_load_is_left_out(without_servers, monkeypatch, capsys):
+    def run_contender(name, *_):
+        return contextlib.nullcontext(frameworks.Running(lambda image: None, Family(psutil.Process()), 2.0, 500))
+
+    def measure_cost(request, *_):
+        if request is None:
+            raise LoadError("it answered nothing")
+        return Cost(100, 10, 4)
+
+    monkeypatch.setattr(frameworks, "run_contender", run_contender)
+    monkeypatch.setattr(frameworks, "measure_cost", measure_cost)
+    monkeypatch.setattr(frameworks, "find_environment", lambda *_: (Path(sys.executable), "1.0"))
+    assert frameworks.main(["--workloads", "w1", "--only", "fastapi"]) == 0
+    printed = capsys.readouterr()
+    assert "fastapi is left out: it answered nothing" in printed.err
+    assert "| fastapi" not in printed.out
 
 
 def test_frameworks_are_run_around_another_checkout_s_functions_too(without_servers, monkeypatch, tmp_path, capsys):
@@ -126,7 +144,7 @@ def test_frameworks_are_run_around_another_checkout_s_functions_too(without_serv
 
     monkeypatch.setattr(frameworks, "run_contender", run_contender)
     monkeypatch.setattr(frameworks, "find_environment", lambda *_: (Path(sys.executable), "1.0"))
-    assert frameworks.main(["--only", "fastapi", "--functions-of", str(tmp_path)]) == 0
+    assert frameworks.main(["--workloads", "w1", "--only", "fastapi", "--functions-of", str(tmp_path)]) == 0
     assert asked == [("fastapi", frameworks.CHECKOUT), ("fastapi", tmp_path)]
     printed = capsys.readouterr().out
     for server in ("fer-serve", f"fer-serve, {tmp_path.name}", "fastapi", f"fastapi, {tmp_path.name}"):
