@@ -92,7 +92,7 @@ TABLES: Final[Mapping[str, Table]] = {
 
 
 def measure(command: str, old: Path | None) -> str:
-    """Run a command of this checkout, and return what it prints.
+    """Run a command of this checkout, and return what it prints, in Markdown and without the place of the checkout.
 
     Args:
         command: With `python`, or a console script, as its first word.
@@ -106,7 +106,8 @@ def measure(command: str, old: Path | None) -> str:
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=environment, check=False)
     if done.returncode:
         raise CommandError(f"`{command}` ended with exit code {done.returncode}", ExitCode.FAILED)
-    return done.stdout.strip()
+    printed = done.stdout.strip().replace(f"{CHECKOUT}/", "")
+    return printed if command.startswith(_BENCH) else f"```text\n{printed}\n```"
 
 
 def read_measured(file: Path) -> dict[str, Any]:

@@ -109,7 +109,9 @@ def test_a_table_without_a_place_is_named(pages, commands, capsys):
 
 def test_the_folder_of_another_checkout_is_in_no_command(tmp_path):
     command = "python -c 'import sys; print(sys.argv[1:])' OLD"
-    assert everything.measure(command, tmp_path) == str([str(tmp_path)])
+    assert everything.measure(command, tmp_path) == f"```text\n{[str(tmp_path)]}\n```"
+    command = f"python -c 'print(\"report: {everything.CHECKOUT}/reports/report.html\")'"
+    assert everything.measure(command, None) == "```text\nreport: reports/report.html\n```"
     with pytest.raises(CommandError, match=r"`python -c 'raise SystemExit\(3\)'` ended with exit code 3"):
         everything.measure("python -c 'raise SystemExit(3)'", None)
 
