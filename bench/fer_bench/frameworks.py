@@ -32,7 +32,7 @@ from fer_bench.machine import ONE_THREAD, Family, describe_machine, usable_cores
 from fer_bench.serving import CHECKOUT, Cost, measure_cost, run_checkout
 
 OURS: Final = "fer-serve"
-_READY_TIMEOUT_S: Final = 120.0
+_READY_TIMEOUT_S: Final = 240.0
 _CONTENDERS: Final = Path(__file__).with_name("contenders")
 """On the contenders' PYTHONPATH, so that they are the same whatever checkout's functions they call."""
 _ROOMS: Final = ("triton_models", "build", "serve", "commands", "client", "bench")
@@ -42,7 +42,7 @@ _QUIET: Final = {
     "BENTOML_DO_NOT_TRACK": "true",
     "RAY_AUTH_MODE": "disabled",  # or it writes a token to the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_raylet_start_wait_time_s": "110",
+    "RAY_raylet_start_wait_time_s": "200",
 }
 
 
