@@ -1,6 +1,6 @@
 """The client beside a bare loop of tritonclient, on a server that is running.
 
-    python -m fer_bench.client photo.jpg --url localhost:8000
+    python -m fer_bench client photo.jpg --url localhost:8000
 
 Both send the same image to the same server, so many times, so many at a time, and read all tensors of each answer. The
 rounds alternate, so that what else the machines are busy with falls on both; the ratio is the median over the rounds.
@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 import fer_contract
 from fer_client import FerClient, FerClientError
-from fer_commands.exit_codes import ExitCode, describe
+from fer_commands.exit_codes import ExitCode
+from fer_commands.parser import subcommand_parser
 from fer_commands.running import run_command
 
 ENOUGH: Final = 0.9
@@ -134,11 +135,10 @@ def compare(client: FerClient, image: bytes, count: int, concurrency: int, round
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print a table. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_bench.client",
+    parser = subcommand_parser(
+        "python -m fer_bench client",
         description="Measure this client beside a bare loop of tritonclient.",
-        epilog=describe(ExitCode.OK, ExitCode.FAILED, ExitCode.USAGE, ExitCode.UNREACHABLE, ExitCode.CHECK_FAILED),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_codes=(ExitCode.OK, ExitCode.FAILED, ExitCode.USAGE, ExitCode.UNREACHABLE, ExitCode.CHECK_FAILED),
     )
     parser.add_argument("image", type=Path, help="an image file")
     url = os.environ.get("FER_URL") or "localhost"
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=16, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    return run_command(parser.prog, lambda: _run(options))
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="MODEL=N",
-        help="another count than the cores suggest; python -m fer_bench.tune proposes some",
+        help="another count than the cores suggest; python -m fer_bench tune proposes some",
     )
     parser.add_argument(
         "--queue-delay-us",

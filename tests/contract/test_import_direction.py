@@ -68,7 +68,7 @@ MAY_IMPORT = {
     "client/fer_client": {"fer_commands", "fer_contract"},
     "commands/fer_commands": set(),
     "bench/fer_bench": SERVING | {"fer_build", "fer_client", "fer_commands"},  # to measure its reading of videos
-    "docker/sizing/fer_sizing": SERVING | {"fer_build", "fer_commands"},
+    "docker/sizing/fer_sizing": SERVING | {"fer_bench", "fer_build", "fer_commands"},
     "loadtest": {"fer_contract", "fer_client", "fer_commands", "fer_loadtest"},
 }
 """A room may always import itself."""

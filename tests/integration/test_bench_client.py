@@ -29,7 +29,7 @@ def test_a_server_that_is_not_there_is_one_line(astronaut, tmp_path, capsys):
     photo.write_bytes(astronaut)
     assert main([str(photo), "--url", "127.0.0.1:1"]) == ExitCode.UNREACHABLE
     error = capsys.readouterr().err
-    assert error.startswith("python -m fer_bench.client: no server answers at http://127.0.0.1:1: ")
+    assert error.startswith("python -m fer_bench client: no server answers at http://127.0.0.1:1: ")
     assert error.count("\n") == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from rendered_pods import one
 
 from fer_commands.exit_codes import ExitCode
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 
 @pytest.fixture(params=["loadtest-values.yaml", None], ids=["own", "defaults"])

@@ -10,7 +10,7 @@ from rendered_pods import of_kind, one, server_of
 
 from fer_build.assemble import assemble
 from fer_contract import CLASSIFIER_MODEL, PREPROCESS_MODEL
-from fer_sizing.rendered import read_quantity, read_queue_limits
+from fer_sizing.chart import read_quantity, read_queue_limits
 
 METRICS = {
     "fer_preprocess_busy_instances",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fer_build.assemble import assemble
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 SCRIPT = CHART / "scripts" / "prepare.sh"
 
@@ -125,7 +125,11 @@ esac
         ("bucket/fer", ["lsf", "sync"], ""),
         ("bucket", ["lsf"], "download.sh: models:bucket has no manifest.json: models.path has to be the folder of an"),
         ("bucket/nowhere", ["lsf"], "models:bucket/nowhere has no manifest.json: models.path has to be the folder of"),
-        ("other/fer", ["lsf"], "models:other/fer can't be read, for the reason above: check models.s3 and models.path"),
+        (
+            "other/fer",
+            ["lsf"],
+            "models:other/fer cannot be read, for the reason above: check models.s3 and models.path",
+        ),
     ],
 )
 def test_a_download_asks_for_the_manifest_before_anything_is_fetched(tmp_path, path, calls, message):

@@ -20,7 +20,7 @@ from PIL import Image
 from fer_build import probe as build_probe
 from fer_build.server import EmbeddedTriton
 from fer_contract import FER_MODEL
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 SCRIPT = CHART / "scripts" / "probe.py"
 

@@ -5,10 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fer_sizing.arrivals import Day, count_arrivals
-from fer_sizing.cluster import Assumptions, Cluster, Service
-from fer_sizing.rendered import Pod, Policy, QueueLimits, Scaling
-from fer_sizing.servers import NEVER, Server
+from fer_sizing.chart import Pod, Policy, QueueLimits, Scaling
+from fer_sizing.cluster import NEVER, Assumptions, Cluster, Day, Server, Service, count_arrivals
 
 LIMITS = QueueLimits(requests=3, wait_s=10.0)
 POD = Pod(cores=2, pre_stop_s=15, grace_s=45, min_ready_s=10, max_surge=1, max_unavailable=0)

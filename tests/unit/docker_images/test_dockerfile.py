@@ -62,7 +62,9 @@ def test_triton_has_the_security_fixes_of_26_07(dockerfile):
 def test_nobody_is_root(image):
     assert image.last("USER") == "10001:10001"
     last_change = max(index for index, (name, _) in enumerate(image.instructions) if name in ("RUN", "COPY"))
-    assert last_change < image.instructions.index(("USER", "10001:10001"))  # the code is root's: it can't change itself
+    assert last_change < image.instructions.index(
+        ("USER", "10001:10001")
+    )  # the code is root's: it cannot change itself
 
 
 def test_arguments_reach_the_program(image):

@@ -1,9 +1,11 @@
-"""Pictures with faces at chosen sizes, and busy ones without any: what the detector is tried on.
+"""Pictures made of one shipped photo and random numbers, the same to the byte for the same seed.
 
-Made of one shipped photo and random numbers, the same to the byte for the same seed. Used by `fer_bench.detection` and
-by the tests. uint8, (height, width, 3), BGR, 0..255.
+Workloads are what the benchmarks send. Scenes have faces at chosen sizes, and busy pictures have none: the detector is
+tried on both. Their pixels are uint8, (height, width, 3), BGR, 0..255.
 """
 
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,12 +19,80 @@ from fer_build.release import EXAMPLE_PHOTO
 Picture = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
+JPEG_QUALITY: Final = 90
 _HEAD: Final = (123, 10, 323, 210)
 """The head with what is around it: left, top, right, bottom in px of the photo."""
 _FACE: Final = (179, 62, 267, 173)
 """The face in it, as a detector frames it."""
-_SIZES: Final = ((640, 480), (480, 640), (512, 512), (1280, 720), (320, 240), (1920, 1080))
+_BUSY_SIZES: Final = ((640, 480), (480, 640), (512, 512), (1280, 720), (320, 240), (1920, 1080))
 _TRIES: Final = 200
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of picture that is sent."""
+
+    name: str
+    description: str
+    image: bytes
+    """A JPEG file."""
+    faces: int
+    """How many faces are in it."""
+
+
+def make_workload(name: str) -> Workload:
+    """Make one of `WORKLOADS`: a face crop (w1), a small photo (w2), a large photo (w3) or five faces (w4)."""
+    description, faces, make = WORKLOADS[name]
+    return Workload(name, description, _encode(make()), faces)
+
+
+def _face_crop() -> Image.Image:
+    return _head(224)
+
+
+def _small_photo() -> Image.Image:
+    return _scene((640, 480), [(250, 110, 200)])
+
+
+def _large_photo() -> Image.Image:
+    return _scene((4000, 3000), [(500, 700, 900), (1700, 500, 1000), (2900, 900, 800)])
+
+
+def _five_faces() -> Image.Image:
+    return _scene((1280, 720), [(60 + 240 * i, 200 + 40 * (i % 2), 200) for i in range(5)])
+
+
+WORKLOADS: Final[Mapping[str, tuple[str, int, Callable[[], Image.Image]]]] = {
+    "w1": ("face crop, 224x224", 1, _face_crop),
+    "w2": ("one face, 640x480", 1, _small_photo),
+    "w3": ("three faces, 4000x3000", 3, _large_photo),
+    "w4": ("five faces, 1280x720", 5, _five_faces),
+}
+"""Description, number of faces and maker of each workload. The large one takes a second to make."""
+
+
+def _scene(size: tuple[int, int], places: list[tuple[int, int, int]]) -> Image.Image:
+    """Paste heads (left, top, side) into a background with as much detail as a photo's."""
+    rng = np.random.default_rng(0)
+    width, height = size
+    coarse = rng.integers(60, 200, (height // 40, width // 40, 3), np.uint8)
+    scene = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    grain = rng.normal(0, 4, (height, width, 1))
+    scene = Image.fromarray(np.clip(np.asarray(scene) + grain, 0, 255).astype(np.uint8))
+    for left, top, side in places:
+        scene.paste(_head(side), (left, top))
+    return scene
+
+
+def _head(side: int) -> Image.Image:
+    with Image.open(EXAMPLE_PHOTO) as photo:
+        return photo.convert("RGB").crop(_HEAD).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _encode(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -31,14 +101,21 @@ class Scene:
 
     picture: Picture
     boxes: tuple[Box, ...]
-    """left, top, right, bottom in px."""
+    """Left, top, right, bottom of each face, in px."""
 
 
 def make_scene(seed: int, width: int, height: int, face_px: int, faces: int = 10) -> Scene:
-    """Pastes heads whose face, as a detector frames it, is `face_px` high at random places of a random background.
+    """Paste heads at random places of a random background, none over another.
+
+    Args:
+        seed: The same seed makes the same picture.
+        width: Of the picture, in px.
+        height: Of the picture, in px.
+        face_px: Height of each face, as a detector frames it, in px.
+        faces: How many heads.
 
     Raises:
-        ValueError: so many of them find no room beside each other.
+        ValueError: There is no room for so many heads.
     """
     rng = np.random.default_rng(seed)
     picture = _background(rng, width, height)
@@ -61,21 +138,21 @@ def make_scene(seed: int, width: int, height: int, face_px: int, faces: int = 10
 
 
 def make_busy_picture(seed: int) -> Picture:
-    """Something without a face: a texture, text, a drawing, ellipses, or a photo's tiles shuffled, in turn."""
+    """Make a picture without a face: by the seed a texture, text, a drawing, ellipses or a photo's shuffled tiles."""
     rng = np.random.default_rng(seed)
     makers = (_texture, _text, _drawing, _ellipses, _tiles)
-    width, height = _SIZES[rng.integers(len(_SIZES))]
+    width, height = _BUSY_SIZES[rng.integers(len(_BUSY_SIZES))]
     return makers[seed % len(makers)](rng, width, height)
 
 
 def read_photo() -> Picture:
-    """The shipped photo."""
+    """Return the shipped photo, uint8, (512, 512, 3), BGR."""
     with Image.open(EXAMPLE_PHOTO) as photo:
         return np.ascontiguousarray(np.asarray(photo.convert("RGB"))[..., ::-1])
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Picture:
-    """Coarse spots or fine ones, with grain."""
+    """Return coarse spots or fine ones, with grain."""
     grid = int(rng.choice([10, 40, 160]))
     spots = rng.integers(40, 220, (height // grid + 1, width // grid + 1, 3)).astype(np.float32)
     smooth = cv2.resize(spots, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -132,7 +209,7 @@ def _ellipses(rng: np.random.Generator, width: int, height: int) -> Picture:
 
 
 def _tiles(rng: np.random.Generator, width: int, height: int) -> Picture:
-    """The tiles are so small that none holds a face: at most a third of the photo's face is in one."""
+    """Shuffle tiles of the photo. They are so small that none holds more than a third of its face."""
     photo, side = read_photo(), int(rng.choice([16, 24, 32]))
     rows, columns = len(photo) // side, photo.shape[1] // side
     picture = np.zeros((height, width, 3), np.uint8)
