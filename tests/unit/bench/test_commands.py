@@ -16,7 +16,7 @@ TIMED = ["ceiling", "checkouts", "frameworks", "runtimes", "stages", "tune"]
 
 def documented(script):
     """The command lines of one script that the documents give, in console blocks and in sentences."""
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")]:
+    for path in {*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")} - {ROOT / "CHANGELOG.md"}:
         for line in re.findall(rf"-m {script}\b([^`#:|\n]*)", path.read_text()):
             yield path.relative_to(ROOT).as_posix(), line.strip()
 
