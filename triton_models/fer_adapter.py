@@ -47,11 +47,11 @@ def answer(
 
 
 def _face_counts(tensors: Mapping[str, np.ndarray[Any, Any]]) -> tuple[int | None, int]:
-    """How many faces an answer has, None where none are looked for, and how many more were found."""
-    if contract.FACE_COUNT not in tensors:
+    """Return how many faces an answer has, None where none are looked for, and how many more were found."""
+    if contract.FACES_FOUND not in tensors:
         return None, 0
-    count, found = int(tensors[contract.FACE_COUNT][0]), int(tensors[contract.FACES_FOUND][0])
-    return count, found - count
+    count = len(tensors[contract.BOXES])
+    return count, int(tensors[contract.FACES_FOUND][0]) - count
 
 
 def _image_bytes(request: Any) -> bytes:

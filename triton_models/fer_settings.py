@@ -17,7 +17,10 @@ class Settings:
 
     def __init__(self, args: Mapping[str, str]) -> None:
         """`args` is what Triton hands to `initialize`."""
-        self._parameters = json.loads(args["model_config"])["parameters"]
+        config = json.loads(args["model_config"])
+        self._parameters = config["parameters"]
+        self.outputs = tuple(output["name"] for output in config["output"])
+        """Names of the tensors that the model answers with."""
 
     def read(self, name: str, kind: Callable[[str], Setting]) -> Setting:
         """The parameter `name` as `kind`: int, float or str."""
