@@ -48,11 +48,6 @@ def test_the_time_of_a_request_is_told_apart(server):
     assert served["copies"] > 0
 
 
-def test_a_batch_has_more_than_one_face_when_faces_come_together(server):
-    five = make_workloads()[3]
-    assert tune.measure(server, five, in_flight=4, seconds=1).mean_batch >= five.faces
-
-
 def test_a_runtime_is_served_and_measured():
     found = runtimes.measure(runtimes.Candidate("openvino", "int8", 1), batches=[1, 4], seconds=0.5)
     assert set(found.images_per_s) == {1, 4}

@@ -54,8 +54,8 @@ class Pod:
 
     @property
     def instances(self) -> int:
-        """Of fer_preprocess: one more than cores, which they share."""
-        return self.cores + 1
+        """Of fer_preprocess on a CPU: one per core, two at least."""
+        return max(2, self.cores)
 
 
 @dataclass(frozen=True)
