@@ -2,15 +2,16 @@
 
 `fer_faces` asks a `FaceDetector`. The one that is served is `fer_search.FaceSearch`, which decides at what sizes a
 picture is shown to a network. The network in use is `fer_yunet`, chosen by the parameter `detector` of
-fer_preprocess/config.pbtxt.
-Another one takes its place in one file, whose class offers `look` as the `Network` below has it:
+fer_preprocess (config.pbtxt, configs/cpu.pbtxt).
+Another one takes its place in one file beside this one, whose class offers `look` as the `Network` below has it:
 
     class MyNetwork:
         def look(self, pixels, min_score): ...
 
-and in one line of `open_network`, which gives it a name.
+and in one line of `_CLASSES`, which gives it a name.
 """
 
+import importlib
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,7 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 YUNET: Final = "yunet"
-NETWORKS: Final = (YUNET,)
+_CLASSES: Final = {
+    YUNET: ("fer_yunet", "YuNet"),
+}
+"""Module and class of each network by its name. A module, and the runtime that it imports, is loaded where it is used."""
+NETWORKS: Final = tuple(_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -103,13 +108,13 @@ class FaceDetector(Protocol):
 
 
 def open_network(name: str) -> Network:
-    """Loads the network called `name`, one of `NETWORKS`.
+    """Load the network called `name`, one of `NETWORKS`.
 
     Raises:
-        ValueError: there is no such network.
+        ValueError: There is no such network.
     """
-    if name == YUNET:
-        from fer_yunet import YuNet  # a network's runtime is imported only where it is used
-
-        return YuNet()
-    raise ValueError(f"detector must be one of {', '.join(NETWORKS)}, not {name!r}")
+    if name not in _CLASSES:
+        raise ValueError(f"detector must be one of {', '.join(NETWORKS)}, not {name!r}")
+    module, class_name = _CLASSES[name]
+    network: Network = getattr(importlib.import_module(module), class_name)()
+    return network

@@ -72,8 +72,8 @@ def _mix(strip: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
     if channels < 4:
         return np.asarray(cv2.cvtColor(strip, cv2.COLOR_GRAY2BGR) if channels == 1 else strip, np.uint8)
     bgr = cv2.cvtColor(strip, cv2.COLOR_BGRA2BGR)
-    alpha = strip[..., 3]
-    if alpha.min() == 255:
+    opacity = strip[..., 3]
+    if opacity.min() == 255:
         return np.asarray(bgr, np.uint8)
-    alpha = cv2.cvtColor(np.ascontiguousarray(alpha), cv2.COLOR_GRAY2BGR)
+    alpha = cv2.cvtColor(np.ascontiguousarray(opacity), cv2.COLOR_GRAY2BGR)
     return np.asarray(~cv2.multiply(~bgr, alpha, scale=1 / 255), np.uint8)  # 255 - (255 - colour) * alpha

@@ -48,8 +48,8 @@ class TritonPythonModel:
             ),
         )
         self._detector.detect(np.zeros((240, 320, 3), np.uint8))
-        stages = fer_faces.STAGES
-        self._classify = None
+        stages: tuple[str, ...] = fer_faces.STAGES
+        self._classify: fer_runtimes.Classify | None = None
         if contract.PROBABILITIES in settings.outputs:
             self._classify = fer_runtimes.open_served_classifier(settings.read("runtime", str), settings.read("threads", int))
             stages += (_CLASSIFY,)
@@ -68,6 +68,7 @@ class TritonPythonModel:
     def _tensors(self, image: bytes, clock: StageClock) -> Mapping[str, np.ndarray[Any, Any]]:
         faces = fer_faces.find_faces(image, self._detector, self._limits, clock.finish)
         count = len(faces.boxes)
+        rest: dict[str, np.ndarray[Any, Any]]
         if self._classify is None:
             rest = {contract.FACES: faces.crops if count else _NO_FACE, contract.FACE_COUNT: np.array([count], np.int32)}
         else:
