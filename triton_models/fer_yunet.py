@@ -7,6 +7,7 @@ Source: Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023; dec
 facedetectcnn.cpp of libfacedetection v3.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -101,19 +102,24 @@ def _decode(
     offsets: npt.NDArray[np.float32], cells: npt.NDArray[np.intp], height: int, width: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Boxes, float32, (N, 4), and landmarks, float32, (N, 5, 2), in px, of the `offsets` (14, N) of `cells` (N,)."""
-    strides = np.array(STRIDES)
-    columns = width // strides
-    ends = np.cumsum(columns * (height // strides))
-    levels = np.searchsorted(ends, cells, side="right")
-    within = cells - (ends - columns * (height // strides))[levels]
-    row, column = np.divmod(within, columns[levels])
-    stride = strides[levels].astype(np.float32)
-    corner = np.stack([column, row]).astype(np.float32)  # (2, N)
+    corners, strides = _grid(height, width)
+    corner, stride = corners.take(cells, axis=1), strides.take(cells)
     centres = (corner + offsets[:2]) * stride
     halves = np.exp(offsets[2:4]) * (stride / 2)
     boxes = np.concatenate([centres - halves, centres + halves]).T
     landmarks = (offsets[4:].reshape(5, 2, -1) + corner) * stride  # (5, 2, N)
     return boxes, np.ascontiguousarray(landmarks.transpose(2, 0, 1))
+
+
+@lru_cache(maxsize=16)
+def _grid(height: int, width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the cells of a picture: x and y of their corners in cells, float32, (2, cells), and strides, (cells,)."""
+    corners, strides = [], []
+    for stride in STRIDES:
+        row, column = np.mgrid[: height // stride, : width // stride].reshape(2, -1)
+        corners.append(np.stack([column, row]).astype(np.float32))
+        strides.append(np.full(len(row), stride, np.float32))
+    return np.concatenate(corners, axis=1), np.concatenate(strides)
 
 
 def _group(

@@ -25,7 +25,7 @@ class Capacity:
     preprocess_s: float
     """Decoding, detection and alignment, in fer_preprocess's Python processes."""
     classifier_s: float
-    """In fer_classifier's Python processes. On a GPU this is the GPU's work instead."""
+    """In fer_classifier's Python processes, where the steps are separate. On a GPU this is the GPU's work instead."""
     rest_s: float
     """tritonserver itself and fer_postprocess."""
     image_bytes: int
