@@ -22,7 +22,7 @@ YUNET: Final = "yunet"
 _CLASSES: Final = {
     YUNET: ("fer_yunet", "YuNet"),
 }
-"""Module and class of each network by its name. A module, and the runtime that it imports, is loaded where it is used."""
+"""Module and class of each network by its name. A module is imported only when it is used."""
 NETWORKS: Final = tuple(_CLASSES)
 
 

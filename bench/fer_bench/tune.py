@@ -72,8 +72,8 @@ def format_table(measured: Measured, base: int) -> str:
         cells = [str(count)]
         for level in levels:
             rounds = measured[count, level]
-            speed, p99 = (statistics.median(getattr(one, name) for one in rounds) for name in ("images_per_s", "p99_ms"))
-            cells.append(f"{speed:.1f} ({p99:.0f})")
+            speed = statistics.median(one.images_per_s for one in rounds)
+            cells.append(f"{speed:.1f} ({statistics.median(one.p99_ms for one in rounds):.0f})")
         cells.append(f"{_speed(measured, count) / _speed(measured, base):.2f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -228,10 +228,10 @@ def _write_parameter(config: Path, name: str, value: str) -> None:
 def count_instances(cores: int, is_separate: bool) -> dict[str, int]:
     """Count the instances of each model that keep every core busy.
 
-    Detection takes most of a request's time, so `fer_preprocess` gets an instance per core, and where it does not
-    classify one more, which works while another waits to be handed the next image. The classifier works on batches and
-    is given one for every four cores, as is the preprocessing of ready crops. None gets a single one: the queue in front
-    of it would stall (see DECISIONS.md).
+    `fer_preprocess` does most of the work, so it gets an instance per core, and where it does not classify one more,
+    which works while another waits to be handed the next image. The classifier works on batches and is given one for
+    every four cores, as is the preprocessing of ready crops. None gets a single one: the queue in front of it would
+    stall (see DECISIONS.md).
     """
     few = max(2, cores // 4)
     return {

@@ -33,7 +33,7 @@ def other(repository: Path, tmp_path: Path) -> Path:
     changed = tmp_path / "repository"
     shutil.copytree(repository, changed, ignore=shutil.ignore_patterns("__pycache__"))
     (changed / "fer_middle.py").write_text(ONE_FILE)
-    replace(changed / "fer_detector.py", '    YUNET: ("fer_yunet", "YuNet"),\n', '    "middle": ("fer_middle", "MiddleFace"),\n')
+    replace(changed / "fer_detector.py", 'YUNET: ("fer_yunet", "YuNet")', '"middle": ("fer_middle", "MiddleFace")')
     replace(changed / "fer_preprocess" / "configs" / "cpu.pbtxt", '"yunet"', '"middle"')
     for file in (changed / "fer_yunet.py", changed / "fer_preprocess" / "1" / "yunet.onnx"):
         file.unlink()  # nothing needs it any more

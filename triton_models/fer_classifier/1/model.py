@@ -24,7 +24,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load model.onnx beside this file with the runtime that configs/cpu.pbtxt names."""
         settings = Settings(args)
-        self._classify = fer_runtimes.open_served_classifier(settings.read("runtime", str), settings.read("threads", int))
+        runtime, threads = settings.read("runtime", str), settings.read("threads", int)
+        self._classify = fer_runtimes.open_served_classifier(runtime, threads)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return one response per request, in order.

@@ -51,7 +51,8 @@ class TritonPythonModel:
         stages: tuple[str, ...] = fer_faces.STAGES
         self._classify: fer_runtimes.Classify | None = None
         if contract.PROBABILITIES in settings.outputs:
-            self._classify = fer_runtimes.open_served_classifier(settings.read("runtime", str), settings.read("threads", int))
+            runtime, threads = settings.read("runtime", str), settings.read("threads", int)
+            self._classify = fer_runtimes.open_served_classifier(runtime, threads)
             stages += (_CLASSIFY,)
         self._counters = ImageCounters(contract.PREPROCESS_MODEL, REFUSALS, stages, counts_faces=True)
         self._info = publish_model_info(Path(__file__).resolve().parents[2] / "manifest.json")
@@ -68,14 +69,7 @@ class TritonPythonModel:
     def _tensors(self, image: bytes, clock: StageClock) -> Mapping[str, np.ndarray[Any, Any]]:
         faces = fer_faces.find_faces(image, self._detector, self._limits, clock.finish)
         count = len(faces.boxes)
-        rest: dict[str, np.ndarray[Any, Any]]
-        if self._classify is None:
-            rest = {contract.FACES: faces.crops if count else _NO_FACE, contract.FACE_COUNT: np.array([count], np.int32)}
-        else:
-            rest = {contract.PROBABILITIES: self._classify(faces.crops) if count else _NO_PROBABILITIES}
-            clock.finish(_CLASSIFY)
-        return {
-            **rest,
+        tensors: dict[str, np.ndarray[Any, Any]] = {
             contract.BOXES: faces.boxes,
             contract.LANDMARKS: faces.landmarks,
             contract.DETECTION_SCORES: faces.scores,
@@ -83,3 +77,10 @@ class TritonPythonModel:
             contract.FACES_FOUND: np.array([faces.found], np.int32),
             contract.QUALITY: faces.quality,
         }
+        if self._classify is None:
+            tensors[contract.FACES] = faces.crops if count else _NO_FACE
+            tensors[contract.FACE_COUNT] = np.array([count], np.int32)
+        else:
+            tensors[contract.PROBABILITIES] = self._classify(faces.crops) if count else _NO_PROBABILITIES
+            clock.finish(_CLASSIFY)
+        return tensors
