@@ -18,7 +18,7 @@ from fer_metrics import ImageCounters, StageClock
 
 
 def image_limits(settings: fer_settings.Settings) -> ImageLimits:
-    """What an image may weigh and measure."""
+    """Read what an image may weigh and measure."""
     return ImageLimits(settings.read("max_image_bytes", int), settings.read("max_image_pixels", int))
 
 
@@ -27,7 +27,7 @@ def answer(
     tensors_of: Callable[[bytes, StageClock], Mapping[str, np.ndarray[Any, Any]]],
     counters: ImageCounters,
 ) -> Any:
-    """Answers one request with the tensors that `tensors_of` makes of its image, or with the error that fits.
+    """Answer one request with the tensors that `tensors_of` makes of its image, or with the error that fits.
 
     An image that is refused gets INVALID_ARGUMENT (HTTP 400) for this request alone. Anything unforeseen gets
     INTERNAL with nothing of the server's inside in it; the traceback goes to the server's log. Each is counted.

@@ -39,25 +39,25 @@ class Detections:
 
     @staticmethod
     def none() -> "Detections":
-        """No face."""
+        """Return no face."""
         return Detections(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
 
     @property
     def sides(self) -> npt.NDArray[np.float32]:
-        """float32, (N, 2): width and height of the boxes in px."""
+        """Return the boxes' width and height in px: float32, (N, 2)."""
         return self.boxes[:, 2:] - self.boxes[:, :2]
 
     def picked(self, indices: npt.NDArray[np.intp]) -> "Detections":
-        """Only some of them, in this order."""
+        """Return only some of them, in this order."""
         return Detections(self.boxes[indices], self.landmarks[indices], self.scores[indices])
 
     def scaled(self, factors: npt.NDArray[np.float32]) -> "Detections":
-        """In px of another picture: x and y are multiplied by `factors`, float32, (2,)."""
+        """Return them in px of another picture: x and y are multiplied by `factors`, float32, (2,)."""
         boxes = self.boxes.reshape(-1, 2, 2) * factors
         return Detections(boxes.reshape(-1, 4), self.landmarks * factors, self.scores)
 
     def turned(self, to_other: npt.NDArray[np.float64]) -> "Detections":
-        """In px of another picture that is turned: boxes keep their shape around a centre that is moved.
+        """Return them in px of another picture that is turned: boxes keep their shape around a centre that is moved.
 
         Args:
             to_other: float64, (3, 3): x, y, 1 of this picture to x, y, 1 of the other: a similarity.
@@ -69,7 +69,7 @@ class Detections:
         return Detections(boxes, self.landmarks @ turn.T + shift, self.scores)
 
     def joined(self, others: "Detections") -> "Detections":
-        """These, then `others`."""
+        """Return these, then `others`."""
         return Detections(
             np.concatenate([self.boxes, others.boxes]),
             np.concatenate([self.landmarks, others.landmarks]),
@@ -77,14 +77,14 @@ class Detections:
         )
 
     def without(self, others: "Detections", max_overlap: float) -> "Detections":
-        """Those that overlap none of `others` by more than this intersection over union."""
+        """Return those that overlap none of `others` by more than this intersection over union."""
         if not len(others.boxes) or not len(self.boxes):
             return self
         overlaps = np.stack([self.overlaps(box) for box in others.boxes])  # (others, N)
         return self.picked(np.flatnonzero(overlaps.max(axis=0) <= max_overlap))
 
     def overlaps(self, box: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """float32, (N,): intersection over union of each with `box`, (4,)."""
+        """Return the intersection over union of each with `box`, (4,): float32, (N,)."""
         shared = np.minimum(self.boxes[:, 2:], box[2:]) - np.maximum(self.boxes[:, :2], box[:2])
         areas = np.maximum(shared, 0).prod(axis=1)
         both = self.sides.prod(axis=1) + (box[2:] - box[:2]).prod() - areas
@@ -95,7 +95,7 @@ class Network(Protocol):
     """What shows faces in pixels, and is shown one picture at one size."""
 
     def look(self, pixels: npt.NDArray[np.uint8], min_score: float) -> Detections:
-        """Finds the faces in `pixels`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
+        """Find the faces in `pixels`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
         ...
 
 
@@ -103,7 +103,7 @@ class FaceDetector(Protocol):
     """What `fer_faces` asks of a detector."""
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
-        """Finds the faces in `image`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
+        """Find the faces in `image`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
         ...
 
 

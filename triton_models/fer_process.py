@@ -15,7 +15,7 @@ _KEPT_BYTES: Final = 64 << 20
 
 
 def set_up_process() -> None:
-    """One thread for OpenCV, and memory that is used again for the next image instead of being given back.
+    """Set up one thread for OpenCV, and memory that is used again for the next image instead of being given back.
 
     A machine is filled by model instances, each of which keeps one core busy.
 

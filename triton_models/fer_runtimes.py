@@ -29,17 +29,17 @@ Classify = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
 def open_classifier(path: Path, runtime: str, threads: int) -> Classify:
-    """Loads an ONNX file.
+    """Load an ONNX file.
 
     Args:
-        path: the file.
-        runtime: one of `RUNTIMES`.
-        threads: how many cores a batch is worked on with.
+        path: The file.
+        runtime: One of `RUNTIMES`.
+        threads: How many cores a batch is worked on with.
 
     Raises:
-        ValueError: there is no such runtime.
-        ImportError: it is not installed.
-        Exception: it can't load the file; the runtimes have no common class for that.
+        ValueError: There is no such runtime.
+        ImportError: It is not installed.
+        Exception: It cannot load the file; the runtimes have no common class for that.
     """
     if runtime == ONNX_RUNTIME:
         return _open_onnx_runtime(path, threads)
