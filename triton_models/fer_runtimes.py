@@ -1,4 +1,6 @@
-"""The runtimes that execute the classifier's ONNX file on a CPU. Used by `fer_classifier` and, to measure, `fer_build`.
+"""The runtimes that execute the classifier's ONNX file on a CPU.
+
+Used by the models `fer_classifier` and `fer_preprocess` and, to measure, by `fer_build`.
 
 Imports a runtime only when it is asked for, so that a machine needs no more than the one it serves with.
 """
