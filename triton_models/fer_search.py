@@ -61,7 +61,7 @@ _SAME: Final = 0.3
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What can be chosen in fer_preprocess/config.pbtxt."""
+    """What can be chosen in the configuration of fer_preprocess (config.pbtxt, configs/cpu.pbtxt)."""
 
     side_px: int = 320
     """The first look's longest side."""
