@@ -57,6 +57,7 @@ lint: $(VENV)/.dev  ## Check style and formatting
 
 types: $(VENV)/.dev  ## Check types
 	$(BIN)/mypy
+	@for model in triton_models/*/1/model.py; do $(BIN)/mypy $$model || exit; done  # all of one name
 
 .PHONY: completion
 completion: $(VENV)/.dev  ## Make the scripts that complete fer-client in shells anew, after an option has changed

@@ -65,7 +65,7 @@ TABLES: Final[Mapping[str, Table]] = {
     "tune": Table(
         2,
         f"{_BENCH} tune --workload w4 --rounds 2 --seconds 1.5",
-        f"{_BENCH} tune --workload w1 --rounds 1 --seconds 1 --in-flight 4 --delays-us 0",
+        f"{_BENCH} tune --workload w1 --rounds 1 --seconds 1 --in-flight 4",
     ),
     "runtimes": Table(
         3, f"{_BENCH} runtimes --rounds 2 --seconds 1.5", f"{_BENCH} runtimes --rounds 1 --seconds 1 --batches 4"

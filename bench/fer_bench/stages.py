@@ -24,7 +24,6 @@ from fer_faces import ALIGN, DECODE, DETECT, find_faces
 CLASSIFY: Final = "classify"
 ALONE: Final = (DECODE, DETECT, ALIGN, CLASSIFY)
 SERVED: Final = ("copies", "scheduling", "HTTP transport", "gRPC transport")
-_STEPS: Final = (contract.PREPROCESS_MODEL, contract.CLASSIFIER_MODEL, contract.POSTPROCESS_MODEL)
 
 
 def time_alone(pipeline: Pipeline, workload: Workload, seconds: float) -> dict[str, float]:
@@ -59,11 +58,9 @@ def time_served(server: EmbeddedTriton, workload: Workload, seconds: float) -> d
         load, change = load_checked(server.metrics_url, request, 1, seconds)
         whole = _per_request(change, contract.FER_MODEL, "request")
         added[transport] = 1000 * load.mean_ms - whole
-        steps = sum(_per_request(change, model, "request") for model in _STEPS)
-        worked = sum(_per_image(change, stage) for stage in (DECODE, DETECT, ALIGN))
-        classified = _per_request(change, contract.CLASSIFIER_MODEL, "compute_infer")
-        added["copies"] = steps - worked - classified
-        added["scheduling"] = whole - steps
+        step = _per_request(change, contract.PREPROCESS_MODEL, "request")
+        added["copies"] = step - sum(_per_image(change, stage) for stage in ALONE)
+        added["scheduling"] = whole - step
     return added
 
 

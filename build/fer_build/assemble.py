@@ -42,10 +42,13 @@ from fer_build.onnx_file import MADE_OF_KEY, ClassifierFile, read_classifier
 from fer_build.release import RELEASED_ONNX, SERVED_ONNX, SERVED_RUNTIME, SOURCES
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES, open_classifier
 
+_CONFIG: Final = "config.pbtxt"
+_CPU_CONFIG: Final = "configs/cpu.pbtxt"
+"""Of models that are configured differently for a CPU: what `tritonserver --model-config-name=cpu` reads."""
 COUNTED_MODELS: Final = {
-    contract.PREPROCESS_MODEL: "config.pbtxt",
-    contract.PREPROCESS_CROPPED_MODEL: "config.pbtxt",
-    contract.CLASSIFIER_MODEL: "configs/cpu.pbtxt",
+    contract.PREPROCESS_MODEL: (_CONFIG, _CPU_CONFIG),
+    contract.PREPROCESS_CROPPED_MODEL: (_CONFIG,),
+    contract.CLASSIFIER_MODEL: (_CPU_CONFIG,),
 }
 """Models whose instances are counted when a repository is assembled, and where."""
 
@@ -61,6 +64,7 @@ def assemble(
     instances: Mapping[str, int] | None = None,
     queue_delay_us: int | None = None,
     detector: Mapping[str, int | float | str] | None = None,
+    separate_classifier: bool = False,
     dry_run: bool = False,
 ) -> tuple[dict[str, Any], bool]:
     """Writes a model repository to `out`, replacing one that is there.
@@ -76,6 +80,8 @@ def assemble(
         instances: counts by model, for those of `COUNTED_MODELS` that should have another one.
         queue_delay_us: for `cpu`: how long the classifier waits for more faces, in microseconds; by default not at all.
         detector: parameters of `fer_preprocess` that should have another value, of `detector_options.PARAMETERS`.
+        separate_classifier: for `cpu`: whether `fer_classifier` classifies the faces of `fer`, as on a GPU. By default
+            `fer_preprocess` does it in its own process, which gives the same answers and takes less of a CPU.
         dry_run: whether to do all but write.
 
     Returns:
@@ -109,7 +115,9 @@ def assemble(
         shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
         (made / contract.CLASSIFIER_MODEL / "1" / ONNX).write_bytes(classifier.content)
         _write_description(made, classifier)
-        counts = count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
+        is_separate = separate_classifier or profile != CPU
+        _choose_steps(made, is_separate)
+        counts = count_instances(_usable_cores() if cores is None else cores, is_separate) | dict(instances or {})
         _write_instance_counts(made, counts)
         _write_detector(made, detector or {})
         if profile == CPU:
@@ -166,16 +174,32 @@ def _usable_cores() -> int:
 def _write_description(repository: Path, classifier: ClassifierFile) -> None:
     """What a client asks the server for."""
     for model in (contract.FER_MODEL, contract.FER_CROPPED_MODEL):
-        config = repository / model / "config.pbtxt"
-        _write_parameter(config, contract.MODEL_VERSION_PARAMETER, classifier.version)
-        _write_parameter(config, contract.UNCERTAIN_BELOW_PARAMETER, f"{classifier.uncertain_below:g}")
+        for config in _find_configs(repository / model, _CONFIG, _CPU_CONFIG):
+            _write_parameter(config, contract.MODEL_VERSION_PARAMETER, classifier.version)
+            _write_parameter(config, contract.UNCERTAIN_BELOW_PARAMETER, f"{classifier.uncertain_below:g}")
+
+
+def _find_configs(model: Path, *names: str) -> list[Path]:
+    """Return those of a model's configurations that it has."""
+    return [model / name for name in names if (model / name).is_file()]
+
+
+def _choose_steps(repository: Path, is_separate: bool) -> None:
+    """Take away what is not served: the one step of the CPU profile, or the last of the three steps."""
+    if is_separate:
+        for model in (contract.FER_MODEL, contract.PREPROCESS_MODEL):
+            shutil.rmtree(repository / model / "configs")
+    else:
+        shutil.rmtree(repository / contract.POSTPROCESS_MODEL)
 
 
 def _write_runtime(repository: Path, runtime: str, threads: int, queue_delay_us: int | None) -> None:
-    config = repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
-    _write_parameter(config, "runtime", runtime)
-    _write_parameter(config, "threads", str(threads))
+    for model in (contract.PREPROCESS_MODEL, contract.CLASSIFIER_MODEL):
+        for config in _find_configs(repository / model, _CPU_CONFIG):
+            _write_parameter(config, "runtime", runtime)
+            _write_parameter(config, "threads", str(threads))
     if queue_delay_us is not None:
+        config = repository / contract.CLASSIFIER_MODEL / _CPU_CONFIG
         _substitute(config, r"max_queue_delay_microseconds: \d+", f"max_queue_delay_microseconds: {queue_delay_us}")
 
 
@@ -192,32 +216,35 @@ def _check_runtime(repository: Path, classifier: ClassifierFile, runtime: str, t
 
 
 def _write_detector(repository: Path, parameters: Mapping[str, int | float | str]) -> None:
-    for name, value in parameters.items():
-        _write_parameter(repository / contract.PREPROCESS_MODEL / "config.pbtxt", name, str(value))
+    for config in _find_configs(repository / contract.PREPROCESS_MODEL, _CONFIG, _CPU_CONFIG):
+        for name, value in parameters.items():
+            _write_parameter(config, name, str(value))
 
 
 def _write_parameter(config: Path, name: str, value: str) -> None:
     _substitute(config, rf'(key: "{name}" +value {{ string_value: )"[^"]*"', rf'\g<1>"{value}"')
 
 
-def count_instances(cores: int) -> dict[str, int]:
-    """Every core busy.
+def count_instances(cores: int, is_separate: bool) -> dict[str, int]:
+    """Count the instances of each model that keep every core busy.
 
-    Detection takes most of a request's time, so it gets an instance per core, and one that works while another waits to
-    be handed the next image; the classifier works on batches and is given one for every four cores, as is the
-    preprocessing of ready crops. None gets a single one: the queue in front of it would stall (see DECISIONS.md).
+    `fer_preprocess` does most of the work, so it gets an instance per core, and where it does not classify one more,
+    which works while another waits to be handed the next image. The classifier works on batches and is given one for
+    every four cores, as is the preprocessing of ready crops. None gets a single one: the queue in front of it would
+    stall (see DECISIONS.md).
     """
     few = max(2, cores // 4)
     return {
-        contract.PREPROCESS_MODEL: cores + 1,
+        contract.PREPROCESS_MODEL: cores + 1 if is_separate else max(2, cores),
         contract.PREPROCESS_CROPPED_MODEL: few,
         contract.CLASSIFIER_MODEL: few,
     }
 
 
 def _write_instance_counts(repository: Path, counts: Mapping[str, int]) -> None:
-    for model, config in COUNTED_MODELS.items():
-        _substitute(repository / model / config, r"count: \d+", f"count: {counts[model]}")
+    for model, names in COUNTED_MODELS.items():
+        for config in _find_configs(repository / model, *names):
+            _substitute(config, r"count: \d+", f"count: {counts[model]}")
 
 
 def _check_tuning(instances: Mapping[str, int], queue_delay_us: int | None) -> None:
@@ -291,6 +318,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="microseconds that a CPU's classifier waits for faces; default: 0",
     )
+    parser.add_argument(
+        "--separate-classifier",
+        action="store_true",
+        help="of the CPU profile: classify the faces of `fer` in the model fer_classifier, as on a GPU",
+    )
     add_detector_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="do all but write")
     options = parser.parse_args(arguments)
@@ -315,6 +347,7 @@ def _run(options: argparse.Namespace) -> None:
         instances=dict(options.instances),
         queue_delay_us=options.queue_delay_us,
         detector=read_detector_options(options),
+        separate_classifier=options.separate_classifier,
         dry_run=options.dry_run,
     )
     done = ("would assemble" if options.dry_run else "assembled") if written else "up to date:"

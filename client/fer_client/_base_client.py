@@ -169,7 +169,9 @@ class Core:
         server = yield from ask(self.settings, ServerMetadata(), deadline)
         models = []
         for name in _MODELS:
-            models.append((yield from self._model_info(name, deadline)))
+            model = yield from self._model_info(name, deadline)
+            if model.versions or name != fer_contract.POSTPROCESS_MODEL:  # A server on a CPU has no need of it.
+                models.append(model)
         try:
             preprocess = yield from ask(self.settings, ModelConfig(fer_contract.PREPROCESS_MODEL), deadline)
         except ContractError:

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 import fer_contract as contract
-from fer_bench import ceiling, runtimes, stages, tune
+from fer_bench import ceiling, runtimes, stages
 from fer_bench.load import LoadError, Request, grpc_request, http_request, send_load
 from fer_bench.machine import Family
 from fer_bench.pictures import make_workload
@@ -56,11 +56,6 @@ def test_the_time_of_a_request_is_told_apart(server):
     served = stages.time_served(server, SMALL, seconds=1)
     assert set(served) == set(stages.SERVED)
     assert served["copies"] > 0
-
-
-def test_a_batch_has_more_than_one_face_when_faces_come_together(server):
-    five = make_workload("w4")
-    assert tune.measure(server, five, in_flight=4, seconds=1).mean_batch >= five.faces
 
 
 def test_a_runtime_is_served_and_measured():

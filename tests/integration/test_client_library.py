@@ -202,7 +202,6 @@ def test_the_server_is_described(client):
         "fer_preprocess",
         "fer_preprocess_cropped",
         "fer_classifier",
-        "fer_postprocess",
     ]
     assert all(model.ready and model.versions == ("1",) for model in info.models)
     assert info.model_version == client.model_version

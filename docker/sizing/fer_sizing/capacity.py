@@ -25,7 +25,7 @@ class Capacity:
     preprocess_s: float
     """Decoding, detection and alignment, in fer_preprocess's Python processes."""
     classifier_s: float
-    """Classification, in fer_classifier's Python processes. On a GPU this is the GPU's work instead."""
+    """Classification, in fer_classifier's processes, where it is separate. On a GPU this is the GPU's work instead."""
     rest_s: float
     """What tritonserver itself and fer_postprocess take."""
     image_bytes: int

@@ -130,8 +130,8 @@ class Pod:
 
     @property
     def instances(self) -> int:
-        """Number of instances of fer_preprocess: one more than cores, which they share."""
-        return self.cores + 1
+        """Number of instances of fer_preprocess on a CPU: one per core, two at least."""
+        return max(2, self.cores)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def measure(name: str, content: bytes, seconds: float) -> Capacity:
     load = psutil.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="fer-sizing-") as folder:
         repository = Path(folder) / "repository"
-        manifest, _ = assemble(repository)
+        manifest, _ = assemble(repository, separate_classifier=True)  # so that its part can be told apart
         with serve(repository) as server:
             _send(server.grpc_url, content, requests=_WARM_UP_REQUESTS)
             before = _cpu_seconds()

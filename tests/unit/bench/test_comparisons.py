@@ -165,29 +165,16 @@ def test_runtimes_are_compared_within_a_round_and_the_best_comes_first():
     ]
 
 
-BASE = tune.Setting(preprocess=2, classifier=2, delay_us=0)
-
-
 def rounds_of(speeds):
-    return {
-        (setting, level): [tune.Measurement(speed, 10, 1)] for setting, speed in speeds.items() for level in (1, 16)
-    }
+    return {(count, level): [tune.Measurement(speed, 10)] for count, speed in speeds.items() for level in (1, 16)}
 
 
 def test_what_is_clearly_faster_is_proposed():
-    more = tune.Setting(3, 2, 0)
-    later = tune.Setting(2, 2, 500)
-    assert tune.propose(rounds_of({BASE: 100, more: 110, later: 90}), BASE) == more
+    assert tune.propose(rounds_of({2: 100, 3: 110, 4: 90})) == 3
 
 
 def test_of_two_as_fast_the_smaller_is_proposed():
-    measured = rounds_of({BASE: 100, tune.Setting(4, 2, 0): 101, tune.Setting(2, 3, 0): 101.9})
-    assert tune.propose(measured, BASE) == BASE
-
-
-def test_one_setting_is_varied_at_a_time():
-    settings = tune.list_settings(BASE, {2, 4}, {2, 3}, {0, 500})
-    assert settings == [BASE, tune.Setting(4, 2, 0), tune.Setting(2, 3, 0), tune.Setting(2, 2, 500)]
+    assert tune.propose(rounds_of({4: 101, 2: 100, 3: 101.9})) == 2
 
 
 def test_checkouts_are_compared_within_each_round():

@@ -68,7 +68,7 @@ def pod(tmp_path):
 def test_a_cpu_server_s_repository_is_made_for_its_cores(pod):
     done, repository, _ = pod("a", FER_PROFILE="cpu", FER_CORES="6")
     assert done.returncode == 0, done.stderr
-    assert json.loads((repository / "manifest.json").read_text())["instances"]["fer_preprocess"] == 7
+    assert json.loads((repository / "manifest.json").read_text())["instances"]["fer_preprocess"] == 6
     assert "is as it was assembled" in done.stdout
 
 
