@@ -112,7 +112,7 @@ def assemble(
     # On the same disk, so that it can be renamed.
     with tempfile.TemporaryDirectory(dir=None if dry_run else out.parent, prefix=f".{out.name}-") as aside:
         made = Path(aside) / "repository"
-        shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__", "*.md"))
         (made / contract.CLASSIFIER_MODEL / "1" / ONNX).write_bytes(classifier.content)
         _write_description(made, classifier)
         is_separate = separate_classifier or profile != CPU
