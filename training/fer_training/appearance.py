@@ -60,12 +60,12 @@ class AppearanceNormaliser(nn.Module):
     """Evens out light, then sharpness. It has no weights."""
 
     def __init__(self) -> None:
-        """Draws the ellipse for whole faces."""
+        """Draw the ellipse for whole faces."""
         super().__init__()
         self.register_buffer("window", draw_window(FACE_SIZE_PX), persistent=False)
 
     def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Evens out each crop.
+        """Even out each crop.
 
         Args:
             views: (N, 1, H, H), normalised as `network.normalise` does it.
@@ -85,7 +85,7 @@ class AppearanceNormaliser(nn.Module):
 
 @lru_cache(maxsize=8)
 def draw_window(side_px: int) -> torch.Tensor:
-    """The ellipse's weights, which sum to 1: float32, (1, 1, side_px, side_px)."""
+    """Return the ellipse's weights, which sum to 1: float32, (1, 1, side_px, side_px)."""
     place = (np.arange(side_px) + 0.5) * FACE_SIZE_PX / side_px - FACE_SIZE_PX / 2
     distance = np.hypot(place[:, np.newaxis] / WINDOW_PX[0], place / WINDOW_PX[1])
     weights = ((1 + WINDOW_EDGE / 2 - distance) / WINDOW_EDGE).clip(0, 1)
@@ -113,12 +113,12 @@ def _even_sharpness(views: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
 
 
 def _mean(values: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
-    """Weighted mean over the ellipse: (N, 1, H, H) -> (N, 1, 1, 1)."""
+    """Return weighted mean over the ellipse: (N, 1, H, H) -> (N, 1, 1, 1)."""
     return (values * window).sum((2, 3), keepdim=True)
 
 
 def _mean_of_three(values: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
-    """Mean of each pixel and its two neighbours in a row or a column; at the edge of it and the one there is."""
+    """Return mean of each pixel and its two neighbours in a row or a column; at the edge of it and the one there is."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     return functional.avg_pool2d(values, kernel, stride=1, padding=padding, count_include_pad=False)
 

@@ -1,19 +1,24 @@
-"""Checkpoints: the whole state of a training run after an epoch, or the mean of several runs.
+"""Checkpoints: the whole state of a training run after an epoch, the mean of several runs, or weights alone.
 
-Written by `train`, `prune`, `soup` and `save_weights`, read by whatever works with a trained network.
+Written by `train`, `prune` and `soup`, read by whatever works with a trained network. `fer-train save-weights` keeps a
+run's averaged weights and its history in a third of the size. As `runs/<recipe>/checkpoint.pt` that file is the run
+again for all commands and for recipes that start from it or learn from it; it cannot be resumed.
 """
 
+import argparse
 import hashlib
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from fer_training.errors import CheckpointError, RecipeError
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
+from fer_training.errors import CheckpointError, OutputExistsError, RecipeError
 from fer_training.faces import DropReport
 from fer_training.recipe import Recipe, recipe_from_table
 
@@ -96,14 +101,14 @@ class Checkpoint:
     """Of the gradients' scale, which only float16 needs; empty otherwise."""
 
     def hash_weights(self) -> str:
-        """SHA-256 of the averaged weights, in the order of their names."""
+        """Return SHA-256 of the averaged weights, in the order of their names."""
         digest = hashlib.sha256()
         for name in sorted(self.average):
             digest.update(self.average[name].cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Writes the file aside and renames it, so that a kill at any moment leaves the old one or the new one."""
+        """Write the file aside and renames it, so that a kill at any moment leaves the old one or the new one."""
         table = {**vars(self), "recipe": asdict(self.recipe), "origin": asdict(self.origin)}
         table["history"] = [asdict(record) for record in self.history]
         aside = path.with_suffix(".tmp")
@@ -115,10 +120,10 @@ class Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: the file is missing, or is not a checkpoint of this version of the room.
+        CheckpointError: The file is missing, or is not a checkpoint of this version of the room.
     """
     try:
         # Tensors and plain values only: a checkpoint from a stranger cannot run code.
@@ -130,10 +135,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(**table)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}). Give a checkpoint.pt of fer_training."
+            f"{path}: cannot be read ({error.strerror}). Give a checkpoint.pt of fer-train run."
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, RecipeError) as error:
-        raise CheckpointError(f"{path}: is not a checkpoint of this version of fer_training: {error}") from error
+        raise CheckpointError(f"{path}: is not a checkpoint of this version of fer-train: {error}") from error
 
 
 def _build_origin(table: dict[str, Any], path: str) -> Origin:
@@ -147,25 +152,25 @@ def _build_origin(table: dict[str, Any], path: str) -> Origin:
 
 
 def load_finished(path: Path, class_names: tuple[str, ...] | None = None) -> Checkpoint:
-    """Reads the checkpoint of a finished run.
+    """Read the checkpoint of a finished run.
 
     Raises:
-        CheckpointError: it is missing, no checkpoint, unfinished, or of other classes than `class_names`, if given.
+        CheckpointError: It is missing, no checkpoint, unfinished, or of other classes than `class_names`, if given.
     """
     checkpoint = load_checkpoint(path)
     done, epochs = len(checkpoint.history), checkpoint.recipe.optimisation.epochs
     if done < epochs and not checkpoint.origin.mean_of:
-        raise CheckpointError(f"{path}: epoch {done} of {epochs}. Finish it: train --resume.")
+        raise CheckpointError(f"{path}: epoch {done} of {epochs}. Finish it with fer-train run --resume.")
     if class_names is not None and checkpoint.class_names != class_names:
         raise CheckpointError(f"{path}: its classes are {', '.join(checkpoint.class_names)}, not the data's.")
     return checkpoint
 
 
 def load_runs(folders: Sequence[Path]) -> dict[str, Checkpoint]:
-    """Finished runs by the names of their folders.
+    """Return finished runs by the names of their folders.
 
     Raises:
-        CheckpointError: one is missing or unfinished, or two folders have the same name.
+        CheckpointError: One is missing or unfinished, or two folders have the same name.
     """
     runs: dict[str, Checkpoint] = {}
     for folder in folders:
@@ -174,3 +179,32 @@ def load_runs(folders: Sequence[Path]) -> dict[str, Checkpoint]:
             raise CheckpointError(f"{folder}: a run before it is called {name} too. Give each run once, or rename one.")
         runs[name] = load_finished(folder / CHECKPOINT_NAME)
     return runs
+
+
+def without_training_state(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with its averaged weights alone."""
+    return replace(checkpoint, network=checkpoint.average, optimiser={}, rng={}, scaler={})
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train save-weights` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train save-weights",
+        description="Keep a run's averaged weights and its history, without what only resuming needs.",
+        examples="  fer-train save-weights --checkpoint runs/face-start/checkpoint.pt --out kept/face-start.pt",
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of a finished run")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write, with .pt at the end")
+    options = parser.parse_args(arguments)
+    if options.out.suffix != ".pt":
+        parser.error(f"--out must end in .pt, but is {options.out}.")
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.out.exists():
+        raise OutputExistsError(f"{options.out} exists already. Give another --out.")
+    checkpoint = load_finished(options.checkpoint)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    without_training_state(checkpoint).save(options.out)
+    print(f"wrote {options.out}: {checkpoint.recipe.name}, weights of SHA-256 {checkpoint.hash_weights()}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from fer_contract import FACE_SIZE_PX
-from fer_training.backbones import ATTENTIONS, BACKBONES
+from fer_training.backbones import ATTENTIONS, BACKBONES, REPCONV
 from fer_training.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -22,12 +22,9 @@ else:
 
 Section = TypeVar("Section")
 
-ONNX_SUFFIX: Final = ".onnx"
-ANSWERS_SUFFIX: Final = ".npz"
+LOGITS_SUFFIX: Final = ".npz"
 CONVERTED_SUFFIX: Final = ".npz"
 EXTENDS: Final = "extends"
-REPCONV: Final = "repconv"
-"""The backbone whose shape a recipe gives in full."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class RepconvRecipe:
 class NetworkRecipe:
     """Which network; see `network.Classifier`."""
 
-    backbone: Annotated[str, OneOf((REPCONV, *BACKBONES))]
+    backbone: Annotated[str, OneOf(BACKBONES)]
     input_px: Annotated[int, Between(32, 512)] = FACE_SIZE_PX
     """Side to which the network enlarges the 48 px that it is given."""
     channels: Annotated[int, Between(1, 3)] = 1
@@ -80,7 +77,7 @@ class NetworkRecipe:
     repconv: RepconvRecipe | None = None
 
     def has_weights_of(self, other: "NetworkRecipe") -> bool:
-        """Whether weights of the other network fit this one and mean the same in it: all but the dropout is alike."""
+        """Tell whether weights of the other network fit this one and mean the same in it: all but the dropout is alike."""
         return replace(self, dropout=other.dropout) == other
 
 
@@ -195,7 +192,7 @@ class OptimisationRecipe:
     gradient_clip: Annotated[float, Between(0.0, 1000.0)] = 0.0
     """Largest norm of the gradient; 0 clips nothing."""
     backbone_rate: Annotated[float, Between(0.0, 1.0)] = 1.0
-    """Factor on the learning rate of the backbone's weights. The last layers, which start anew where those don't, have
+    """Factor on the learning rate of the backbone's weights. The last layers, which start anew where those do not, have
     the rate as it is."""
     frozen_epochs: Annotated[int, Between(0, 1000)] = 0
     """First epochs in which only the last layers learn."""
@@ -224,15 +221,15 @@ class Recipe:
 
     @property
     def needs_votes(self) -> bool:
-        """Whether the run works with FER+ votes."""
+        """Tell whether the run works with FER+ votes."""
         return bool(self.loss.votes_as_labels or self.loss.votes_auxiliary or self.data.drop_no_face)
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Reads and checks a recipe.
+    """Read and checks a recipe.
 
     Raises:
-        RecipeError: the file is missing or not TOML, or a field is missing, unknown, of the wrong type or out of range,
+        RecipeError: The file is missing or not TOML, or a field is missing, unknown, of the wrong type or out of range,
             or it extends a recipe that extends another.
     """
     table = _read_toml(path)
@@ -256,7 +253,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _merge(section: type[Any], base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """One section's fields, of `base` where the changes don't name them. A section that both have is merged too."""
+    """Return one section's fields, of `base` where the changes do not name them. A section that both have is merged too."""
     hints = get_type_hints(section, include_extras=True)
     merged = dict(base)
     for name, value in changes.items():
@@ -269,14 +266,14 @@ def _merge(section: type[Any], base: dict[str, Any], changes: dict[str, Any]) ->
 
 
 def recipe_from_table(table: dict[str, Any], origin: str) -> Recipe:
-    """Builds a checked recipe from nested dictionaries, as TOML or a checkpoint holds them.
+    """Build a checked recipe from nested dictionaries, as TOML or a checkpoint holds them.
 
     Args:
-        table: the fields of `Recipe`, sections as dictionaries.
-        origin: the file they came from, for error messages.
+        table: The fields of `Recipe`, sections as dictionaries.
+        origin: The file they came from, for error messages.
 
     Raises:
-        RecipeError: a field is missing, unknown, of the wrong type or out of range.
+        RecipeError: A field is missing, unknown, of the wrong type or out of range.
     """
     recipe = _build(Recipe, table, f"{origin}: ")
     if not re.fullmatch(r"[\w.-]+", recipe.name, re.ASCII):
@@ -297,7 +294,7 @@ def recipe_from_table(table: dict[str, Any], origin: str) -> Recipe:
 
 
 def _build(section: type[Section], table: dict[str, Any], prefix: str) -> Section:
-    """Builds one dataclass from one table. `prefix` is what error messages put before a field's name."""
+    """Build one dataclass from one table. `prefix` is what error messages put before a field's name."""
     hints = get_type_hints(section, include_extras=True)
     for name in table:
         if name not in hints:
@@ -312,7 +309,7 @@ def _build(section: type[Section], table: dict[str, Any], prefix: str) -> Sectio
 
 
 def _read_field(hint: Any, value: Any, name: str) -> Any:
-    """Checks one value against its field's annotation and converts lists to tuples, whole numbers to floats."""
+    """Check one value against its field's annotation and converts lists to tuples, whole numbers to floats."""
     section = _find_section(hint)
     if section is not None:
         if value is None and type(None) in get_args(hint):  # As a checkpoint holds a section that was left out.
@@ -325,7 +322,7 @@ def _read_field(hint: Any, value: Any, name: str) -> Any:
 
 
 def _find_section(hint: Any) -> type[Any] | None:
-    """The dataclass in a field's annotation, where the field is a section."""
+    """Return the dataclass in a field's annotation, where the field is a section."""
     return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
@@ -356,7 +353,7 @@ def _read_text(known: OneOf | None, value: Any, name: str) -> str:
 
 
 def _read_number(kind: type, limits: Between, value: Any, name: str) -> float:
-    """Checks one number. TOML's `true` is no number here, although Python takes it for one."""
+    """Check one number. TOML's `true` is no number here, although Python takes it for one."""
     wanted = "a whole number" if kind is int else "a number"
     fits = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     if not fits or not limits.low <= value <= limits.high:

@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 import torch
 from PIL import Image
 
-from fer_training.capture import compress, degrade
+from fer_training.augmentation import compress, degrade
 from fer_training.network import normalise
 from fer_training.recipe import CaptureRecipe
 

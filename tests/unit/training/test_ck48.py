@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_training.ck48 import CLASS_NAMES, load_ck48
 from fer_training.errors import DataError
+from fer_training.folders import CLASS_NAMES, load_ck48
 
 FOLDERS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 

@@ -13,12 +13,12 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install matpl
 from fer_build.release import RELEASED_ONNX
 from fer_contract import LABELS
 from fer_training import evaluate as command
-from fer_training.calibration import recommend_threshold
 from fer_training.errors import DataError
 from fer_training.evaluate import evaluate, evaluate_onnx, format_figures, predict_with_onnx
 from fer_training.faces import LabelledFaces
 from fer_training.metrics import compute_figures
 from fer_training.prediction import open_onnx, predict_onnx
+from fer_training.temperature import recommend_threshold
 
 
 @pytest.fixture(scope="module")

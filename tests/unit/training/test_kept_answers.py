@@ -15,10 +15,9 @@ from fer_training.checkpoint import load_checkpoint
 from fer_training.distillation import Teachers
 from fer_training.errors import CheckpointError, RecipeError
 from fer_training.fer2013 import load_training_data
-from fer_training.kept_answers import KeptAnswers, load_kept_answers
 from fer_training.prediction import build_network
 from fer_training.recipe import DistillationRecipe, load_recipe
-from fer_training.save_answers import main
+from fer_training.teacher_logits import KeptAnswers, load_kept_answers, main
 from fer_training.train import train
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from fer_training.errors import CheckpointError, ModelFileError
 from fer_training.evaluate import evaluate_checkpoint, evaluate_onnx
 from fer_training.export import export
 from fer_training.network import Classifier
-from fer_training.onnx_file import check_parity, write_onnx
+from fer_training.onnx_classifier import check_parity, write_onnx
 from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
 from fer_training.recipe import NetworkRecipe, recipe_from_table
 from fer_training.train import train

@@ -10,11 +10,10 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip insta
 
 from PIL import Image  # A part of matplotlib's own needs.
 
-from fer_training.calibration import recommend_threshold
-from fer_training.curves import plot_curves
 from fer_training.errors import MatplotlibMissingError
 from fer_training.metrics import compute_figures
-from fer_training.plots import new_figure, plot_confusion, plot_reliability, plot_risk_coverage
+from fer_training.plots import new_figure, plot_confusion, plot_curves, plot_reliability, plot_risk_coverage
+from fer_training.temperature import recommend_threshold
 
 BLUE, VERMILLION = (0, 114, 178), (213, 94, 0)
 

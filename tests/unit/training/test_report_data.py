@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 from fer_training import report_data
-from fer_training.ck48 import load_ck48
 from fer_training.faces import VOTES, TrainingData
 from fer_training.fer2013 import load_evaluation_data, load_training_data, read_csv, select_training_data
-from fer_training.folders import load_class_folders
+from fer_training.folders import load_ck48, load_class_folders
 
 FACES = np.random.default_rng(0).integers(0, 256, (9, 48, 48), dtype=np.uint8)
 HAPPY, NOBODY = "0,10,0,0,0,0,0,0,0,0", "0,1,0,0,0,0,0,0,0,9"

@@ -9,16 +9,17 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 
 import torch
 
-from fer_training.averaging import average_weight, update_average
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import CheckpointError, DataError, RecipeError
 from fer_training.faces import LabelledFaces
 from fer_training.network import Classifier
 from fer_training.optimisation import (
+    average_weight,
     build_optimiser,
     choose_autocast_type,
     learning_rate,
     set_learning_rate,
+    update_average,
 )
 from fer_training.train import format_progress, train
 

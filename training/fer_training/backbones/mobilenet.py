@@ -27,16 +27,16 @@ class InvertedResidual(nn.Module):
         activation: Callable[..., nn.Module],
         attention: nn.Module,
     ) -> None:
-        """Builds the block.
+        """Build the block.
 
         Args:
-            channels_in: of the input.
-            expanded: channels in between; as many as `channels_in` leave the widening out.
-            channels_out: of the output.
-            size: side of the depthwise kernel.
-            stride: of the depthwise kernel.
-            activation: of all but the last convolution, which is linear.
-            attention: for (N, expanded, H, W).
+            channels_in: Of the input.
+            expanded: Channels in between; as many as `channels_in` leave the widening out.
+            channels_out: Of the output.
+            size: Side of the depthwise kernel.
+            stride: Of the depthwise kernel.
+            activation: Of all but the last convolution, which is linear.
+            attention: For (N, expanded, H, W).
         """
         super().__init__()
         widen = [convolution(channels_in, expanded, 1, activation=activation)] if expanded != channels_in else []
@@ -49,7 +49,7 @@ class InvertedResidual(nn.Module):
         self.adds = stride == 1 and channels_in == channels_out
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
+        """Map float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
         output: torch.Tensor = self.body(features)
         return features + output if self.adds else output
 
@@ -112,7 +112,7 @@ class MobileNetV3(Backbone):
     """
 
     def __init__(self, rows: tuple[Row, ...], *, channels: int, input_px: int, attention: str, width: float) -> None:
-        """Takes `LARGE` or `SMALL`; for the others see `build_backbone`."""
+        """Take `LARGE` or `SMALL`; for the others see `build_backbone`."""
         super().__init__()
         first_stride, second_stride = early_strides(input_px)
         halving = next(index for index, row in enumerate(rows) if row.stride == 2)

@@ -44,11 +44,11 @@ class LocalRegions(nn.Module):
     """
 
     def __init__(self, channels: int, features: int = 64) -> None:
-        """Builds the networks.
+        """Build the networks.
 
         Args:
-            channels: of the faces.
-            features: of one region, even.
+            channels: Of the faces.
+            features: Of one region, even.
         """
         super().__init__()
         self.features = features * len(REGIONS)
@@ -56,7 +56,7 @@ class LocalRegions(nn.Module):
         self.gates = nn.ModuleDict({name: _gate(features) for name in REGIONS})
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        """Describes the regions of each face.
+        """Describe the regions of each face.
 
         Args:
             faces: float32, (N, channels, H, W), normalised, framed as FER2013's.
@@ -75,7 +75,7 @@ class BackboneWithRegions(Backbone):
     """A backbone's vector, followed by that of the regions."""
 
     def __init__(self, backbone: Backbone, regions: LocalRegions) -> None:
-        """Takes the parts; see `with_local_regions`."""
+        """Take the parts; see `with_local_regions`."""
         super().__init__()
         self.backbone = backbone
         self.regions = regions
@@ -87,22 +87,22 @@ class BackboneWithRegions(Backbone):
 
 
 def with_local_regions(backbone: Backbone, channels: int, features: int = 64) -> Backbone:
-    """The backbone with the branch of the regions beside it.
+    """Return the backbone with the branch of the regions beside it.
 
     Args:
-        backbone: for the whole face; used as it is, not copied.
-        channels: of the faces, as the backbone was built for.
-        features: of each of the three regions, even; the vector grows by three times as many.
+        backbone: For the whole face; used as it is, not copied.
+        channels: Of the faces, as the backbone was built for.
+        features: Of each of the three regions, even; the vector grows by three times as many.
     """
     return BackboneWithRegions(backbone, LocalRegions(channels, features))
 
 
 def crop(faces: torch.Tensor, region: Region) -> torch.Tensor:
-    """The same part of every face, whatever the size of the image. The export keeps its edges as constants.
+    """Return the same part of every face, whatever the size of the image. The export keeps its edges as constants.
 
     Args:
         faces: (N, channels, H, W).
-        region: in pixels of 48; scaled to H and W, rounded down.
+        region: In pixels of 48; scaled to H and W, rounded down.
     """
     height, width = _size_px(faces)
     rows = slice(region.top * height // FACE_SIZE_PX, region.bottom * height // FACE_SIZE_PX)
@@ -111,7 +111,7 @@ def crop(faces: torch.Tensor, region: Region) -> torch.Tensor:
 
 
 def _size_px(faces: torch.Tensor) -> tuple[int, int]:
-    """Height and width as numbers; the export would make tensors of them, and nodes of the arithmetic that follows."""
+    """Return height and width as numbers; the export would make tensors of them, and nodes of the arithmetic that follows."""
     if not torch.onnx.is_in_onnx_export():
         return faces.shape[2], faces.shape[3]
     with warnings.catch_warnings():
@@ -121,7 +121,7 @@ def _size_px(faces: torch.Tensor) -> tuple[int, int]:
 
 
 def _region_network(channels: int, features: int) -> nn.Sequential:
-    """Three convolutions: an eye of 24 x 24 ends in 6 x 6, averaged to (N, features, 1, 1)."""
+    """Return three convolutions: an eye of 24 x 24 ends in 6 x 6, averaged to (N, features, 1, 1)."""
     return nn.Sequential(
         convolution(channels, features // 2),
         convolution(features // 2, features, stride=2),
@@ -131,7 +131,7 @@ def _region_network(channels: int, features: int) -> nn.Sequential:
 
 
 def _gate(features: int) -> nn.Linear:
-    """One logit of a region's features; 0 at first, so that every region starts with half its weight."""
+    """Return one logit of a region's features; 0 at first, so that every region starts with half its weight."""
     gate = nn.Linear(features, 1)
     nn.init.zeros_(gate.weight)
     nn.init.zeros_(gate.bias)

@@ -24,13 +24,13 @@ class Residual(nn.Module):
     """Channels of the output per channel of the 3x3 convolutions."""
 
     def __init__(self, body: Sequence[nn.Sequential], channels: tuple[int, int], stride: int, attention: str) -> None:
-        """Adds the shortcut, a 1x1 convolution where the shape changes, and the attention, last before the sum.
+        """Add the shortcut, a 1x1 convolution where the shape changes, and the attention, last before the sum.
 
         Args:
-            body: convolutions with their batch norms; the last one without activation, starting at 0.
-            channels: of the input and of the output.
-            stride: of the body.
-            attention: one of `ATTENTIONS`.
+            body: Convolutions with their batch norms; the last one without activation, starting at 0.
+            channels: Of the input and of the output.
+            stride: Of the body.
+            attention: One of `ATTENTIONS`.
         """
         super().__init__()
         self.body = nn.Sequential(*body, build_attention(attention, channels[1]))
@@ -38,7 +38,7 @@ class Residual(nn.Module):
         self.shortcut = nn.Identity() if same else convolution(*channels, 1, stride, activation=None)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), not negative."""
+        """Map float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), not negative."""
         return torch.relu(self.body(features) + self.shortcut(features))
 
 
@@ -48,7 +48,7 @@ class BasicBlock(Residual):
     expansion = 1
 
     def __init__(self, channels_in: int, width: int, stride: int, attention: str) -> None:
-        """Gives `width` channels."""
+        """Give `width` channels."""
         body = [
             convolution(channels_in, width, 3, stride),
             convolution(width, width, activation=None, starts_at_zero=True),
@@ -67,7 +67,7 @@ class Bottleneck(Residual):
     expansion = 4
 
     def __init__(self, channels_in: int, width: int, stride: int, attention: str) -> None:
-        """Gives 4 * `width` channels."""
+        """Give 4 * `width` channels."""
         channels_out = self.expansion * width
         body = [
             convolution(channels_in, width, 1),
@@ -96,7 +96,7 @@ class ResNet(Backbone):
         attention: str,
         width: float,
     ) -> None:
-        """Takes the kind of block and how many of it each stage has; for the others see `build_backbone`."""
+        """Take the kind of block and how many of it each stage has; for the others see `build_backbone`."""
         super().__init__()
         first_stride, second_stride = early_strides(input_px)
         channels_in = scale(WIDTHS[0], width)

@@ -1,7 +1,7 @@
 """Probabilities that are as sure as they are right, and when to call an answer uncertain. Used by `export`, `evaluate`.
 
 Temperature scaling is one number for all logits. It is fitted by the likelihood, which only a truthful probability can
-maximise; the calibration error (ECE) can't be fitted, as a constant answer with the right confidence has none. So a
+maximise; the calibration error (ECE) cannot be fitted, as a constant answer with the right confidence has none. So a
 temperature may leave the ECE higher than before. `Figures.ece_95` tells whether such a change means anything.
 
 Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
@@ -30,7 +30,7 @@ ROUNDING: Final = 1e-9
 
 
 def fit_temperature(logits: npt.NDArray[np.float32], labels: Labels) -> float:
-    """Finds the temperature that minimises the negative log likelihood of softmax(logits / temperature).
+    """Find the temperature that minimises the negative log likelihood of softmax(logits / temperature).
 
     That likelihood is convex in the inverse temperature, so its slope changes sign once and bisection finds where.
 
@@ -78,7 +78,7 @@ def recommend_threshold(
     target_accuracy: float = TARGET_ACCURACY,
     min_coverage: float = MIN_COVERAGE,
 ) -> UncertainThreshold:
-    """The smallest threshold at which the answers that are still given are right as often as the target says.
+    """Return the smallest threshold at which the answers that are still given are right as often as the target says.
 
     Smallest, because that answers the most images. A target, because whoever uses the answers can say how often they
     may be wrong; the "best" balance of risk and coverage needs a price of a wrong answer against none instead, which
@@ -91,7 +91,7 @@ def recommend_threshold(
         probabilities: float, (N, C), rows sum to 1, calibrated; N is at least 1.
         labels: int64, (N,), 0..C-1.
         target_accuracy: 0..1.
-        min_coverage: part of the images that have to get an answer, 0..1.
+        min_coverage: Part of the images that have to get an answer, 0..1.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     order = np.argsort(-confidence, kind="stable")
@@ -101,7 +101,7 @@ def recommend_threshold(
     may_end = confidence > following  # Not between answers that are equally sure.
 
     def choose(given: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """The last answer given, (S,), or -1, out of answers and right ones (S, N) from the surest to each."""
+        """Return the last answer given, (S,), or -1, out of answers and right ones (S, N) from the surest to each."""
         enough = (right >= target_accuracy * given - ROUNDING) & (given >= min_coverage * len(labels) - ROUNDING)
         fits = (enough & may_end)[:, ::-1]
         return np.where(fits.any(axis=1), len(labels) - 1 - fits.argmax(axis=1), -1)
