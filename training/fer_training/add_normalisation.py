@@ -40,7 +40,7 @@ from fer_training.recipe import NetworkRecipe, recipe_from_table
 from fer_training.sources import add_source_options, describe_source, load_for_measuring, parse_options
 
 SUFFIX: Final = "-evened"
-"""What is added to the version."""
+"""Ending that the version gets."""
 
 
 def add_normalisation(
@@ -55,9 +55,9 @@ def add_normalisation(
 
     Args:
         onnx_path: Made by `export`, of a network without the normalisation; with its `metrics.json` beside it.
-        validation: What to calibrate, compare and measure on.
+        validation: The faces to fit the temperature on, to compare with PyTorch, and to measure.
         out_dir: Another folder than the old file's; gets the ONNX file and `metrics.json`.
-        usage: What these faces are called in the figures.
+        usage: What the faces are called in the figures.
         source: The options of the command that load them, for the record.
 
     Returns:

@@ -1,7 +1,11 @@
 """Random changes to a batch of training faces, drawn and applied on the batch's own device. Used by `training_run`.
 
-All geometric changes are one resampling, so that a face is interpolated once. Random numbers come from PyTorch's
-global generator, whose state a checkpoint keeps.
+`augment` makes other faces of a face. All its geometric changes are one resampling, so that a face is interpolated once.
+`degrade` does to a part of the batch what cameras, distance and files do: a lens blurs, a small face is enlarged, a
+sensor adds light and noise, a file rounds to whole steps and compresses. All are products with small matrices, or one
+draw for each pixel, and cost next to nothing beside a network.
+
+Random numbers come from PyTorch's global generator, whose state a checkpoint keeps.
 """
 
 import math
@@ -17,7 +21,7 @@ from fer_training.recipe import AugmentationRecipe, CaptureRecipe
 
 
 def augment(faces: torch.Tensor, recipe: AugmentationRecipe, view_px: int) -> torch.Tensor:
-    """Flip, rotates, zooms, shifts and crops each face, changes its light, adds noise, and hides a part of it.
+    """Flip, rotate, zoom, shift and crop each face, change its light, add noise, and hide a part of it.
 
     Args:
         faces: float32, (N, 1, 48, 48), normalised as `network.normalise` does it.
@@ -55,7 +59,7 @@ class Mixup:
         self._weights = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
 
     def mix(self, values: torch.Tensor) -> torch.Tensor:
-        """Mixe views, targets or whatever else belongs to the images: float32, (N, ...) -> the same shape."""
+        """Mix views, targets or whatever else belongs to the images: float32, (N, ...) -> the same shape."""
         weights = self._weights.view(-1, *[1] * (values.ndim - 1))
         return weights * values + (1 - weights) * values[self._partners]
 
@@ -96,11 +100,11 @@ def _draw_symmetric(shape: tuple[int, ...], device: torch.device) -> torch.Tenso
 
 
 CHANCE: Final = 1 / 3
-"""Of each kind of change, in an image that is to be changed: one or two of the five as a rule."""
+"""Probability of each kind of change in an image that is to be changed: one or two of the five as a rule."""
 BLOCK: Final = 8
 """Side of JPEG's blocks."""
 BEST_QUALITY: Final = 100
-"""Of a JPEG; as a recipe's lowest one it means that there is none."""
+"""Quality of a JPEG. As a recipe's lowest one it turns JPEG off."""
 LUMINANCE: Final = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -119,7 +123,7 @@ def degrade(views: torch.Tensor, recipe: CaptureRecipe) -> torch.Tensor:
 
     Args:
         views: float32, (N, 1, S, S), normalised as `network.normalise` does it.
-        recipe: How many, and how strong each change may be.
+        recipe: The part to change, and how strong each change may be.
 
     Returns:
         float32, the same shape, normalised in the same way; what is changed has whole steps from 0 to 255.
@@ -146,7 +150,7 @@ def _blur(pixels: torch.Tensor, largest_px: float) -> torch.Tensor:
 
 
 def _enlarge_small(pixels: torch.Tensor, smallest_px: int) -> torch.Tensor:
-    """Make some images smaller, averaging, and enlarges them bilinearly to what they were."""
+    """Shrink some images by averaging, and enlarge them bilinearly to what they were."""
     side = pixels.shape[2]
     smallest = min(smallest_px, side)
     px = _choose(smallest + torch.floor((side - smallest) * _draw(pixels)), float(side)).flatten().long()
@@ -156,7 +160,7 @@ def _enlarge_small(pixels: torch.Tensor, smallest_px: int) -> torch.Tensor:
 # What is kept stays on its device: a recorded step must not bring anything there.
 @lru_cache(maxsize=8)
 def _list_enlargements(side: int, smallest: int, device: torch.device) -> torch.Tensor:
-    """Return what each reduced side, from the smallest to the whole, makes of a row: float32, (side - smallest + 1, S, S)."""
+    """Return the matrix of each reduced side, from the smallest to the whole: float32, (side - smallest + 1, S, S)."""
     rows = torch.eye(side).unsqueeze(0)
     matrices = [
         functional.interpolate(functional.adaptive_avg_pool1d(rows, px), side, mode="linear")[0].T
@@ -166,7 +170,7 @@ def _list_enlargements(side: int, smallest: int, device: torch.device) -> torch.
 
 
 def compress(pixels: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
-    """Give what a JPEG of each image shows, in blocks from its first corner.
+    """Compress each image as JPEG does, in blocks from its first corner.
 
     Args:
         pixels: float32, (N, S, S), gray, 0..255.
@@ -188,7 +192,7 @@ def compress(pixels: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 def _list_jpeg_constants(blocks: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return `LUMINANCE`, (8, 8), and the orthonormal cosine transform of a row of blocks, (8 blocks, 8 blocks), float32."""
+    """Return `LUMINANCE`, (8, 8), and the cosine transform of a row of B blocks, orthonormal, (8 B, 8 B): float32."""
     places = torch.arange(BLOCK)
     waves = torch.cos(math.pi / BLOCK * (places + 0.5) * places.view(-1, 1)) * math.sqrt(2 / BLOCK)
     waves[0] /= math.sqrt(2)
@@ -196,7 +200,7 @@ def _list_jpeg_constants(blocks: int, device: torch.device) -> tuple[torch.Tenso
 
 
 def _transform(pixels: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Do to columns and rows what the matrix, or each image's own, does to a column: float32, (n, S, S)."""
+    """Apply one matrix, or each image's own, to columns and rows: float32, (n, S, S)."""
     return matrix @ pixels @ matrix.mT
 
 
@@ -205,7 +209,7 @@ def _to_steps(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _choose(values: torch.Tensor, otherwise: float) -> torch.Tensor:
-    """Return the values for some images, and what changes nothing for the others."""
+    """Return the values for some images, chosen at random, and `otherwise` for the others."""
     return torch.where(torch.rand_like(values) < CHANCE, values, otherwise)
 
 

@@ -23,7 +23,7 @@ from fer_training.faces import DropReport
 from fer_training.recipe import Recipe, recipe_from_table
 
 CHECKPOINT_NAME: Final = "checkpoint.pt"
-"""In the folder of a run."""
+"""Name of the checkpoint in a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class EpochRecord:
     """Counted from 1."""
     view_px: int
     learning_rate: float
-    """Of the epoch's first step."""
+    """Learning rate of the epoch's first step."""
     train_loss: float
     validation_accuracy: float
-    """Of the averaged weights on PublicTest, or whatever the run is watched on, 0..1."""
+    """Accuracy of the averaged weights on PublicTest, or whatever the run is watched on, 0..1."""
     validation_nll: float
     images_per_s: float
     """Training images per second, without the evaluation."""
@@ -58,14 +58,14 @@ class Origin:
     precision: str
     versions: dict[str, str]
     data_sha256: str
-    """Of the images and labels trained on; see `LabelledFaces.sha256`."""
+    """Hash of the images and labels trained on; see `LabelledFaces.sha256`."""
     dropped: DropReport
     teachers: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each teacher by its name in the recipe; see `distillation.Teacher`."""
     starts_from_sha256: str = ""
-    """Of the averaged weights of the run that the recipe starts from, if it names one."""
+    """Hash of the averaged weights of the run that the recipe starts from, if it names one."""
     mean_of: dict[str, "Ingredient"] = field(default_factory=dict)
-    """Of a soup the runs that it is the mean of, by their names; see `soup`."""
+    """The runs that a soup is the mean of, by their names; see `soup`."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Checkpoint:
     """
 
     recipe: Recipe
-    """Of a soup the first run's, but for the name."""
+    """The run's recipe; for a soup the first run's, but for the name."""
     origin: Origin
     class_names: tuple[str, ...]
     history: list[EpochRecord]
@@ -98,17 +98,17 @@ class Checkpoint:
     rng: dict[str, torch.Tensor]
     """States of PyTorch's global generators by device type."""
     scaler: dict[str, Any]
-    """Of the gradients' scale, which only float16 needs; empty otherwise."""
+    """State of the gradients' scale, which only float16 needs; empty otherwise."""
 
     def hash_weights(self) -> str:
-        """Return SHA-256 of the averaged weights, in the order of their names."""
+        """Return the SHA-256 of the averaged weights, in the order of their names."""
         digest = hashlib.sha256()
         for name in sorted(self.average):
             digest.update(self.average[name].cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the file aside and renames it, so that a kill at any moment leaves the old one or the new one."""
+        """Write the file aside and rename it, so that a kill at any moment leaves the old one or the new one."""
         table = {**vars(self), "recipe": asdict(self.recipe), "origin": asdict(self.origin)}
         table["history"] = [asdict(record) for record in self.history]
         aside = path.with_suffix(".tmp")
@@ -167,7 +167,7 @@ def load_finished(path: Path, class_names: tuple[str, ...] | None = None) -> Che
 
 
 def load_runs(folders: Sequence[Path]) -> dict[str, Checkpoint]:
-    """Return finished runs by the names of their folders.
+    """Load finished runs, by the names of their folders.
 
     Raises:
         CheckpointError: One is missing or unfinished, or two folders have the same name.

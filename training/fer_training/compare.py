@@ -61,11 +61,11 @@ class Comparison:
     nll_b: float
     nll_difference: float
     nll_difference_95: Interval
-    """As for the accuracy."""
+    """Bootstrap interval, as for the accuracy."""
     largest_difference: float
-    """Of one probability of one image, between A and B."""
+    """Largest difference of one probability of one image between A and B."""
     mean_difference: float
-    """Of all probabilities of all images, without their signs."""
+    """Mean absolute difference of all probabilities of all images."""
     classes: dict[str, ClassFlips]
 
 
@@ -117,7 +117,7 @@ def compare_predictions(a: Floats, b: Floats, labels: Labels, class_names: Seque
 
 
 def mcnemar_p_value(broken: int, fixed: int) -> float:
-    """Return how often two equally good classifiers would flip at least as unevenly: exact, two-sided, 0..1.
+    """Return the exact two-sided p-value: how often two equally good classifiers flip at least as unevenly, 0..1.
 
     Of the images that only one of the two gets right, each is right in either with probability 1/2.
     Source: McNemar, 1947; the exact form is the sign test.
@@ -136,7 +136,7 @@ def mcnemar_p_value(broken: int, fixed: int) -> float:
 
 
 def format_comparison(comparison: Comparison, a: str, b: str, usage: str) -> str:
-    """Return the comparison as lines of text, classes in a table at the end."""
+    """Format the comparison as lines of text, classes in a table at the end."""
     low, high = comparison.accuracy_difference_95
     nll_low, nll_high = comparison.nll_difference_95
     width = max(8, *(len(name) for name in comparison.classes)) + 1

@@ -31,9 +31,9 @@ class Teacher:
     """Who answers, and what it is known by."""
 
     name: str
-    """As the recipe has it."""
+    """The name in the recipe."""
     sha256: str
-    """Of a run's averaged weights, or of the file."""
+    """Hash of a run's averaged weights, or of the file."""
     answerer: Answerer
 
 
@@ -61,7 +61,7 @@ class Teachers:
 
     @torch.no_grad()
     def answer(self, views: torch.Tensor) -> torch.Tensor:
-        """Return probabilities at the temperature, of the teachers that are networks.
+        """Return the probabilities at the temperature, of the teachers that are networks.
 
         Args:
             views: float32, (N, 1, H, W), normalised.
@@ -110,7 +110,7 @@ def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[
     Args:
         recipe: The student's.
         runs_dir: Holds `<name>/checkpoint.pt` of each run, and each file.
-        faces: What the student trains on.
+        faces: The images that the student trains on.
 
     Raises:
         CheckpointError: A run is missing, unfinished, of other classes, or equalises histograms where the student does

@@ -31,7 +31,7 @@ from fer_training.teacher_logits import UNREADABLE
 Array = npt.NDArray[np.float32]
 
 COLOUR_MEANS: Final = (122.782, 117.001, 104.298)
-"""Of red, green and blue: what dlib subtracts from the pixels, before it divides them by 256."""
+"""Means of red, green and blue that dlib subtracts from the pixels, before it divides them by 256."""
 COLOUR_SPREAD: Final = 256.0
 WIDTHS: Final = (32,) * 7 + (64,) * 8 + (128,) * 6 + (256,) * 8
 """Output channels of dlib's 29 convolutions."""
@@ -56,7 +56,7 @@ class DlibWeights:
     """All of dlib's network."""
 
     convolutions: tuple[DlibConvolution, ...]
-    """From the first, which takes red, green and blue, to the last."""
+    """The convolutions in order. The first one takes red, green and blue."""
     embedding: Array
     """float32, (256, 128): from the averaged last map to the vector that tells people apart."""
 
@@ -105,7 +105,7 @@ def parse_dlib(content: bytes) -> DlibWeights:
     dlib writes a network from its input on. Each layer with weights is its name, a tensor, and notes of known kinds.
 
     Args:
-        content: Of the file.
+        content: The file's bytes.
 
     Raises:
         DataError: It is another network, or not dlib's at all.
@@ -189,7 +189,7 @@ def fold_stem(stem: DlibConvolution, channels: int, size: int) -> DlibConvolutio
     """Return the first convolution for the pixels that our networks take.
 
     Args:
-        stem: Of 7x7, for red, green and blue as dlib normalises them.
+        stem: A 7x7 convolution of red, green and blue as dlib normalises them.
         channels: 1 for gray, 3 for colour, normalised as `network.normalise` does it.
         size: 7; or 5 for a convolution that gives for an image what dlib's gives, every second position, for the image
             enlarged bilinearly to twice its side. Both look at the same place, and are equal inside a border of 2 px.
@@ -233,7 +233,7 @@ def start_from_dlib(network: Classifier, weights: DlibWeights, images: npt.NDArr
 
     Args:
         network: On the CPU; of a backbone of `dlib_resnet` of dlib's own width.
-        weights: From `load_dlib_weights`.
+        weights: dlib's weights, from `load_dlib_weights`.
         images: uint8, (N, 48, 48), gray, 0..255: the training images.
 
     Raises:

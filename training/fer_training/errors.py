@@ -32,7 +32,7 @@ class CheckpointError(TrainingRoomError):
 
 
 class OutputExistsError(TrainingRoomError):
-    """What is to be written is there already, and is not overwritten unasked."""
+    """A file that would be written exists already, and is not overwritten unasked."""
 
 
 class ModelFileError(TrainingRoomError):

@@ -35,7 +35,7 @@ EXIT_CODES: Final = (
     ExitCode.FORBIDDEN,
     ExitCode.INTERRUPTED,
 )
-"""Of the commands that may ask a server."""
+"""Exit codes of the commands that may ask a server."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Evaluation(Figures):
     """The figures of a classifier on labelled faces, and what follows from them."""
 
     uncertain: UncertainThreshold
-    """From `recommend_threshold`, on these faces."""
+    """Threshold of `recommend_threshold` on these faces."""
     without_seen_elsewhere: Figures | None
-    """Without the faces that are `seen_elsewhere`; None where there is no such face, or no other."""
+    """Figures without the faces that are `seen_elsewhere`; None where there is no such face, or no other."""
 
 
 def evaluate(probabilities: Floats, faces: LabelledFaces) -> Evaluation:

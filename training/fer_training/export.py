@@ -206,7 +206,7 @@ def refuse_to_overwrite(out_dir: Path) -> None:
 
 
 def _describe_for_onnx(papers: Papers, temperature: float, figures: Evaluation, usage: str) -> dict[str, str]:
-    """Return metadata for the ONNX file. No time in it, so that the same network gives the same bytes.
+    """Return the ONNX file's metadata. There is no time in it, so that the same network gives the same bytes.
 
     What serves the file adds the beginning of its hash to the version.
     """

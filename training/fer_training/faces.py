@@ -1,4 +1,7 @@
-"""Labelled faces in memory: what every data source delivers, and what training and evaluation work with."""
+"""Labelled faces in memory, as every data source delivers them, and how they are grouped and split.
+
+Groups keep a person, and a picture that occurs more than once, on one side of a split.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -58,7 +61,7 @@ class LabelledFaces:
         return len(self.labels)
 
     def sha256(self) -> str:
-        """Return hash of images, labels and votes alone: the same for every source that leads to the same set."""
+        """Hash images, labels and votes alone: the result is the same for every source that leads to the same set."""
         digest = hashlib.sha256(self.images.tobytes())
         digest.update(self.labels.astype(np.uint8).tobytes())
         if self.votes is not None:
@@ -79,7 +82,7 @@ class DropReport:
 
     @property
     def kept(self) -> int:
-        """Return images that are trained on."""
+        """Number of images that are trained on."""
         return self.found - sum(self.dropped.values())
 
     def __str__(self) -> str:
@@ -103,7 +106,7 @@ class TrainingData:
 
 
 def contract_name(name: str) -> str:
-    """Return the contract's label for what a data set calls a class, or the name itself where the contract has none for it."""
+    """Return the contract's label for a data set's name of a class, or the name itself where there is none."""
     known = SYNONYMS.get(name.casefold(), name.casefold())
     return known if known in LABELS else name
 
@@ -177,8 +180,8 @@ def assign_groups(
     Args:
         groups: int64, (N,): a number that images of one group share.
         labels: int64, (N,): the images' classes.
-        parts: What each split is to get, relative to each other.
-        rng: For the order of groups of similar size. Without one all go by size, and where that is equal by number.
+        parts: Sizes of the splits, relative to each other.
+        rng: Draws the order of groups of similar size. Without it all go by size, and then by number.
         every_class: Give a group first to where its classes are missing altogether, at the cost of the proportions.
 
     Returns:
@@ -211,7 +214,7 @@ def assign_groups(
 
 
 def choose_faces(faces: LabelledFaces, count: int, seed: int) -> LabelledFaces:
-    """Return a random part of some faces, all of them if there are no more, in their own order."""
+    """Choose `count` faces at random, or all if there are no more, in their own order."""
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(faces))[:count])
     return LabelledFaces(faces.images[chosen], faces.labels[chosen], faces.class_names)

@@ -39,7 +39,7 @@ TRAINING: Final = "Training"
 PUBLIC_TEST: Final = "PublicTest"
 PRIVATE_TEST: Final = "PrivateTest"
 HELD_OUT: Final = "HeldOut"
-"""What commands call the images of `choose_held_out`; no usage of the CSV."""
+"""The commands' name for the images of `choose_held_out`, which the CSV does not have."""
 USAGES: Final = (TRAINING, PUBLIC_TEST, PRIVATE_TEST)
 COLUMNS: Final = ("emotion", "pixels", "Usage")
 PIXELS: Final = FACE_SIZE_PX * FACE_SIZE_PX
@@ -73,7 +73,7 @@ def load_training_data(
     drop_no_face: bool = False,
     hold_out: bool = False,
 ) -> TrainingData:
-    """Read `fer2013.csv` and drops the Training rows that must not be trained on.
+    """Read `fer2013.csv` and drop the Training rows that must not be trained on.
 
     Args:
         directory: Holds `fer2013.csv`; optionally `excluded_rows.txt` with one row number a line; and FER+'s
@@ -182,7 +182,7 @@ def choose_held_out(groups: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]
 
 
 def _drop(flaws: dict[str, npt.NDArray[np.bool_]]) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
-    """Tell which images have none of the flaws, and how many have which one first."""
+    """Return which images have none of the flaws, bool (N,), and how many have which one first."""
     keep = np.full(len(next(iter(flaws.values()))), True)
     dropped = {}
     for reason, flawed in flaws.items():
@@ -192,7 +192,7 @@ def _drop(flaws: dict[str, npt.NDArray[np.bool_]]) -> tuple[npt.NDArray[np.bool_
 
 
 def _to_faces(split: UsageRows, keep: npt.NDArray[np.bool_], ballots: npt.NDArray[np.float32] | None) -> LabelledFaces:
-    """Return the rows to keep, with their part of the votes on the whole CSV."""
+    """Select the rows to keep, with their part of the votes on the whole CSV."""
     votes = None if ballots is None else ballots[split.rows[keep]]
     return LabelledFaces(split.images[keep], split.labels[keep], votes=votes)
 
@@ -234,7 +234,7 @@ def read_csv(path: Path, usages: tuple[str, ...] = USAGES) -> dict[str, UsageRow
 
 
 def _read_rows(path: Path, usages: tuple[str, ...]) -> tuple[dict[str, UsageRows], int]:
-    """Do what `read_csv` does, and counts the rows of all usages."""
+    """Do what `read_csv` does, and count the rows of all usages."""
     images: dict[str, list[npt.NDArray[np.uint8]]] = {usage: [] for usage in usages}
     labels: dict[str, list[int]] = {usage: [] for usage in usages}
     rows: dict[str, list[int]] = {usage: [] for usage in usages}
@@ -330,7 +330,7 @@ def _iterate_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 
 def _split_line(line: str) -> list[str]:
-    """Return the values of one line. `csv` would look at each character: five times as slow, and only quotes need it."""
+    """Split one line. `csv` would look at each character: five times as slow, and only quotes need it."""
     return next(csv.reader([line])) if '"' in line else line.rstrip("\r\n").split(",")
 
 
@@ -341,7 +341,7 @@ def _parse_label(text: str, where: str) -> int:
 
 
 def _parse_pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
-    """Parse one image: uint8, (2304,). NumPy's text parser, three times as fast as `int` on each number.
+    """Parse one image: uint8, (2304,). NumPy's text parser is three times as fast as `int` on each number.
 
     To be called where DeprecationWarning is an error.
     """

@@ -75,7 +75,7 @@ def is_no_face(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 
 def measure_agreement(votes: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float | None:
-    """Return part of the images whose label has the most FER+ votes, of those where it is one of FER2013's labels that has.
+    """Return the part of the images whose label has the most FER+ votes, of those where a label has the most.
 
     About two thirds on FER2013. Much less means that the two files do not belong together. None of no such image.
 

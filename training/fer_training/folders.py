@@ -1,4 +1,4 @@
-"""Faces as image files in one folder per class, split into training, validation and test. Used by `report_data`.
+"""Faces as image files in one folder per class: a user's own, split into training, validation and test; and CK+48.
 
 The files go through `fer_faces.read_face_crop`, as in serving: one preprocessing. Each is taken whole as one face in
 FER2013's framing, so it must be cropped already. One that is 48x48 px and gray comes through unchanged.
@@ -10,6 +10,10 @@ FER2013's framing, so it must be cropped already. One that is 48x48 px and gray 
 Folder names are the classes. Those that mean a label of the contract (`anger`, `Happiness`) get its name and come
 first, in its order; others follow in the order of the alphabet. Hidden files and folders are passed over, and so are
 files beside the class folders; any other file in a class folder must be an image.
+
+CK+48 has 981 posed faces of 118 people, for cross-validation over people, in files as `S010_004_00000017.png`: subject,
+sequence, frame. There are seven emotions, with contempt and without neutral, so a network of these classes is not one
+that this project serves.
 """
 
 import re
@@ -41,7 +45,7 @@ from fer_training.faces import (
 )
 
 SUBJECT_PATTERN: Final = re.compile(r"((?:s|subject|id)\d+)[_-]", re.IGNORECASE)
-"""How a file name begins that tells whose face it is: `S010_004.png`, `subject3-happy.jpg`, `id12_a.png`."""
+"""Beginning of a file name that tells whose face it is: `S010_004.png`, `subject3-happy.jpg`, `id12_a.png`."""
 
 SPLITS: Final = {"training": 7, "validation": 1, "test": 2}
 """The splits and their parts."""
@@ -76,19 +80,19 @@ def load_class_folders(
     skip_unreadable: bool = False,
     limits: ImageLimits = IMAGE_LIMITS,
 ) -> FolderData:
-    """Read class folders and splits them 7:1:2, each class in these parts as well as its groups allow.
+    """Read class folders and split them 7:1:2, each class in these parts as well as its groups allow.
 
     Images of one subject are in one split only, and so are images with the same 48x48 pixels. Where that links images
     of several classes, all of them stay together.
 
     Args:
         directory: Holds one folder per class.
-        seed: For the split. The same files and seed give the same split.
+        seed: Seed of the split. The same files and seed give the same split.
         subject_pattern: Matched with the beginning of file names; what its first group finds (all that it matches, if
             it has no group) is the subject, in large or small letters, in whichever class. A file whose name does not
             match is taken for somebody else's.
         skip_unreadable: Count files that are no usable image instead of refusing the folder.
-        limits: Which images to refuse.
+        limits: Sizes beyond which an image is refused.
 
     Raises:
         DataError: There are no class folders, one is empty or holds a folder, two are the same class, a name has a
@@ -142,7 +146,7 @@ def read_class_folders(
     Args:
         directory: Holds one folder per class.
         skip_unreadable: Count files that are no usable image instead of refusing the folder.
-        limits: Which images to refuse.
+        limits: Sizes beyond which an image is refused.
 
     Raises:
         DataError: There are no class folders, one is empty or holds a folder, two are the same class, or a file is no
@@ -212,7 +216,7 @@ def report_training(
 
 
 def _find_classes(directory: Path) -> dict[str, Path]:
-    """Return class name -> folder, in the order of labels."""
+    """Find the folder of each class, by the class's name, in the order of labels."""
     folders = sorted(path for path in _list_visible(directory) if path.is_dir())
     if not folders:
         raise DataError(f"{directory}: holds no folders. Give the folder that holds one folder of images per class.")
@@ -248,7 +252,7 @@ def _list_visible(directory: Path) -> list[Path]:
 
 
 def _read_image(path: Path, limits: ImageLimits) -> npt.NDArray[np.uint8]:
-    """Return one face: uint8, (48, 48)."""
+    """Read one face: uint8, (48, 48)."""
     try:
         with path.open("rb") as file:
             data = file.read(limits.max_bytes + 1)  # enough to be refused as too many
@@ -264,16 +268,16 @@ def _find_subject(name: str, pattern: re.Pattern[str]) -> str | None:
     return subject.casefold() if subject else None
 
 
-CLASS_NAMES: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "contempt")
+CK48_CLASSES: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "contempt")
 """The contract's names where it has one."""
 
-FOLDS: Final = 10
+CK48_FOLDS: Final = 10
 """Source: the number that is usual in publications on CK+."""
 
-_FILE_NAME: Final = re.compile(r"(S\d+)_\d+_\d+\.\w+", re.IGNORECASE)
+_CK48_NAME: Final = re.compile(r"(S\d+)_\d+_\d+\.\w+", re.IGNORECASE)
 
 
-def load_ck48(directory: Path, *, fold: int, folds: int = FOLDS) -> TrainingData:
+def load_ck48(directory: Path, *, fold: int, folds: int = CK48_FOLDS) -> TrainingData:
     """Read CK+48 with one fold as validation and all others as training.
 
     All images of a subject are in one fold, so those of a sequence are too. Subjects are given to folds so that these
@@ -281,8 +285,8 @@ def load_ck48(directory: Path, *, fold: int, folds: int = FOLDS) -> TrainingData
 
     Args:
         directory: Holds the folders anger, contempt, disgust, fear, happy, sadness and surprise.
-        fold: Which fold is the validation set, 0 to `folds` - 1.
-        folds: How many there are.
+        fold: Number of the validation fold, 0 to `folds` - 1.
+        folds: Number of folds.
 
     Raises:
         DataError: The folders are not those of CK+48, a file's name tells no subject, a file is no usable image, or
@@ -292,14 +296,14 @@ def load_ck48(directory: Path, *, fold: int, folds: int = FOLDS) -> TrainingData
         raise DataError(f"the fold must be 0 to {folds - 1} of {folds} folds, but is {fold}.")
     folders = read_class_folders(directory)
     faces = folders.faces
-    if faces.class_names != CLASS_NAMES:
+    if faces.class_names != CK48_CLASSES:
         raise DataError(
-            f"{directory}: the classes of CK+48 are {', '.join(CLASS_NAMES)}, but the folders are "
+            f"{directory}: the classes of CK+48 are {', '.join(CK48_CLASSES)}, but the folders are "
             f"{', '.join(faces.class_names)}. Load other data as class folders."
         )
     subjects = []
     for path in folders.paths:
-        match = _FILE_NAME.fullmatch(path.name)
+        match = _CK48_NAME.fullmatch(path.name)
         if not match:
             raise DataError(f"{path}: must be named by subject, sequence and frame, as S010_004_00000017.png.")
         subjects.append(match.group(1).upper())

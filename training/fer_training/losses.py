@@ -1,4 +1,4 @@
-"""What the network is told to answer, and how far off it is. Used by `training_run`."""
+"""Training targets and losses. Used by `training_run`."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,8 +14,8 @@ from fer_training.faces import VOTES, LabelledFaces
 from fer_training.recipe import LossRecipe
 
 WITHOUT_VOTES: Final = (
-    "Only FER2013 has them, with fer2013new.csv beside fer2013.csv. For other data take a recipe without votes, such as "
-    "training/recipes/own.toml."
+    "Only FER2013 has them, with fer2013new.csv beside fer2013.csv. For other data take a recipe without votes, "
+    "such as training/recipes/own.toml."
 )
 LABEL_OF_VOTE: Final = {
     "neutral": "neutral",
@@ -33,7 +33,7 @@ def build_targets(faces: LabelledFaces, recipe: LossRecipe) -> npt.NDArray[np.fl
     """Return the distribution over classes that each face is trained towards.
 
     Args:
-        faces: With votes, if the recipe makes labels of them.
+        faces: The faces, with votes if the recipe makes labels of them.
         recipe: The part that votes make, and the label smoothing.
 
     Returns:
@@ -52,7 +52,7 @@ def build_targets(faces: LabelledFaces, recipe: LossRecipe) -> npt.NDArray[np.fl
 
 
 def _votes_to_labels(votes: npt.NDArray[np.float32], otherwise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return votes for the seven classes, as parts of 1: float32, (N, 7). A face without any gets its row of `otherwise`."""
+    """Return the votes for the seven classes as parts of 1, float32 (N, 7); rows of `otherwise` where there are none."""
     columns = {label: VOTES.index(vote) for vote, label in LABEL_OF_VOTE.items()}
     chosen = votes[:, [columns[label] for label in LABELS]]
     total = chosen.sum(axis=1, keepdims=True)
@@ -78,7 +78,7 @@ def list_class_weights(class_names: tuple[str, ...], weights: Mapping[str, float
 def soft_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None, focal_gamma: float = 0.0
 ) -> torch.Tensor:
-    """Return cross-entropy with distributions as targets, averaged over the batch.
+    """Compute the cross-entropy with distributions as targets, averaged over the batch.
 
     Args:
         logits: float32, (N, C).
@@ -102,7 +102,7 @@ def soft_cross_entropy(
 
 
 def distillation_loss(logits: torch.Tensor, teachers: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return divergence of the student's answer from the teachers', both softened.
+    """Compute the divergence of the student's answer from the teachers', both softened.
 
     Multiplied by the temperature's square, so that its gradient is as large as the labels' at any temperature.
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
@@ -110,7 +110,7 @@ def distillation_loss(logits: torch.Tensor, teachers: torch.Tensor, temperature:
     Args:
         logits: The student's, float32, (N, C).
         teachers: Probabilities at that temperature, float32, (N, C).
-        temperature: What the student's logits are divided by.
+        temperature: The number that the student's logits are divided by.
 
     Returns:
         float32, ().

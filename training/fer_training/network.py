@@ -1,6 +1,6 @@
-"""The classifier: pixels to the backbone's liking, a backbone, and a last layer.
+"""The classifier: input normalisation, a backbone, and a linear head.
 
-Built by `training_run` from a recipe; rebuilt by `prediction` from a checkpoint's.
+`training_run` builds it from a recipe, `prediction` from a checkpoint.
 """
 
 import torch
@@ -14,7 +14,7 @@ from fer_training.recipe import NetworkRecipe
 
 
 def normalise(faces: torch.Tensor) -> torch.Tensor:
-    """Return pixels as the network wants them.
+    """Normalise pixels for the network.
 
     Args:
         faces: uint8, (N, 1, H, W), gray, 0..255.
@@ -26,7 +26,7 @@ def normalise(faces: torch.Tensor) -> torch.Tensor:
 
 
 def equalise(faces: torch.Tensor) -> torch.Tensor:
-    """Return histogram equalisation: each pixel becomes the part of its image's pixels that are not brighter.
+    """Equalise histograms: each pixel becomes the part of its image's pixels that are not brighter.
 
     Args:
         faces: uint8, (N, 1, H, W), gray, 0..255.
@@ -48,7 +48,7 @@ class Classifier(nn.Module):
         """Draw its weights from PyTorch's global generator.
 
         Args:
-            recipe: Which network.
+            recipe: The network to build.
             classes: Columns of the answer.
             votes: Columns of the second last layer's; 0 makes none.
         """
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         self.votes_head = nn.Linear(self.backbone.features, votes) if votes else None
 
     def preprocess(self, faces: torch.Tensor) -> torch.Tensor:
-        """Equalise, where the recipe says so, and normalises: uint8, (N, 1, 48, 48) -> float32, the same shape."""
+        """Equalise, where the recipe says so, and normalise: uint8, (N, 1, 48, 48) -> float32, the same shape."""
         return normalise(equalise(faces) if self.equalise else faces)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,7 @@ class Classifier(nn.Module):
         return self._score(features, evidence), None if self.votes_head is None else self.votes_head(features)
 
     def _describe(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return what the last layers take.
+        """Compute what the last layers take.
 
         Returns:
             Features of each face, float32, (N, features); and where the appearance is normalised, what the scores are

@@ -1,4 +1,4 @@
-"""The optimiser, its learning rate over time, and the precision. Used by `training_run`."""
+"""The optimiser, its learning rate over time, the precision, and the moving average of the weights."""
 
 import argparse
 import math
@@ -13,11 +13,11 @@ from fer_training.network import Classifier
 from fer_training.recipe import OptimisationRecipe
 
 RATE_FACTOR: Final = "rate_factor"
-"""In an optimiser's group of parameters: what the learning rate is multiplied by for them."""
+"""Key in an optimiser's group of parameters: the factor on the learning rate for them."""
 
 
 def build_optimiser(network: Classifier, recipe: OptimisationRecipe) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW. Weight decay acts on matrices and kernels only, not on the rest.
+    """Build SGD with Nesterov momentum, or AdamW. Weight decay acts on matrices and kernels only, not on the rest.
 
     The backbone's weights and the last layers' have learning rates of their own.
 
@@ -49,7 +49,7 @@ def build_optimiser(network: Classifier, recipe: OptimisationRecipe) -> torch.op
 
 
 def place_learning_rate(optimiser: torch.optim.Optimizer, device: torch.device) -> None:
-    """Make the learning rates what `build_optimiser` says, whatever they were: a checkpoint has them on the CPU."""
+    """Place the learning rates where `build_optimiser` says: a checkpoint has them on the CPU."""
     for group in optimiser.param_groups:
         rate = float(group["lr"])
         group["lr"] = torch.tensor(rate, device=device) if device.type == "cuda" else rate
@@ -72,7 +72,7 @@ def _is_kernel(parameter: torch.Tensor) -> bool:
 
 
 def learning_rate(recipe: OptimisationRecipe, step: int, steps_per_epoch: int) -> float:
-    """Return learning rate of one step: a linear warm-up to the peak, then half a cosine down to zero.
+    """Return the learning rate of one step: a linear warm-up to the peak, then half a cosine down to zero.
 
     Args:
         recipe: The peak, the warm-up and the length of the run.
@@ -108,7 +108,7 @@ def choose_autocast_type(precision: str, device: torch.device) -> torch.dtype:
     Args:
         precision: `fp32`, `bf16`, `fp16`, or `auto` for bfloat16 where the hardware has it. A CPU without such
             instructions emulates them, slower than float32; one with them trains several times faster.
-        device: Where training runs.
+        device: The device to train on.
 
     Raises:
         RecipeError: `fp16` on a CPU, where it is slow and its small gradients are lost; or there is no such device.
@@ -130,13 +130,13 @@ STATISTICS_BATCH: Final = 256
 
 
 def average_weight(decay: float, step: int) -> float:
-    """Return how far a step moves the average of the weights towards them, 0..1.
+    """Return the weight of a step in the moving average of the weights, 0..1.
 
     The decay grows from 0.1 to `decay` over the first steps, lest the random start weigh in for long.
     Source: TensorFlow's ExponentialMovingAverage, `num_updates`.
 
     Args:
-        decay: Of the recipe.
+        decay: The recipe's `average_decay`.
         step: Counted from 0 over the whole run.
     """
     return 1 - min(decay, (1 + step) / (10 + step))
@@ -147,8 +147,8 @@ def update_average(average: nn.Module, network: nn.Module, weight: torch.Tensor)
     """Move the averaged weights and batch norm statistics towards the network's.
 
     Args:
-        average: What is moved.
-        network: Of the same kind.
+        average: The network that holds the average, which is changed.
+        network: The network in training, of the same kind.
         weight: float32, (), from `average_weight`, on the networks' device.
     """
     means, values = [], []

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, as PNG files: confusion, reliability, risk and coverage. Written by `evaluate`.
+"""Plots as PNG files: `evaluate` draws confusion, reliability, risk and coverage, `train` the course of a run.
 
 They are drawn with matplotlib's objects alone: its global state and windows play no part. Colours are those that
 colour-blind people tell apart too. Source: Okabe and Ito, Color Universal Design, 2008.
@@ -43,7 +43,7 @@ NOTE_BOX: Final = {"facecolor": "white", "edgecolor": PALE, "boxstyle": "round,p
 
 TITLE_PT: Final = 13
 TITLE_CHARACTERS: Final = 56
-"""As many as fit into the narrowest picture."""
+"""Length of a title that fits into the narrowest picture."""
 LABEL_PT: Final = 12
 TICK_PT: Final = 11
 
@@ -62,8 +62,8 @@ def plot_confusion(figures: Figures, title: str, path: Path) -> None:
     """Draw the confusion matrix: in each cell the part of its row, which is the colour too, and the images.
 
     Args:
-        figures: Of any classes.
-        title: What was measured on what.
+        figures: Figures of any classes.
+        title: What was measured, and on what.
         path: The PNG; its folder exists.
     """
     counts = np.array(figures.confusion)
@@ -116,7 +116,7 @@ def plot_reliability(probabilities: Floats, labels: Labels, title: str, path: Pa
     Args:
         probabilities: float, (N, C), rows sum to 1.
         labels: int64, (N,), 0..C-1.
-        title: What was measured on what.
+        title: What was measured, and on what.
         path: The PNG; its folder exists.
     """
     bins = calibration_bins(probabilities, labels)
@@ -164,8 +164,8 @@ def plot_risk_coverage(
     Args:
         probabilities: float, (N, C), rows sum to 1.
         labels: int64, (N,), 0..C-1.
-        uncertain: What to mark.
-        title: What was measured on what.
+        uncertain: The threshold to mark.
+        title: What was measured, and on what.
         path: The PNG; its folder exists.
     """
     _, accuracy = risk_coverage_curve(probabilities, labels)
@@ -217,7 +217,7 @@ def _wilson_errors(part: Floats, images: Labels) -> Floats:
 
 
 def new_figure(width_in: float, height_in: float, *, fitted: bool = True) -> Figure:
-    """Return an empty figure, which nothing else knows of. One inch is 150 px; `fitted` margins are found when it is drawn."""
+    """Make an empty figure outside matplotlib's global state; `fitted` finds its margins when it is drawn."""
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -231,7 +231,7 @@ def new_figure(width_in: float, height_in: float, *, fitted: bool = True) -> Fig
 
 
 def tidy(axes: Any) -> None:
-    """Take away what says nothing, and adds a faint grid."""
+    """Remove lines that say nothing, and add a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRAY)
     axes.tick_params(labelsize=TICK_PT, color=GRAY)
@@ -240,13 +240,13 @@ def tidy(axes: Any) -> None:
 
 
 def set_title(axes: Axes, title: str, subtitle: str) -> None:
-    """Return what was measured on what, shortened to its end if need be, and under it the figures."""
+    """Set the title, shortened to its end if need be, and the figures below it."""
     title = title if len(title) <= TITLE_CHARACTERS else f"…{title[1 - TITLE_CHARACTERS :]}"
     axes.set_title(f"{title}\n{subtitle}", loc="left", size=TITLE_PT, color=INK, linespacing=1.5, pad=12)
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write the file aside and renames it, so that whoever looks at it meanwhile sees the old one or the new one."""
+    """Write the file aside and rename it, so that whoever looks at it meanwhile sees the old one or the new one."""
     aside = path.with_suffix(".tmp")
     figure.savefig(aside, format="png", metadata={"Software": None})
     aside.replace(path)
@@ -258,7 +258,7 @@ def plot_curves(path: Path, history: Sequence[EpochRecord], title: str) -> None:
     Args:
         path: The PNG, written over an older one; its folder exists.
         history: The epochs so far, at least one.
-        title: What is trained.
+        title: Name of the run.
 
     Raises:
         MatplotlibMissingError: matplotlib is not installed.

@@ -28,7 +28,7 @@ GPU_BATCH: Final = 2048
 IN_FLIGHT: Final = 8
 """Requests at a time: enough to keep a server busy and its batches filled, far below the 32 that may wait there."""
 RETRIES: Final = 6
-"""Of a request that an overloaded server has no room for: 3 s of pauses on average, 6 s at most."""
+"""Repeats of a request that an overloaded server has no room for: 3 s of pauses on average, 6 s at most."""
 
 
 def predict(model: str, faces: LabelledFaces) -> Floats:

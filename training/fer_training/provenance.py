@@ -1,4 +1,8 @@
-"""Where a result came from: code, versions, hardware and time. Kept in checkpoints and published by `export`."""
+"""Origin of a result: code, versions, hardware, time, and the names of runs.
+
+Kept in checkpoints and published by `export`. A run's name begins with its recipe's: `averaged-seed2`, `posed-fold3`,
+`polished-soup`.
+"""
 
 import platform
 import re
@@ -25,7 +29,7 @@ def describe_hardware(device_type: str) -> str:
 
 
 def list_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return versions of Python and of the installed ones among the packages."""
+    """Return the versions of Python and of the installed ones among the packages."""
     versions = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -36,7 +40,7 @@ def list_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def describe_commit() -> str:
-    """Return Git commit of the training room, ending in `-modified` where its code differs from it; `unknown` outside git."""
+    """Return the Git commit of the training room, with `-modified` where its code differs, or `unknown` outside git."""
     room = Path(__file__).resolve().parents[1]
     commit = _git(room, "rev-parse", "HEAD")
     if not commit:
@@ -58,7 +62,7 @@ def _git(directory: Path, *arguments: str) -> str:
 
 
 def _cpu_name() -> str:
-    """Return the CPU's name as Linux tells it, else what Python knows."""
+    """Return the CPU's name from Linux, or else what Python knows of it."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -72,7 +76,7 @@ def with_seed(name: str, seed: int) -> str:
 
 
 def with_fold(name: str, fold: int) -> str:
-    """Return the name of a run that one fold validates."""
+    """Return the name of a run that is validated on one fold."""
     return f"{name}-fold{fold}"
 
 

@@ -42,12 +42,12 @@ Channels = npt.NDArray[np.int64]
 
 
 def prune(checkpoint: Checkpoint, faces: LabelledFaces, macs: float) -> tuple[NetworkRecipe, Classifier]:
-    """Take channels away, the least important first, until the network computes no more than asked for.
+    """Remove channels, the least important first, until the network computes no more than asked for.
 
     A convolution whose channels are weighed by an attention module keeps them all. The rest keep 8 at least.
 
     Args:
-        checkpoint: Of a finished run whose backbone is `repconv`.
+        checkpoint: A finished run whose backbone is `repconv`.
         faces: Training images to rank the channels on; 4,096 drawn from them are used.
         macs: Part of the multiply-accumulate operations to keep, 0..1.
 
@@ -100,7 +100,7 @@ def _is_weighed(network: Classifier, layer: RepConv) -> bool:
 
 
 def _rank_channels(network: Classifier, faces: LabelledFaces) -> list[Importances]:
-    """Return importance of each output channel of each convolution: float64, (C,) each; layers are made comparable."""
+    """Rank the output channels of each convolution: float64, (C,) each, comparable between layers."""
     network.eval()
     layers = _layers(network)
     totals = [torch.zeros(layer.norm.num_features, dtype=torch.float64) for layer in layers]
@@ -119,7 +119,7 @@ def _rank_channels(network: Classifier, faces: LabelledFaces) -> list[Importance
 
 
 def _shape(network: Classifier, kept: Sequence[Channels], recipe: NetworkRecipe) -> tuple[NetworkRecipe, Classifier]:
-    """Return the recipe, and a network of it, that has only so many channels as are kept."""
+    """Return the recipe of a network that has only the channels that are kept, and such a network."""
     if recipe.repconv is None:
         raise TypeError("Not a repconv network.")
     widths = [len(channels) for channels in kept]
@@ -134,7 +134,7 @@ def _shape(network: Classifier, kept: Sequence[Channels], recipe: NetworkRecipe)
 
 @torch.no_grad()
 def _copy_weights(network: Classifier, smaller: Classifier, kept: Sequence[Channels]) -> None:
-    """Fill the smaller network with what the larger one has for the channels that are kept."""
+    """Copy the weights of the channels that are kept into the smaller network."""
     inputs = np.arange(network.channels)
     for old, new, outputs in zip(_layers(network), _layers(smaller), kept, strict=True):
         new.kernel_3x3.copy_(old.kernel()[outputs][:, inputs])

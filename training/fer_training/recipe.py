@@ -56,7 +56,7 @@ class RepconvRecipe:
 
 @dataclass(frozen=True)
 class NetworkRecipe:
-    """Which network; see `network.Classifier`."""
+    """The network; see `network.Classifier`."""
 
     backbone: Annotated[str, OneOf(BACKBONES)]
     input_px: Annotated[int, Between(32, 512)] = FACE_SIZE_PX
@@ -77,7 +77,7 @@ class NetworkRecipe:
     repconv: RepconvRecipe | None = None
 
     def has_weights_of(self, other: "NetworkRecipe") -> bool:
-        """Tell whether weights of the other network fit this one and mean the same in it: all but the dropout is alike."""
+        """Tell whether the other network's weights mean the same in this one: all but the dropout is alike."""
         return replace(self, dropout=other.dropout) == other
 
 
@@ -119,12 +119,12 @@ class AugmentationRecipe:
     erasing_side: Annotated[float, Between(0.05, 0.9)] = 0.05
     """Longest side of that rectangle, as a part of the view's."""
     mixup_alpha: Annotated[float, Between(0.0, 4.0)] = 0.0
-    """Of the Beta distribution of mixup's weights; 0 mixes nothing."""
+    """Parameter of the Beta distribution of mixup's weights; 0 mixes nothing."""
 
 
 @dataclass(frozen=True)
 class CaptureRecipe:
-    """What cameras, distance and files do to a part of the training images; see `capture.degrade`."""
+    """What cameras, distance and files do to a part of the training images; see `augmentation.degrade`."""
 
     probability: Annotated[float, Between(0.0, 1.0)]
     """Part of each batch that is changed, each image in one or two of the following ways."""
@@ -186,7 +186,7 @@ class OptimisationRecipe:
     momentum: Annotated[float, Between(0.0, 0.999)]
     """AdamW: its first beta. The second is 0.999."""
     weight_decay: Annotated[float, Between(0.0, 1.0)]
-    """Of the weights of convolutions and linear layers; biases and batch norm have none."""
+    """Decay of the weights of convolutions and linear layers; biases and batch norm have none."""
     average_decay: Annotated[float, Between(0.0, 0.99999)]
     """Per step, of the moving average of the weights, which is what gets evaluated and exported."""
     gradient_clip: Annotated[float, Between(0.0, 1000.0)] = 0.0
@@ -226,7 +226,7 @@ class Recipe:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and checks a recipe.
+    """Read and check a recipe.
 
     Raises:
         RecipeError: The file is missing or not TOML, or a field is missing, unknown, of the wrong type or out of range,
@@ -253,7 +253,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _merge(section: type[Any], base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return one section's fields, of `base` where the changes do not name them. A section that both have is merged too."""
+    """Merge one section's fields, those of `base` where the changes do not name them, and its sections likewise."""
     hints = get_type_hints(section, include_extras=True)
     merged = dict(base)
     for name, value in changes.items():
@@ -309,7 +309,7 @@ def _build(section: type[Section], table: dict[str, Any], prefix: str) -> Sectio
 
 
 def _read_field(hint: Any, value: Any, name: str) -> Any:
-    """Check one value against its field's annotation and converts lists to tuples, whole numbers to floats."""
+    """Check one value against its field's annotation, and convert lists to tuples, whole numbers to floats."""
     section = _find_section(hint)
     if section is not None:
         if value is None and type(None) in get_args(hint):  # As a checkpoint holds a section that was left out.
@@ -322,7 +322,7 @@ def _read_field(hint: Any, value: Any, name: str) -> Any:
 
 
 def _find_section(hint: Any) -> type[Any] | None:
-    """Return the dataclass in a field's annotation, where the field is a section."""
+    """Find the dataclass in a field's annotation, where the field is a section."""
     return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
 
 

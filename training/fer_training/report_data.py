@@ -61,13 +61,13 @@ class DataReport:
     """People that file names tell apart; None where they do not, and of FER2013."""
     dropped: DropReport
     identical: dict[str, IdenticalImages]
-    """By split, as found, and in all of them together."""
+    """Counts by split, as found, and in all of them together."""
     across_splits: dict[str, dict[str, int]]
     """Split -> other split -> images of the first that are also in the other."""
     votes: dict[str, VoteCounts]
-    """By split: of what is trained on, and PublicTest. Empty without FER+."""
+    """Votes on what is trained on, and on PublicTest. Empty without FER+."""
     training_sha256: str
-    """Of what is trained on: `LabelledFaces.sha256`."""
+    """Hash of what is trained on: `LabelledFaces.sha256`."""
 
 
 def report_fer2013(rows: dict[str, UsageRows], data: TrainingData) -> DataReport:
@@ -75,7 +75,7 @@ def report_fer2013(rows: dict[str, UsageRows], data: TrainingData) -> DataReport
 
     Args:
         rows: All usages, from `fer2013.read_csv`.
-        data: What `fer2013.select_training_data` made of them.
+        data: The result of `fer2013.select_training_data` for these rows.
     """
     found = {usage: LabelledFaces(split.images, split.labels) for usage, split in rows.items() if len(split)}
     counts = {usage: _count_classes(faces) for usage, faces in found.items()}
@@ -147,7 +147,7 @@ def _count_votes(votes: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) 
 
 
 def format_report(report: DataReport) -> str:
-    """Return the report as lines of text."""
+    """Format the report as lines of text."""
     columns = {name: {**counts, ALL: sum(counts.values())} for name, counts in report.splits.items()}
     classes = list(next(iter(columns.values())))
     lines = [str(report.dropped), ""]

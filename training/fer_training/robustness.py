@@ -45,7 +45,7 @@ class DamageFigures:
     answered: float
     """Part of the images whose confidence reaches the threshold: not called uncertain."""
     answered_accuracy: float
-    """Of these; 0 where there are none."""
+    """Accuracy of these; 0 where there are none."""
     risk: float
     """Part of wrong answers among the COVERAGE surest: how well the confidence tells right from wrong."""
 
@@ -58,13 +58,13 @@ class Robustness:
     uncertain_below: float
     """The confidence that an answer must reach, the same for all copies."""
     damages: dict[str, DamageFigures]
-    """By the name of the damage, the clean images first."""
+    """Figures by the name of the damage, the clean images first."""
     mean: DamageFigures
-    """Of the damaged copies, without the clean images."""
+    """Mean figures of the damaged copies, without the clean images."""
 
 
 def measure_robustness(probabilities: Mapping[str, Floats], faces: LabelledFaces, uncertain_below: float) -> Robustness:
-    """Compute the figures.
+    """Compute the figures of each kind of copies, and their mean.
 
     Args:
         probabilities: float, (N, C), by the name of the damage; `damage.CLEAN` is among them.
@@ -96,12 +96,12 @@ def _measure(answers: Floats, labels: Labels, class_names: tuple[str, ...], unce
 
 
 def damage_faces(faces: LabelledFaces, name: str) -> LabelledFaces:
-    """Return the same faces with the pixels of their damaged copies."""
+    """Replace the faces' pixels by those of their damaged copies."""
     return replace(faces, images=damage(faces.images[:, np.newaxis], name)[:, 0])
 
 
 def read_robustness(text: str) -> Robustness:
-    """Read what `--json` printed."""
+    """Read the output of `--json`."""
     table = json.loads(text)
     return Robustness(
         images=table["images"],
@@ -112,7 +112,7 @@ def read_robustness(text: str) -> Robustness:
 
 
 def format_robustness(found: Robustness) -> str:
-    """Return the figures as a Markdown table, a row for each kind of copies."""
+    """Format the figures as a Markdown table, a row for each kind of copies."""
     rows = [("damage", *COLUMNS), ("---",) * (1 + len(COLUMNS))]
     rows += [(DAMAGES[name].description, *_format(one)) for name, one in found.damages.items()]
     rows += [("**mean of the damaged ones**", *_format(found.mean))]
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run `fer-train robustness` and return its exit code."""
     parser = subcommand_parser(
         "fer-train robustness",
-        description="Measure a trained classifier on damaged copies of faces: dark, noisy, blurred, misplaced, covered.",
+        description="Measure a trained classifier on copies of faces: dark, noisy, blurred, misplaced, covered.",
         examples="""\
   fer-train robustness --onnx training/release/fer_classifier.onnx --fer2013 DIR
   fer-train robustness --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --json""",

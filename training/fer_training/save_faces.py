@@ -27,9 +27,9 @@ def save_faces(faces: LabelledFaces, source: str, path: Path) -> None:
     """Write one file; the same faces give the same bytes.
 
     Args:
-        faces: What to write.
-        source: What to call them in a report.
-        path: Where to; its folder is made if need be.
+        faces: The faces to write.
+        source: What the faces are called in a report.
+        path: The file to write; its folder is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".tmp.npz")

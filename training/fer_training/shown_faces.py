@@ -39,7 +39,7 @@ class ShownFaces:
 
 
 def open_detector() -> FaceDetector:
-    """Return the detector that is served, with the settings that it has by default."""
+    """Open the detector that is served, with the settings that it has by default."""
     return FaceSearch(open_network(YUNET))
 
 
@@ -52,9 +52,9 @@ def show_faces(
 
     Args:
         images: uint8, (N, 48, 48), gray, 0..255.
-        detector: What finds faces.
-        zoom: How many times an image is enlarged.
-        margin_px: What is added on each side then.
+        detector: The detector to show them to.
+        zoom: Factor by which an image is enlarged.
+        margin_px: Width of the mirrored margin on each side, after that.
     """
     count = len(images)
     shown = ShownFaces(

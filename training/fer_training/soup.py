@@ -62,12 +62,12 @@ def check_runs(runs: Mapping[str, Checkpoint]) -> None:
 
 
 def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: str = "") -> Checkpoint:
-    """Average finished runs.
+    """Average the weights of finished runs.
 
     Args:
         runs: Two or more by their names; see `checkpoint.load_runs`.
-        data: What they were trained on, for the batch norms, and what to measure the average on.
-        command: What a user would type to do this, for the record.
+        data: The runs' training images, for the batch norms, and the images to measure the average on.
+        command: The command line that does this, for the record.
 
     Returns:
         A checkpoint that cannot be resumed.
@@ -102,7 +102,7 @@ def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: st
 
 
 def _mean(weights: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Return the mean of each tensor that all have: a head for FER+ votes may be missing. Of counters, the first."""
+    """Average each tensor that all runs have; a head for FER+ votes may be missing. Counters are the first run's."""
     return {
         name: torch.stack([one[name] for one in weights]).mean(dim=0) if tensor.is_floating_point() else tensor
         for name, tensor in weights[0].items()
@@ -111,7 +111,7 @@ def _mean(weights: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def _describe_origin(runs: Mapping[str, Checkpoint], command: str) -> Origin:
-    """Where the mean was made. Where its runs were is said of each of them."""
+    """Describe where the mean was made; each of its runs has an origin of its own."""
     first = next(iter(runs.values())).origin
     return Origin(
         command=command,
@@ -128,7 +128,7 @@ def _describe_origin(runs: Mapping[str, Checkpoint], command: str) -> Origin:
 
 
 def _sum_up(ends: list[EpochRecord], accuracy: float, nll: float) -> EpochRecord:
-    """Return one record of what all runs did together."""
+    """Sum up what all runs did together in one record."""
     return EpochRecord(
         epoch=sum(end.epoch for end in ends),
         view_px=ends[0].view_px,

@@ -13,7 +13,7 @@ from typing import Final
 from fer_training.errors import RecipeError
 from fer_training.faces import LabelledFaces, TrainingData
 from fer_training.fer2013 import HELD_OUT, PUBLIC_TEST, USAGES, load_evaluation_data, load_training_data
-from fer_training.folders import FOLDS, SUBJECT_PATTERN, FolderData, load_ck48, load_class_folders
+from fer_training.folders import CK48_FOLDS, SUBJECT_PATTERN, FolderData, load_ck48, load_class_folders
 from fer_training.losses import WITHOUT_VOTES
 from fer_training.recipe import DataRecipe, Recipe
 
@@ -32,7 +32,7 @@ def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = Fa
     """Add `--fer2013`, `--folder` and `--ck48`, one of which must be given, and the options of each.
 
     Args:
-        parser: Of a command.
+        parser: The parser of a command.
         to_measure: Whether the command measures on one split, which the user may name.
     """
     source = parser.add_mutually_exclusive_group(required=True)
@@ -56,7 +56,7 @@ def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = Fa
         group.add_argument("--split", choices=[VALIDATION, TEST], default=VALIDATION, help=f"default: {VALIDATION}")
     group = parser.add_argument_group("with --ck48")
     group.add_argument("--fold", type=int, default=0, metavar="K", help="the validation fold, from 0; default: 0")
-    group.add_argument("--folds", type=int, default=FOLDS, metavar="N", help=f"default: {FOLDS}")
+    group.add_argument("--folds", type=int, default=CK48_FOLDS, metavar="N", help=f"default: {CK48_FOLDS}")
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -126,7 +126,7 @@ def load_for_measuring(arguments: argparse.Namespace) -> tuple[LabelledFaces, st
 
 
 def describe_source(arguments: argparse.Namespace) -> str:
-    """Return the options as anybody would type them: where this machine keeps its files is nobody's business."""
+    """Return the source's options as typed, with local paths replaced by DIR."""
     if arguments.fer2013:
         usage = getattr(arguments, "usage", PUBLIC_TEST)
         return "--fer2013 DIR" if usage == PUBLIC_TEST else f"--fer2013 DIR --usage {usage}"

@@ -24,7 +24,7 @@ FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll", "au
 
 
 def measure(checkpoint: Checkpoint, faces: LabelledFaces) -> dict[str, float]:
-    """Return figures of one run's averaged weights, calibrated on the same faces.
+    """Measure one run's averaged weights, with a temperature fitted on the same faces.
 
     Raises:
         DataError: The faces have other classes.
@@ -40,13 +40,13 @@ def measure(checkpoint: Checkpoint, faces: LabelledFaces) -> dict[str, float]:
 
 
 def recall(checkpoint: Checkpoint) -> dict[str, float]:
-    """Return what one run noted after its last epoch."""
+    """Return the figures that one run noted after its last epoch."""
     last = checkpoint.history[-1]
     return {"accuracy": last.validation_accuracy, "nll": last.validation_nll}
 
 
 def format_summary(rows: dict[str, dict[str, float]]) -> str:
-    """Return a table with a line per run, then mean and sample standard deviation."""
+    """Format a table with a line per run, then mean and sample standard deviation."""
     names = list(next(iter(rows.values())))
     width = max(len("mean"), *map(len, rows))
     columns = {name: [row[name] for row in rows.values()] for name in names}

@@ -30,7 +30,7 @@ RESULT_COLUMNS: Final = (
 
 
 def format_result(metrics: Mapping[str, Any]) -> str:
-    """Return the run's row in the table of RESULTS.md, of `RESULT_COLUMNS`."""
+    """Format the run's row in the table of RESULTS.md, with `RESULT_COLUMNS`."""
     model, figures, training = metrics["model"], metrics["evaluation"], metrics["training"]
     low, high = figures["accuracy_95"]
     return _row(
@@ -49,7 +49,7 @@ def format_result(metrics: Mapping[str, Any]) -> str:
 
 
 def _link_recipes(version: str, mean_of: Mapping[str, Any]) -> str:
-    """Return the version, linked to its recipe; of a soup the version and its recipes."""
+    """Link the version to its recipe; for a soup, the version is followed by links to its runs' recipes."""
     recipes = dict.fromkeys(recipe_of(run["recipe"]) for run in mean_of.values())
     if not recipes:
         return f"[{version}](recipes/{recipe_of(version)}.toml)"
@@ -57,7 +57,7 @@ def _link_recipes(version: str, mean_of: Mapping[str, Any]) -> str:
 
 
 def format_classes(metrics: Mapping[str, Any]) -> str:
-    """Return precision, recall and F1 of each class."""
+    """Format precision, recall and F1 of each class."""
     rows = [
         _row(name, one["images"], *(f"{one[figure]:.3f}" for figure in ("precision", "recall", "f1")))
         for name, one in metrics["evaluation"]["classes"].items()
@@ -66,7 +66,7 @@ def format_classes(metrics: Mapping[str, Any]) -> str:
 
 
 def format_confusion(metrics: Mapping[str, Any]) -> str:
-    """Return how many images of each label got each answer."""
+    """Format the confusion matrix: how many images of each label got each answer."""
     names = list(metrics["evaluation"]["classes"])
     rows = [
         _row(f"**{name}**", *counts) for name, counts in zip(names, metrics["evaluation"]["confusion"], strict=True)
@@ -75,7 +75,7 @@ def format_confusion(metrics: Mapping[str, Any]) -> str:
 
 
 def format_coverage(metrics: Mapping[str, Any]) -> str:
-    """Return accuracy of the surest answers."""
+    """Format the accuracy of the surest answers."""
     points = metrics["evaluation"]["selective"]
     return _table(
         ("answers given", *(f"{point['coverage']:.0%}".replace("%", " %") for point in points)),

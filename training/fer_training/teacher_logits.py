@@ -1,4 +1,4 @@
-"""A teacher's logits for the images that its students train on, in a file; and `fer-train save-logits`, which writes it.
+"""A teacher's logits for the images that its students train on, in a file. `fer-train save-logits` writes it.
 
 A recipe names the file among its teachers (`teachers = ["teacher.npz"]`, `views = "plain"`): a teacher that needs a GPU
 answers there once, and the student is trained on two CPU cores.
@@ -37,7 +37,7 @@ class TeacherLogits:
     """float32, (2, N, C): of each whole image in the order of the training data, and of its mirror image."""
     class_names: tuple[str, ...]
     data_sha256: str
-    """Of the training data, labels and votes included; see `LabelledFaces.sha256`."""
+    """Hash of the training data, labels and votes included; see `LabelledFaces.sha256`."""
 
     def save(self, path: Path) -> None:
         """Write the file, with the logits in half precision; its folder is made if need be."""

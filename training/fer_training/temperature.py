@@ -61,15 +61,15 @@ class UncertainThreshold:
     threshold: float | None
     """Answers of this confidence or more are given, 0..1; None where no threshold reaches the target."""
     threshold_95: Interval | None
-    """Of the threshold chosen anew on images drawn again; 1 counts where these do not reach the target."""
+    """Interval of the threshold chosen anew on images drawn again; 1 where these do not reach the target."""
     coverage: float
     """Part of the images that get an answer; 0 without a threshold."""
     coverage_95: Interval | None
-    """At this threshold."""
+    """Interval at this threshold."""
     accuracy: float | None
-    """Of the answers given."""
+    """Accuracy of the answers given."""
     accuracy_95: Interval | None
-    """At this threshold."""
+    """Interval at this threshold."""
 
 
 def recommend_threshold(
@@ -78,7 +78,7 @@ def recommend_threshold(
     target_accuracy: float = TARGET_ACCURACY,
     min_coverage: float = MIN_COVERAGE,
 ) -> UncertainThreshold:
-    """Return the smallest threshold at which the answers that are still given are right as often as the target says.
+    """Find the smallest threshold at which the answers that are still given are right as often as the target says.
 
     Smallest, because that answers the most images. A target, because whoever uses the answers can say how often they
     may be wrong; the "best" balance of risk and coverage needs a price of a wrong answer against none instead, which

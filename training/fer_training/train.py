@@ -60,16 +60,16 @@ def train(
     """Train to the recipe's last epoch, with a checkpoint after each.
 
     Args:
-        recipe: What to do.
+        recipe: The recipe to train by.
         data: The images, already on this machine.
         out_dir: Made if need be; gets `checkpoint.pt`, `log.csv` and `curves.png`.
-        device: Where to train.
+        device: The device to train on.
         precision: `auto`, `fp32`, `bf16` or `fp16`; see `optimisation.choose_autocast_type`.
         resume: Go on from the checkpoint in `out_dir`, which must be of the same recipe, data and teachers.
         runs_dir: Holds the recipe's teachers, runs and files, and the run it starts from.
-        initial_weights: What to start from instead of random weights, where the recipe does not say.
+        initial_weights: Weights to start from instead of random ones, where the recipe names none.
         compiled: Whether PyTorch compiles the network.
-        command: What a user would type to do this, for the record.
+        command: The command line that does this, for the record.
         watch: Sees each batch of an epoch pass.
         on_epoch: Called after each epoch's checkpoint is written.
 
@@ -200,7 +200,7 @@ def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]
 
 
 def _load_own_checkpoint(path: Path, recipe: Recipe, device: torch.device, now: Origin) -> Checkpoint:
-    """Load the checkpoint to go on from, and refuses one of another recipe, data, precision or teachers."""
+    """Load the checkpoint to go on from, and refuse one of another recipe, data, precision or teachers."""
     checkpoint = load_checkpoint(path)
     if not checkpoint.rng:
         kind = "a mean of runs" if checkpoint.origin.mean_of else "the weights of a run alone"
@@ -235,7 +235,7 @@ def _format_number(value: float) -> str:
 
 
 def format_progress(record: EpochRecord, epochs: int) -> str:
-    """Return one line on an epoch, with the time left at the pace so far."""
+    """Format one line on an epoch, with the time left at the pace so far."""
     left_s = record.elapsed_s / record.epoch * (epochs - record.epoch)
     return (
         f"epoch {record.epoch:>{len(str(epochs))}}/{epochs}  {record.view_px} px  loss {record.train_loss:.4f}  "
@@ -281,7 +281,7 @@ def train_by_options(
     command: str,
     initial_weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Do what `train` does, with the options of `add_run_options`, and prints how it goes on. Raises as `train`."""
+    """Call `train` with the options of `add_run_options`, and print its progress. Raises as `train`."""
     path = train(
         recipe,
         data,

@@ -1,4 +1,8 @@
-"""One training run: its state, and how an epoch changes it. Driven by `train`."""
+"""One training run: its state, and how an epoch changes it. Driven by `train`.
+
+On a GPU a step is recorded once and replayed: a small network's step is some hundred kernels of a few microseconds
+each, and launching them takes longer than they do. As one CUDA graph they follow each other without Python in between.
+"""
 
 import copy
 import time
@@ -47,15 +51,15 @@ class TrainingRun:
         initial_weights: Mapping[str, torch.Tensor] | None = None,
         compiled: bool = False,
     ) -> None:
-        """Start at epoch 0.
+        """Prepare the run, at epoch 0.
 
         Args:
-            recipe: What to do.
-            data: What to train on, and to watch the run on.
-            device: Where to train.
+            recipe: The recipe to train by.
+            data: The images to train on, and to watch the run on.
+            device: The device to train on.
             autocast_type: Number format of the convolutions; float32, bfloat16, or on CUDA float16.
             teachers: Those of the recipe's distillation; None if it has none.
-            initial_weights: What to start from; None draws them from the recipe's seed.
+            initial_weights: Weights to start from; None draws them from the recipe's seed.
             compiled: Whether PyTorch compiles the network: slow to start, and faster on some machines.
 
         Raises:
@@ -130,7 +134,7 @@ class TrainingRun:
         return len(self.history) >= self.recipe.optimisation.epochs
 
     def train_epoch(self, watch: Watch | None = None) -> EpochRecord:
-        """Train one epoch, evaluates the averaged network on the validation images, and adds both to the history."""
+        """Train one epoch, evaluate the averaged network on the validation images, and add both to the history."""
         started, cpu_started = time.perf_counter(), time.process_time()
         recipe, epoch = self.recipe, len(self.history)
         full_view = epoch >= recipe.optimisation.epochs - recipe.augmentation.full_view_epochs
@@ -161,7 +165,7 @@ class TrainingRun:
         return record
 
     def _train_batches(self, first_step: int, view_px: int, watch: Watch | None) -> float:
-        """Return one pass over the images in a new random order, without the last incomplete batch. Returns the mean loss."""
+        """Train on all images in a new random order, without the last incomplete batch, and return the mean loss."""
         recipe = self.recipe.optimisation
         order = torch.randperm(len(self._images), device=self._device)
         batches: Iterable[torch.Tensor] = order[: self._steps_per_epoch * recipe.batch_size].view(-1, recipe.batch_size)
@@ -175,7 +179,7 @@ class TrainingRun:
         return float(self._loss) / self._steps_per_epoch
 
     def _step_at(self, view_px: int) -> Callable[[torch.Tensor], None]:
-        """Return the step for views of a size, on a GPU one that gets recorded, with or without the backbone's gradients."""
+        """Return the step for views of one size, with or without the backbone's gradients; on a GPU it is recorded."""
         key = view_px, len(self.history) < self.recipe.optimisation.frozen_epochs
         if key not in self._steps:
             step = partial(self._take_step, view_px=view_px)
@@ -183,7 +187,7 @@ class TrainingRun:
         return self._steps[key]
 
     def _take_step(self, batch: torch.Tensor, *, view_px: int) -> None:
-        """Learn from one batch, given by the numbers of its images: int64, (B,). Adds its loss to the epoch's."""
+        """Learn from one batch, given by the numbers of its images, int64, (B,), and add its loss to the epoch's."""
         self._optimiser.zero_grad()
         loss = self._compute_loss(batch, view_px)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -196,7 +200,7 @@ class TrainingRun:
         self._loss += loss.detach()
 
     def _compute_loss(self, batch: torch.Tensor, view_px: int) -> torch.Tensor:
-        """Return loss of one batch, given by the numbers of its images: int64, (B,)."""
+        """Compute the loss of one batch, given by the numbers of its images: int64, (B,)."""
         recipe = self.recipe
         views = augment(self._network.preprocess(self._images[batch]), recipe.augmentation, view_px)
         if recipe.capture is not None:
@@ -265,7 +269,7 @@ class GraphedStep:
     """
 
     def __init__(self, step: Callable[[torch.Tensor], None]) -> None:
-        """Take a step on a batch, int64, (B,), the numbers of its images, on the GPU."""
+        """Wrap a step on a batch, int64, (B,), the numbers of its images, on the GPU."""
         self._step = step
         self._taken = 0
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

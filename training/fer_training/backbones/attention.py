@@ -23,14 +23,14 @@ def build_attention(
     activation: Callable[..., nn.Module] = nn.ReLU,
     gate: Callable[..., nn.Module] = nn.Sigmoid,
 ) -> nn.Module:
-    """Return one attention module.
+    """Build one attention module.
 
     Args:
         name: One of `ATTENTIONS`; "none" passes the features through.
         channels: C.
         squeezed: Hidden units of "se"; None for C / 16, but at least 8.
-        activation: Of the hidden units of "se".
-        gate: Of "se", to 0..1.
+        activation: Activation of the hidden units of "se".
+        gate: Last activation of "se", to 0..1.
 
     Raises:
         ValueError: The name is not known.
@@ -81,7 +81,7 @@ class EfficientChannelAttention(nn.Module):
     """
 
     def __init__(self, channels: int) -> None:
-        """Take the channels of the features, C."""
+        """Build the module for features of C channels."""
         super().__init__()
         size = int((math.log2(channels) + 1) / 2) | 1
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -101,7 +101,7 @@ class ChannelAttention(nn.Module):
     """
 
     def __init__(self, channels: int) -> None:
-        """Take the channels of the features, C."""
+        """Build the module for features of C channels."""
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.weigh = _perceptron(channels, _reduce(channels), nn.ReLU)
@@ -119,7 +119,7 @@ class SpatialAttention(nn.Module):
     """
 
     def __init__(self) -> None:
-        """Serve features of any number of channels."""
+        """Build the module, which takes any number of channels."""
         super().__init__()
         self.weigh = _layer(2, 1, 7)
 
@@ -130,17 +130,17 @@ class SpatialAttention(nn.Module):
 
 
 def _reduce(channels: int) -> int:
-    """Return hidden units: C / 16, but enough that some stay alive behind a ReLU."""
+    """Return the number of hidden units: C / 16, but enough that some stay alive behind a ReLU."""
     return max(8, channels // REDUCTION)
 
 
 def _perceptron(channels: int, hidden: int, activation: Callable[..., nn.Module]) -> nn.Sequential:
-    """Return two layers, (N, C, 1, 1) -> (N, C, 1, 1), as convolutions, which need no reshaping."""
+    """Build two layers, (N, C, 1, 1) -> (N, C, 1, 1), as convolutions, which need no reshaping."""
     return nn.Sequential(_layer(channels, hidden, 1, "relu"), activation(inplace=True), _layer(hidden, channels, 1))
 
 
 def _layer(channels_in: int, channels_out: int, size: int, before: Literal["relu", "linear"] = "linear") -> nn.Conv2d:
-    """Return a convolution that keeps the variance and starts without a bias, so that a gate after it starts about 1/2."""
+    """Build a convolution that keeps the variance and starts without a bias, so that a gate behind it starts at 1/2."""
     layer = nn.Conv2d(channels_in, channels_out, size, padding=size // 2)
     nn.init.kaiming_normal_(layer.weight, nonlinearity=before)
     if layer.bias is not None:  # it never is, but its type says so

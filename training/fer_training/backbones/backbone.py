@@ -10,7 +10,7 @@ MIN_INPUT_PX: Final = 32
 MIN_LAST_MAP: Final = 6
 """Side of the last feature map that decides the early strides. On ImageNet's 224 px the networks end in 7 x 7."""
 LATER_HALVINGS: Final = 3
-"""Of the five halvings of a network from the papers, those which every input size keeps."""
+"""Halvings that every input size keeps, of the five in the papers' networks."""
 
 
 class Backbone(nn.Module):
@@ -36,7 +36,7 @@ class Backbone(nn.Module):
 
 
 def early_strides(input_px: int) -> tuple[int, int]:
-    """Return strides of the two early steps: the first convolution, and the max-pooling or first halving block after it.
+    """Return the strides of the first convolution, and of the max-pooling or first halving block behind it.
 
     The networks in the papers halve the resolution five times and end in 7 x 7 at 224 px. Here the early halvings are
     left out, first the second step's, then the first convolution's, where the last map would be smaller than 6 x 6:
@@ -57,7 +57,7 @@ def early_strides(input_px: int) -> tuple[int, int]:
 
 
 def scale(channels: int, width: float) -> int:
-    """Return channels of a wider or narrower network: a multiple of 8, at least 8, at most 10 % less than asked for.
+    """Scale a number of channels: a multiple of 8, at least 8, at most 10 % less than asked for.
 
     Source: Sandler et al., MobileNetV2, 2018 (reference implementation).
     """
@@ -77,18 +77,18 @@ def convolution(
     activation: Callable[..., nn.Module] | None = nn.ReLU,
     starts_at_zero: bool = False,
 ) -> nn.Sequential:
-    """Return a convolution, its batch norm (the export folds the two into one) and its activation.
+    """Build a convolution, its batch norm (the export folds the two into one) and its activation.
 
     Source of the initial weights: He et al., Delving Deep into Rectifiers, 2015. Each kernel keeps the variance of its
     own inputs, so that a depthwise one starts as large as a dense one.
 
     Args:
-        channels_in: Of the input, (N, channels_in, H, W).
-        channels_out: Of the output, (N, channels_out, H / stride, W / stride), sizes rounded up.
+        channels_in: Channels of the input, (N, channels_in, H, W).
+        channels_out: Channels of the output, (N, channels_out, H / stride, W / stride), sizes rounded up.
         size: Side of the kernel, odd.
-        stride: Of both axes.
+        stride: Stride along both axes.
         padding: Zeros on each side; half the kernel's size if not given.
-        groups: As `nn.Conv2d` has it; `channels_in` makes a depthwise convolution.
+        groups: Groups of `nn.Conv2d`; `channels_in` of them make a depthwise convolution.
         activation: Called with `inplace=True`; None leaves it out.
         starts_at_zero: The batch norm's factors start at 0 instead of 1, and so does the output.
     """

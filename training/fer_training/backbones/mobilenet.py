@@ -30,13 +30,13 @@ class InvertedResidual(nn.Module):
         """Build the block.
 
         Args:
-            channels_in: Of the input.
+            channels_in: Channels of the input.
             expanded: Channels in between; as many as `channels_in` leave the widening out.
-            channels_out: Of the output.
+            channels_out: Channels of the output.
             size: Side of the depthwise kernel.
-            stride: Of the depthwise kernel.
-            activation: Of all but the last convolution, which is linear.
-            attention: For (N, expanded, H, W).
+            stride: Stride of the depthwise kernel.
+            activation: Activation of all but the last convolution, which is linear.
+            attention: Module for features of (N, expanded, H, W).
         """
         super().__init__()
         widen = [convolution(channels_in, expanded, 1, activation=activation)] if expanded != channels_in else []
@@ -112,7 +112,7 @@ class MobileNetV3(Backbone):
     """
 
     def __init__(self, rows: tuple[Row, ...], *, channels: int, input_px: int, attention: str, width: float) -> None:
-        """Take `LARGE` or `SMALL`; for the others see `build_backbone`."""
+        """Build the rows of a table, `LARGE` or `SMALL`. For the rest see `build_backbone`."""
         super().__init__()
         first_stride, second_stride = early_strides(input_px)
         halving = next(index for index, row in enumerate(rows) if row.stride == 2)

@@ -47,8 +47,8 @@ class LocalRegions(nn.Module):
         """Build the networks.
 
         Args:
-            channels: Of the faces.
-            features: Of one region, even.
+            channels: Channels of the faces.
+            features: Length of one region's vector, even.
         """
         super().__init__()
         self.features = features * len(REGIONS)
@@ -75,7 +75,7 @@ class BackboneWithRegions(Backbone):
     """A backbone's vector, followed by that of the regions."""
 
     def __init__(self, backbone: Backbone, regions: LocalRegions) -> None:
-        """Take the parts; see `with_local_regions`."""
+        """Join the parts; see `with_local_regions`."""
         super().__init__()
         self.backbone = backbone
         self.regions = regions
@@ -87,22 +87,22 @@ class BackboneWithRegions(Backbone):
 
 
 def with_local_regions(backbone: Backbone, channels: int, features: int = 64) -> Backbone:
-    """Return the backbone with the branch of the regions beside it.
+    """Put the branch of the regions beside a backbone.
 
     Args:
-        backbone: For the whole face; used as it is, not copied.
-        channels: Of the faces, as the backbone was built for.
-        features: Of each of the three regions, even; the vector grows by three times as many.
+        backbone: The backbone for the whole face; it is used as it is, not copied.
+        channels: Channels of the faces, as the backbone was built for.
+        features: Length of each of the three regions' vectors, even.
     """
     return BackboneWithRegions(backbone, LocalRegions(channels, features))
 
 
 def crop(faces: torch.Tensor, region: Region) -> torch.Tensor:
-    """Return the same part of every face, whatever the size of the image. The export keeps its edges as constants.
+    """Cut the same part out of every face, whatever the size of the image. The export keeps its edges as constants.
 
     Args:
         faces: (N, channels, H, W).
-        region: In pixels of 48; scaled to H and W, rounded down.
+        region: The rectangle in pixels of 48, scaled to H and W, rounded down.
     """
     height, width = _size_px(faces)
     rows = slice(region.top * height // FACE_SIZE_PX, region.bottom * height // FACE_SIZE_PX)
@@ -111,7 +111,7 @@ def crop(faces: torch.Tensor, region: Region) -> torch.Tensor:
 
 
 def _size_px(faces: torch.Tensor) -> tuple[int, int]:
-    """Return height and width as numbers; the export would make tensors of them, and nodes of the arithmetic that follows."""
+    """Return height and width as numbers. The export would make tensors of them, and nodes of the arithmetic."""
     if not torch.onnx.is_in_onnx_export():
         return faces.shape[2], faces.shape[3]
     with warnings.catch_warnings():
@@ -121,7 +121,7 @@ def _size_px(faces: torch.Tensor) -> tuple[int, int]:
 
 
 def _region_network(channels: int, features: int) -> nn.Sequential:
-    """Return three convolutions: an eye of 24 x 24 ends in 6 x 6, averaged to (N, features, 1, 1)."""
+    """Build three convolutions: an eye of 24 x 24 ends in 6 x 6, averaged to (N, features, 1, 1)."""
     return nn.Sequential(
         convolution(channels, features // 2),
         convolution(features // 2, features, stride=2),
@@ -131,7 +131,7 @@ def _region_network(channels: int, features: int) -> nn.Sequential:
 
 
 def _gate(features: int) -> nn.Linear:
-    """Return one logit of a region's features; 0 at first, so that every region starts with half its weight."""
+    """Build the layer of one logit, which starts at 0, so that every region starts with half its weight."""
     gate = nn.Linear(features, 1)
     nn.init.zeros_(gate.weight)
     nn.init.zeros_(gate.bias)

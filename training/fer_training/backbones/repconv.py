@@ -93,7 +93,7 @@ class RepConv(nn.Module):
 
     @torch.no_grad()
     def to_plain(self) -> nn.Sequential:
-        """Return the same function as a convolution with a bias and a ReLU; the batch norm's statistics are in them."""
+        """Fold branches and batch norm into a convolution with a bias, and a ReLU, that compute the same."""
         mean, variance = self.norm.running_mean, self.norm.running_var
         if mean is None or variance is None:
             raise TypeError("The batch norm keeps no statistics.")

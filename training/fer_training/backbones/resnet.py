@@ -28,8 +28,8 @@ class Residual(nn.Module):
 
         Args:
             body: Convolutions with their batch norms; the last one without activation, starting at 0.
-            channels: Of the input and of the output.
-            stride: Of the body.
+            channels: Channels of the input and of the output.
+            stride: Stride of the body.
             attention: One of `ATTENTIONS`.
         """
         super().__init__()
@@ -48,7 +48,7 @@ class BasicBlock(Residual):
     expansion = 1
 
     def __init__(self, channels_in: int, width: int, stride: int, attention: str) -> None:
-        """Give `width` channels."""
+        """Build the block, which gives `width` channels."""
         body = [
             convolution(channels_in, width, 3, stride),
             convolution(width, width, activation=None, starts_at_zero=True),
@@ -67,7 +67,7 @@ class Bottleneck(Residual):
     expansion = 4
 
     def __init__(self, channels_in: int, width: int, stride: int, attention: str) -> None:
-        """Give 4 * `width` channels."""
+        """Build the block, which gives 4 * `width` channels."""
         channels_out = self.expansion * width
         body = [
             convolution(channels_in, width, 1),
@@ -96,7 +96,7 @@ class ResNet(Backbone):
         attention: str,
         width: float,
     ) -> None:
-        """Take the kind of block and how many of it each stage has; for the others see `build_backbone`."""
+        """Build stages of so many blocks of one kind each. For the rest see `build_backbone`."""
         super().__init__()
         first_stride, second_stride = early_strides(input_px)
         channels_in = scale(WIDTHS[0], width)
@@ -144,7 +144,7 @@ class MultiscaleResNet(ResNet):
         attention: str,
         width: float,
     ) -> None:
-        """As `ResNet`."""
+        """Build a `ResNet` and the projections."""
         super().__init__(block, blocks, channels=channels, input_px=input_px, attention=attention, width=width)
         projected = scale(self.PROJECTED, width)
         self.projections = nn.ModuleList(
