@@ -1,6 +1,6 @@
 """Random changes to a batch of training faces, drawn and applied on the batch's own device. Used by `training_run`.
 
-`augment` makes other faces of a face. All its geometric changes are one resampling, so that a face is interpolated once.
+`augment` makes other faces of a face. Its geometric changes are one resampling, so that a face is interpolated once.
 `degrade` does to a part of the batch what cameras, distance and files do: a lens blurs, a small face is enlarged, a
 sensor adds light and noise, a file rounds to whole steps and compresses. All are products with small matrices, or one
 draw for each pixel, and cost next to nothing beside a network.

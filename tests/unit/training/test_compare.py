@@ -1,21 +1,20 @@
 """Paired comparison of two classifiers."""
 
 import json
-import sys
 from itertools import product
 
 import numpy as np
 import pytest
-from small_data import closed_address, write_fer2013
+from small_data import closed_address, fer_train, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.release import RELEASED_ONNX
 from fer_client import ServerUnreachableError
-from fer_training import compare
-from fer_training.compare import compare_predictions, mcnemar_p_value, predict
+from fer_training.compare import compare_predictions, mcnemar_p_value
 from fer_training.errors import CheckpointError, DataError, ModelFileError
 from fer_training.faces import LabelledFaces
+from fer_training.prediction import predict
 
 FACES = LabelledFaces(np.zeros((2, 48, 48), np.uint8), np.array([0, 1]))
 
@@ -142,8 +141,7 @@ def test_a_model_of_other_classes_than_the_images_is_refused():
 
 
 def run(monkeypatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["compare", *map(str, arguments)])
-    return compare.main()
+    return fer_train("compare", *arguments)
 
 
 def test_the_command_prints_a_table_or_json(monkeypatch, capsys, small_fer2013):
@@ -171,4 +169,4 @@ def test_a_server_that_is_not_there_is_one_line_and_exit_code_3(monkeypatch, cap
     with closed_address() as address:
         assert run(monkeypatch, RELEASED_ONNX, f"grpc://{address}", "--fer2013", small_fer2013) == 3
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"fer_training.compare: no server answers at grpc://{address}")
+    assert line.startswith(f"fer-train compare: no server answers at grpc://{address}")

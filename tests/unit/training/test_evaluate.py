@@ -2,22 +2,21 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
-from small_data import closed_address, draw_images, write_fer2013
+from small_data import closed_address, draw_images, fer_train, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install matplotlib")
 
 from fer_build.release import RELEASED_ONNX
 from fer_contract import LABELS
-from fer_training import evaluate as command
 from fer_training.errors import DataError
-from fer_training.evaluate import evaluate, evaluate_onnx, format_figures, predict_with_onnx
+from fer_training.evaluate import evaluate, evaluate_onnx, format_figures
 from fer_training.faces import LabelledFaces
 from fer_training.metrics import compute_figures
-from fer_training.prediction import open_onnx, predict_onnx
+from fer_training.onnx_classifier import open_onnx, predict_onnx
+from fer_training.prediction import predict_with_onnx
 from fer_training.temperature import recommend_threshold
 
 
@@ -43,8 +42,7 @@ def probabilities(faces):
 
 
 def run(monkeypatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
-    return command.main()
+    return fer_train("evaluate", *arguments)
 
 
 def test_an_evaluation_holds_the_figures_the_threshold_and_the_figures_without_known_images(probabilities, faces):
@@ -129,7 +127,7 @@ def test_a_server_that_is_not_there_is_one_line_and_exit_code_3(monkeypatch, cap
     with closed_address() as address:
         assert run(monkeypatch, "--server", address, "--fer2013", small_fer2013) == 3
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"fer_training.evaluate: no server answers at http://{address}: start one with `fer-serve`")
+    assert line.startswith(f"fer-train evaluate: no server answers at http://{address}: start one with `fer-serve`")
 
 
 def test_a_url_that_is_none_is_refused_before_anything_is_read(monkeypatch, capsys):
@@ -143,7 +141,7 @@ def test_plots_without_matplotlib_are_refused_at_once_in_one_line(monkeypatch, c
     monkeypatch.setattr("fer_training.plots.find_spec", lambda name: None)
     assert run(monkeypatch, "--onnx", "none.onnx", "--fer2013", tmp_path, "--plots", tmp_path / "plots") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == ("fer_training.evaluate: plots need matplotlib, which is not installed: pip install matplotlib")
+    assert line == ("fer-train evaluate: plots need matplotlib, which is not installed: pip install matplotlib")
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, small_fer2013):

@@ -2,13 +2,13 @@
 
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_data import fer_train
 
 from fer_training import report_data
 from fer_training.faces import VOTES, TrainingData
@@ -20,13 +20,12 @@ HAPPY, NOBODY = "0,10,0,0,0,0,0,0,0,0", "0,1,0,0,0,0,0,0,0,9"
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(capsys):
     """Runs the command and returns its exit code, stdout and stderr."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["report_data", *map(str, arguments)])
         try:
-            code = report_data.main()
+            code = fer_train("report-data", *arguments)
         except SystemExit as error:
             code = error.code
         output = capsys.readouterr()
@@ -138,7 +137,7 @@ def test_ck48(call, tmp_path):
 def test_what_the_user_can_put_right_is_one_line_on_stderr(call, tmp_path, source):
     code, out, error = call(source, tmp_path / "none")
     assert (code, out) == (2, "")
-    assert error.startswith("fer_training.report_data: ")
+    assert error.startswith("fer-train report-data: ")
     assert "none" in error
     assert error.count("\n") == 1
 

@@ -1,22 +1,20 @@
 """Figures on damaged copies, and the command around them."""
 
 import json
-import sys
 
 import numpy as np
 import onnx
 import pytest
-from small_data import write_fer2013
+from small_data import fer_train, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.release import RELEASED_ONNX
 from fer_contract import ONNX_UNCERTAIN_BELOW_KEY
-from fer_training import robustness as command
 from fer_training.damage import CLEAN, DAMAGES, damage
-from fer_training.evaluate import predict_with_onnx
 from fer_training.faces import LabelledFaces
 from fer_training.metrics import compute_figures
+from fer_training.prediction import predict_with_onnx
 from fer_training.robustness import damage_faces, format_robustness, measure_robustness, read_robustness
 
 
@@ -39,8 +37,7 @@ def answers_of(confidences, right):
 
 
 def run(monkeypatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["robustness", *map(str, arguments)])
-    return command.main()
+    return fer_train("robustness", *arguments)
 
 
 def test_figures_are_those_of_each_kind_and_the_mean_leaves_the_clean_ones_out(faces):

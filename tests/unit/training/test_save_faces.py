@@ -1,6 +1,4 @@
-"""fer_training.save_faces: what the build calibrates and measures on."""
-
-import sys
+"""fer-train save-faces: what the build calibrates and measures on."""
 
 import numpy as np
 import pytest
@@ -8,11 +6,11 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from PIL import Image
-from small_data import write_fer2013
+from small_data import fer_train, write_fer2013
 
 from fer_contract import LABELS
-from fer_training.faces import LabelledFaces
-from fer_training.save_faces import choose_faces, main, save_faces
+from fer_training.faces import LabelledFaces, choose_faces
+from fer_training.save_faces import save_faces
 
 
 @pytest.fixture
@@ -50,8 +48,7 @@ def test_a_seed_chooses_the_part_and_keeps_the_order(faces):
 
 
 def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["save_faces", *map(str, arguments)])
-    return main()
+    return fer_train("save-faces", *arguments)
 
 
 def test_the_command_writes_public_test_and_a_part_of_training(tmp_path, monkeypatch, capsys):

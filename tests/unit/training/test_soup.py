@@ -1,4 +1,4 @@
-"""The mean of several runs' weights, made by fer_training.soup."""
+"""The mean of several runs' weights, made by fer-train soup."""
 
 import dataclasses
 import json

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
@@ -10,9 +9,8 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from PIL import Image
-from small_data import RECIPE_TOML, write_fer2013
+from small_data import RECIPE_TOML, fer_train, write_fer2013
 
-from fer_training import train as train_command
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import RecipeError
 from fer_training.recipe import DataRecipe
@@ -93,8 +91,7 @@ def test_the_train_command_trains_on_a_fold(ck48, tmp_path, monkeypatch, capsys)
     recipe = tmp_path / "posed.toml"
     recipe.write_text(RECIPE_TOML.replace("[loss]", "[loss]\nclass_weights = { contempt = 2.0 }"), encoding="utf-8")
     arguments = ["--recipe", recipe, "--ck48", ck48, "--fold", 1, "--folds", 4, "--runs", tmp_path / "runs"]
-    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-    assert train_command.main() == 0
+    assert fer_train("run", *arguments) == 0
     run = tmp_path / "runs" / "posed-fold1"
     checkpoint = load_checkpoint(run / "checkpoint.pt")
     assert checkpoint.class_names[-1] == "contempt"

@@ -1,13 +1,12 @@
 import dataclasses
-import sys
 
 import pytest
+from small_data import fer_train
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 import torch
 
-from fer_training import save_weights
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import CheckpointError
 from fer_training.export import export
@@ -23,8 +22,7 @@ def run(tmp_path_factory, recipe, data):
 
 
 def save(monkeypatch, checkpoint, out):
-    monkeypatch.setattr(sys, "argv", ["save_weights", "--checkpoint", str(checkpoint), "--out", str(out)])
-    return save_weights.main()
+    return fer_train("save-weights", "--checkpoint", str(checkpoint), "--out", str(out))
 
 
 def test_kept_weights_are_the_run_for_whatever_works_with_its_network(run, data, recipe, tmp_path, monkeypatch, capsys):
