@@ -9,6 +9,8 @@ import argparse
 import hashlib
 import os
 import pickle
+import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +23,18 @@ from fer_commands.running import run_command
 from fer_training.errors import CheckpointError, OutputExistsError, RecipeError
 from fer_training.faces import DropReport
 from fer_training.recipe import Recipe, recipe_from_table
+
+UNREADABLE: Final = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    struct.error,
+)
+"""Errors of PyTorch, besides an OSError, for bytes that are no checkpoint, and of this module for other content."""
 
 CHECKPOINT_NAME: Final = "checkpoint.pt"
 """Name of the checkpoint in a run's folder."""
@@ -126,8 +140,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: The file is missing, or is not a checkpoint of this version of the room.
     """
     try:
-        # Tensors and plain values only: a checkpoint from a stranger cannot run code.
-        table = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of other bytes PyTorch would say more than the line below.
+            # Tensors and plain values only: a checkpoint from a stranger cannot run code.
+            table = torch.load(path, map_location="cpu", weights_only=True)
         table["class_names"] = tuple(table["class_names"])
         table["recipe"] = recipe_from_table(table["recipe"], str(path))
         table["origin"] = _build_origin(table["origin"], str(path))
@@ -137,7 +153,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}). Give a checkpoint.pt of fer-train run."
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, RecipeError) as error:
+    except (*UNREADABLE, RecipeError) as error:
         raise CheckpointError(f"{path}: is not a checkpoint of this version of fer-train: {error}") from error
 
 

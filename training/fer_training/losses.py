@@ -52,7 +52,7 @@ def build_targets(faces: LabelledFaces, recipe: LossRecipe) -> npt.NDArray[np.fl
 
 
 def _votes_to_labels(votes: npt.NDArray[np.float32], otherwise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the votes for the seven classes as parts of 1, float32 (N, 7), or rows of `otherwise` if there are none."""
+    """Return the votes for the seven classes as parts of 1, float32 (N, 7); without votes, rows of `otherwise`."""
     columns = {label: VOTES.index(vote) for vote, label in LABEL_OF_VOTE.items()}
     chosen = votes[:, [columns[label] for label in LABELS]]
     total = chosen.sum(axis=1, keepdims=True)
