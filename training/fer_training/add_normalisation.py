@@ -51,14 +51,7 @@ def add_normalisation(
     usage: str = PUBLIC_TEST,
     source: str = "--fer2013 DIR",
 ) -> Path:
-    """Make a new release of an old one.
-
-    Args:
-        onnx_path: Made by `export`, of a network without the normalisation; with its `metrics.json` beside it.
-        validation: The faces to fit the temperature on, to compare with PyTorch, and to measure.
-        out_dir: Another folder than the old file's; gets the ONNX file and `metrics.json`.
-        usage: What the faces are called in the figures.
-        source: The options of the command that load them, for the record.
+    """Make a new release of an old one, whose `metrics.json` is beside its ONNX file. For the arguments see `export`.
 
     Returns:
         The path of the new ONNX file.

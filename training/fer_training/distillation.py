@@ -105,12 +105,7 @@ class Teachers:
 
 
 def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[Teacher]:
-    """Read the teachers that a recipe names.
-
-    Args:
-        recipe: The student's.
-        runs_dir: Holds `<name>/checkpoint.pt` of each run, and each file.
-        faces: The images that the student trains on.
+    """Read the teachers that a student's recipe names: `<name>/checkpoint.pt` of each run, and each file, in `runs_dir`.
 
     Raises:
         CheckpointError: A run is missing, unfinished, of other classes, or equalises histograms where the student does

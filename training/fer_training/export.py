@@ -105,13 +105,7 @@ def write_release(
     """Fit a network's temperature, write and measure its ONNX file, and write `metrics.json` beside it.
 
     The temperature is fitted on the images and as many damaged copies, one of each: what is served is not all clean.
-
-    Args:
-        network: A network of the contract's classes, on the CPU, without any temperature.
-        papers: Where the network comes from.
-        validation: The faces to fit the temperature on, to compare with PyTorch, and to measure.
-        out_dir: The folder to write to, made if need be.
-        usage: What the faces are called in the figures.
+    The network is on the CPU and without any temperature; the other arguments are those of `export`.
 
     Raises:
         ParityError: The ONNX file computes something else than the network. No file is left then.

@@ -72,6 +72,7 @@ def load_training_data(
     drop_conflicting: bool = False,
     drop_no_face: bool = False,
     hold_out: bool = False,
+    rows: dict[str, UsageRows] | None = None,
 ) -> TrainingData:
     """Read `fer2013.csv` and drop the Training rows that must not be trained on.
 
@@ -84,63 +85,28 @@ def load_training_data(
         drop_no_face: Drop Training images for which "no face" is FER+'s most frequent vote (`ferplus.is_no_face`).
             Otherwise they are counted as noticed, if `votes` are read.
         hold_out: Drop the images of `choose_held_out`, and give them in PublicTest's place.
+        rows: The rows of all usages, from `read_csv`; None reads them.
 
     Returns:
-        Of Training what is kept; PublicTest whole, with `seen_elsewhere` as `load_evaluation_data` says.
+        What is kept of Training; and PublicTest whole, with `seen_elsewhere` as in `load_evaluation_data`.
 
     Raises:
         DataError: A file is missing or a row is unusable; the message names both.
     """
-    return select_training_data(
-        directory,
-        read_csv(directory / CSV_NAME),
-        votes=votes,
-        drop_conflicting=drop_conflicting,
-        drop_no_face=drop_no_face,
-        hold_out=hold_out,
-    )
-
-
-def select_training_data(
-    directory: Path,
-    splits: dict[str, UsageRows],
-    *,
-    votes: bool = False,
-    drop_conflicting: bool = False,
-    drop_no_face: bool = False,
-    hold_out: bool = False,
-) -> TrainingData:
-    """Do what `load_training_data` does, with a CSV that is read already.
-
-    Args:
-        directory: Holds `excluded_rows.txt` and `fer2013new.csv`, as there.
-        splits: All usages, from `read_csv`.
-        votes: As there.
-        drop_conflicting: As there.
-        drop_no_face: As there.
-        hold_out: As there.
-
-    Raises:
-        DataError: As there.
-    """
-    training, public_test = splits[TRAINING], splits[PUBLIC_TEST]
+    rows = read_csv(directory / CSV_NAME) if rows is None else rows
+    training, public_test = rows[TRAINING], rows[PUBLIC_TEST]
     for usage in (TRAINING, PUBLIC_TEST):
-        if not len(splits[usage]):
+        if not len(rows[usage]):
             raise DataError(f"{directory / CSV_NAME}: has no {usage} rows. Training needs Training and PublicTest.")
-    usages = _usages_by_row(splits)
+    usages = _usages_by_row(rows)
     excluded = _read_excluded_rows(directory / EXCLUDED_ROWS_NAME, len(usages))
     ballots = read_votes(directory / VOTES_NAME, usages) if votes or drop_no_face else None
-    pixels = {usage: _hashable(split.images) for usage, split in splits.items()}
     groups = group_identical(training.images)
     conflicting = find_conflicting(groups, training.labels)
 
-    drops = {
-        f"listed in {EXCLUDED_ROWS_NAME}": np.isin(training.rows, excluded),
-        "constant": np.ptp(training.images, axis=(1, 2)) == 0,
-        "identical to an evaluation image": _is_among(pixels[TRAINING], pixels[PUBLIC_TEST] + pixels[PRIVATE_TEST]),
-    }
+    drops = _find_unfit(rows, excluded)
     if hold_out:
-        # What must not be trained on says nothing here either.
+        # What must not be trained on says nothing as a held-out image either.
         held_out = choose_held_out(groups, training.labels) & ~np.any(list(drops.values()), axis=0)
         drops[HELD_OUT_REASON] = held_out
     notices: dict[str, npt.NDArray[np.bool_]] = {}
@@ -157,10 +123,21 @@ def select_training_data(
     ballots = ballots if votes else None
     if hold_out:
         return TrainingData(_to_faces(training, keep, ballots), _to_faces(training, held_out, ballots), report)
-    listed = np.isin(public_test.rows, excluded)
-    seen = listed | _is_among(pixels[PUBLIC_TEST], pixels[PRIVATE_TEST])
+    twins = _is_among(_hashable(public_test.images), _hashable(rows[PRIVATE_TEST].images))
+    seen = np.isin(public_test.rows, excluded) | twins
     validation = _to_faces(public_test, np.full(len(public_test), True), ballots)
     return TrainingData(_to_faces(training, keep, ballots), replace(validation, seen_elsewhere=seen), report)
+
+
+def _find_unfit(rows: dict[str, UsageRows], excluded: list[int]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Find the Training rows that are never trained on: bool, (N,), by the reason."""
+    training = rows[TRAINING]
+    evaluation = [image for usage in (PUBLIC_TEST, PRIVATE_TEST) for image in _hashable(rows[usage].images)]
+    return {
+        f"listed in {EXCLUDED_ROWS_NAME}": np.isin(training.rows, excluded),
+        "constant": np.ptp(training.images, axis=(1, 2)) == 0,
+        "identical to an evaluation image": _is_among(_hashable(training.images), evaluation),
+    }
 
 
 def choose_held_out(groups: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

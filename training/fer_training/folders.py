@@ -143,11 +143,6 @@ def read_class_folders(
 ) -> ClassFolders:
     """Read all images of all class folders.
 
-    Args:
-        directory: Holds one folder per class.
-        skip_unreadable: Count files that are no usable image instead of refusing the folder.
-        limits: Sizes beyond which an image is refused.
-
     Raises:
         DataError: There are no class folders, one is empty or holds a folder, two are the same class, or a file is no
             usable image.

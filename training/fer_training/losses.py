@@ -10,23 +10,13 @@ from torch.nn import functional
 
 from fer_contract import LABELS
 from fer_training.errors import DataError, RecipeError
-from fer_training.faces import VOTES, LabelledFaces
+from fer_training.faces import VOTES, LabelledFaces, contract_name
 from fer_training.recipe import LossRecipe
 
 WITHOUT_VOTES: Final = (
     "Only FER2013 has them, with fer2013new.csv beside fer2013.csv. For other data take a recipe without votes, "
     "such as training/recipes/own.toml."
 )
-LABEL_OF_VOTE: Final = {
-    "neutral": "neutral",
-    "happiness": "happy",
-    "surprise": "surprise",
-    "sadness": "sad",
-    "anger": "angry",
-    "disgust": "disgust",
-    "fear": "fear",
-}
-"""FER2013's label for each of the FER+ votes that has one."""
 
 
 def build_targets(faces: LabelledFaces, recipe: LossRecipe) -> npt.NDArray[np.float32]:
@@ -53,7 +43,7 @@ def build_targets(faces: LabelledFaces, recipe: LossRecipe) -> npt.NDArray[np.fl
 
 def _votes_to_labels(votes: npt.NDArray[np.float32], otherwise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the votes for the seven classes as parts of 1, float32 (N, 7); without votes, rows of `otherwise`."""
-    columns = {label: VOTES.index(vote) for vote, label in LABEL_OF_VOTE.items()}
+    columns = {contract_name(vote): column for column, vote in enumerate(VOTES)}
     chosen = votes[:, [columns[label] for label in LABELS]]
     total = chosen.sum(axis=1, keepdims=True)
     shares: npt.NDArray[np.float32] = np.where(total > 0, chosen / np.maximum(total, 1e-9), otherwise)

@@ -45,13 +45,7 @@ class Classifier(nn.Module):
     """A backbone and a last layer; in training also a second last layer, which predicts FER+ votes."""
 
     def __init__(self, recipe: NetworkRecipe, classes: int, votes: int = 0) -> None:
-        """Draw its weights from PyTorch's global generator.
-
-        Args:
-            recipe: The network to build.
-            classes: Columns of the answer.
-            votes: Columns of the second last layer's; 0 makes none.
-        """
+        """Draw its weights from PyTorch's global generator."""
         super().__init__()
         self.input_px = recipe.input_px
         self.channels = recipe.channels

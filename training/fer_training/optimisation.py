@@ -144,13 +144,7 @@ def average_weight(decay: float, step: int) -> float:
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, weight: torch.Tensor) -> None:
-    """Move the averaged weights and batch norm statistics towards the network's.
-
-    Args:
-        average: The network that holds the average, which is changed.
-        network: The network in training, of the same kind.
-        weight: float32, (), from `average_weight`, on the networks' device.
-    """
+    """Move the averaged weights and batch norm statistics towards the network's."""
     means, values = [], []
     for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.is_floating_point():

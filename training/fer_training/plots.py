@@ -1,5 +1,8 @@
 """Plots as PNG files: `evaluate` draws confusion, reliability, risk and coverage, `train` the course of a run.
 
+`probabilities` are float, (N, C), and `labels` int64, (N,), as in `metrics`; `title` says what was measured, and on what.
+`path` is the PNG, written over an older one; its folder exists.
+
 They are drawn with matplotlib's objects alone: its global state and windows play no part. Colours are those that
 colour-blind people tell apart too. Source: Okabe and Ito, Color Universal Design, 2008.
 """
@@ -59,13 +62,7 @@ def require_matplotlib() -> None:
 
 
 def plot_confusion(figures: Figures, title: str, path: Path) -> None:
-    """Draw the confusion matrix: in each cell the part of its row, which is the colour too, and the images.
-
-    Args:
-        figures: Figures of any classes.
-        title: What was measured, and on what.
-        path: The PNG; its folder exists.
-    """
+    """Draw the confusion matrix: in each cell the part of its row, which is the colour too, and the images."""
     counts = np.array(figures.confusion)
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = list(figures.classes)
@@ -111,14 +108,7 @@ def plot_confusion(figures: Figures, title: str, path: Path) -> None:
 
 
 def plot_reliability(probabilities: Floats, labels: Labels, title: str, path: Path) -> None:
-    """Draw how often answers are right by how sure they are, and how many answers each bin has.
-
-    Args:
-        probabilities: float, (N, C), rows sum to 1.
-        labels: int64, (N,), 0..C-1.
-        title: What was measured, and on what.
-        path: The PNG; its folder exists.
-    """
+    """Draw how often answers are right by how sure they are, and how many answers each bin has."""
     bins = calibration_bins(probabilities, labels)
     width = 100 / CALIBRATION_BINS
     centres = (np.arange(CALIBRATION_BINS) + 0.5) * width
@@ -159,15 +149,7 @@ def plot_reliability(probabilities: Floats, labels: Labels, title: str, path: Pa
 def plot_risk_coverage(
     probabilities: Floats, labels: Labels, uncertain: UncertainThreshold, title: str, path: Path
 ) -> None:
-    """Draw the accuracy of the answers that are given when the least sure ones are not.
-
-    Args:
-        probabilities: float, (N, C), rows sum to 1.
-        labels: int64, (N,), 0..C-1.
-        uncertain: The threshold to mark.
-        title: What was measured, and on what.
-        path: The PNG; its folder exists.
-    """
+    """Draw the accuracy of the answers that are given when the least sure ones are not."""
     _, accuracy = risk_coverage_curve(probabilities, labels)
     coverage = np.arange(1, len(labels) + 1) / len(labels)
     shown = coverage >= min(0.02, coverage[-1])  # Before, it is the luck of a few images.
@@ -255,24 +237,19 @@ def save_png(figure: Figure, path: Path) -> None:
 def plot_curves(path: Path, history: Sequence[EpochRecord], title: str) -> None:
     """Draw losses, accuracy and learning rate over a run's epochs.
 
-    Args:
-        path: The PNG, written over an older one; its folder exists.
-        history: The epochs so far, at least one.
-        title: Name of the run.
-
     Raises:
         MatplotlibMissingError: matplotlib is not installed.
     """
     epochs = [record.epoch for record in history]
     # Margins are given, because finding them takes as long as the rest, and this is drawn after each epoch.
     figure = new_figure(12.6, 4.4, fitted=False)
-    figure.subplots_adjust(left=0.065, right=0.985, bottom=0.15, top=0.88, wspace=0.26)
+    figure.subplots_adjust(left=0.065, right=0.985, bottom=0.15, top=0.88, wspace=0.34)
     losses, accuracies, rates = figure.subplots(1, 3)
     style = {"linewidth": 2.2, "marker": "o", "markersize": 4 if len(epochs) <= 40 else 0}
     losses.plot(epochs, [record.train_loss for record in history], color=GRAY, label="training loss", **style)
     nlls = [record.validation_nll for record in history]
     losses.plot(epochs, nlls, color=VERMILLION, label="validation NLL", **style)
-    losses.legend(fontsize=TICK_PT, frameon=False)
+    losses.legend(fontsize=TICK_PT, facecolor="white", edgecolor="none", framealpha=1)
     losses.set_ylabel("loss (nats)", size=LABEL_PT)
     losses.set_title(f"{title}, epoch {epochs[-1]}", loc="left", size=TITLE_PT, color=INK, pad=10)
     accuracy = [100 * record.validation_accuracy for record in history]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fer_commands.parser import subcommand_parser
 from fer_commands.running import run_command
 from fer_training.faces import DropReport, LabelledFaces, TrainingData, find_conflicting, group_identical
-from fer_training.fer2013 import CSV_NAME, PUBLIC_TEST, TRAINING, UsageRows, read_csv, select_training_data
+from fer_training.fer2013 import CSV_NAME, PUBLIC_TEST, TRAINING, UsageRows, load_training_data, read_csv
 from fer_training.ferplus import is_no_face, measure_agreement
 from fer_training.folders import FolderData
 from fer_training.sources import add_source_options, load_split_source, parse_options
@@ -71,12 +71,7 @@ class DataReport:
 
 
 def report_fer2013(rows: dict[str, UsageRows], data: TrainingData) -> DataReport:
-    """Report on FER2013.
-
-    Args:
-        rows: All usages, from `fer2013.read_csv`.
-        data: The result of `fer2013.select_training_data` for these rows.
-    """
+    """Report on FER2013."""
     found = {usage: LabelledFaces(split.images, split.labels) for usage, split in rows.items() if len(split)}
     counts = {usage: _count_classes(faces) for usage, faces in found.items()}
     voted = {TRAINED_ON: data.training, PUBLIC_TEST: data.validation}
@@ -190,12 +185,12 @@ def _build_report(options: argparse.Namespace) -> DataReport:
     if not options.fer2013:
         return report_splits(load_split_source(options))
     rows = read_csv(options.fer2013 / CSV_NAME)
-    data = select_training_data(
+    data = load_training_data(
         options.fer2013,
-        rows,
         votes=options.votes,
         drop_conflicting=options.drop_conflicting,
         drop_no_face=options.drop_no_face,
+        rows=rows,
     )
     return report_fer2013(rows, data)
 

@@ -24,13 +24,7 @@ CALIBRATION_FACES: Final = 1024
 
 
 def save_faces(faces: LabelledFaces, source: str, path: Path) -> None:
-    """Write one file; the same faces give the same bytes.
-
-    Args:
-        faces: The faces to write.
-        source: What the faces are called in a report.
-        path: The file to write; its folder is made if need be.
-    """
+    """Write one file; the same faces give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".tmp.npz")
     np.savez_compressed(

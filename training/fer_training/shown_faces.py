@@ -49,12 +49,6 @@ def show_faces(
     """Show each image, enlarged and surrounded by its mirror image, to the server's preprocessing.
 
     Where that finds several faces, the one nearest to the middle is taken.
-
-    Args:
-        images: uint8, (N, 48, 48), gray, 0..255.
-        detector: The detector to show them to.
-        zoom: Factor by which an image is enlarged.
-        margin_px: Width of the mirrored margin on each side, after that.
     """
     count = len(images)
     shown = ShownFaces(

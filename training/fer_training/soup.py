@@ -64,11 +64,6 @@ def check_runs(runs: Mapping[str, Checkpoint]) -> None:
 def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: str = "") -> Checkpoint:
     """Average the weights of finished runs.
 
-    Args:
-        runs: Two or more by their names; see `checkpoint.load_runs`.
-        data: The runs' training images, for the batch norms, and the images to measure the average on.
-        command: The command line that does this, for the record.
-
     Returns:
         A checkpoint that cannot be resumed.
 

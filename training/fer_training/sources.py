@@ -29,12 +29,7 @@ _OPTIONS: Final = {
 
 
 def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = False) -> None:
-    """Add `--fer2013`, `--folder` and `--ck48`, one of which must be given, and the options of each.
-
-    Args:
-        parser: The parser of a command.
-        to_measure: Whether the command measures on one split, which the user may name.
-    """
+    """Add `--fer2013`, `--folder` and `--ck48`, one of which must be given, and the options of each."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv")
     source.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder of images per class")

@@ -57,28 +57,25 @@ def train(
     watch: Watch | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> Path:
-    """Train to the recipe's last epoch, with a checkpoint after each.
+    """Train to the recipe's last epoch, with a checkpoint after each, and return the checkpoint's path.
 
     Args:
         recipe: The recipe to train by.
         data: The images, already on this machine.
-        out_dir: Made if need be; gets `checkpoint.pt`, `log.csv` and `curves.png`.
+        out_dir: Folder for `checkpoint.pt`, `log.csv` and `curves.png`, made if need be.
         device: The device to train on.
         precision: `auto`, `fp32`, `bf16` or `fp16`; see `optimisation.choose_autocast_type`.
         resume: Go on from the checkpoint in `out_dir`, which must be of the same recipe, data and teachers.
-        runs_dir: Holds the recipe's teachers, runs and files, and the run it starts from.
+        runs_dir: Folder with the recipe's teachers, runs and files, and the run that it starts from.
         initial_weights: Weights to start from instead of random ones, where the recipe names none.
         compiled: Whether PyTorch compiles the network.
         command: The command line that does this, for the record.
-        watch: Sees each batch of an epoch pass.
+        watch: Passes each epoch's batches through.
         on_epoch: Called after each epoch's checkpoint is written.
 
-    Returns:
-        The path of the checkpoint.
-
     Raises:
-        CheckpointError: `out_dir` holds a checkpoint and `resume` is false, or none or another run's and it is true, or
-            the one of a teacher, or of the run to start from, is missing, unfinished or of another kind.
+        OutputExistsError: `out_dir` holds a checkpoint, and `resume` is false.
+        CheckpointError: The checkpoint to resume, a teacher's, or that of the run to start from is missing or unfit.
         DataError: There are fewer images than one batch, or no votes where the recipe needs them.
         RecipeError: The recipe does not fit the data or the device, or the loss is no number any more.
     """
@@ -90,14 +87,9 @@ def train(
     autocast_type = choose_autocast_type(precision, device)
     teachers, teacher_hashes = _bring_teachers(recipe, runs_dir, data.training, device)
     start, start_hash = _load_start(recipe, data.training, runs_dir, resume=resume)
+    weights = initial_weights if start is None else start
     run = TrainingRun(
-        recipe,
-        data,
-        device,
-        autocast_type,
-        teachers=teachers,
-        initial_weights=initial_weights if start is None else start,
-        compiled=compiled,
+        recipe, data, device, autocast_type, teachers=teachers, initial_weights=weights, compiled=compiled
     )
     origin = _describe_origin(data, device, autocast_type, teacher_hashes, start_hash, command)
     if resume:

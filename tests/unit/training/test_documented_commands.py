@@ -51,7 +51,7 @@ def write_tiny(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """A checkout with tiny recipes, a FER2013 of 16 and 14 faces with votes as `DIR`, and seven times ten as `faces`."""
+    """A checkout with tiny recipes, a FER2013 of 16 and 14 faces with votes as `DIR`, and 70 faces as `faces`."""
     desk = tmp_path_factory.mktemp("desk")
     (desk / "training" / "recipes").mkdir(parents=True)
     for path in (ROOM / "recipes").glob("*.toml"):

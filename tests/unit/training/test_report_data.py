@@ -12,7 +12,7 @@ from small_data import fer_train
 
 from fer_training import report_data
 from fer_training.faces import VOTES, TrainingData
-from fer_training.fer2013 import load_evaluation_data, load_training_data, read_csv, select_training_data
+from fer_training.fer2013 import load_evaluation_data, load_training_data, read_csv
 from fer_training.folders import load_ck48, load_class_folders
 
 FACES = np.random.default_rng(0).integers(0, 256, (9, 48, 48), dtype=np.uint8)
@@ -164,7 +164,7 @@ def real() -> tuple[Path, TrainingData, report_data.DataReport]:
         pytest.skip("FER2013_DIR is not set: no fer2013.csv to report on")
     directory = Path(os.environ["FER2013_DIR"])
     rows = read_csv(directory / "fer2013.csv")
-    data = select_training_data(directory, rows, votes=(directory / "fer2013new.csv").exists())
+    data = load_training_data(directory, votes=(directory / "fer2013new.csv").exists(), rows=rows)
     return directory, data, report_data.report_fer2013(rows, data)
 
 

@@ -27,17 +27,7 @@ class InvertedResidual(nn.Module):
         activation: Callable[..., nn.Module],
         attention: nn.Module,
     ) -> None:
-        """Build the block.
-
-        Args:
-            channels_in: Channels of the input.
-            expanded: Channels in between; as many as `channels_in` leave the widening out.
-            channels_out: Channels of the output.
-            size: Side of the depthwise kernel.
-            stride: Stride of the depthwise kernel.
-            activation: Activation of all but the last convolution, which is linear.
-            attention: Module for features of (N, expanded, H, W).
-        """
+        """Build the block. As many `expanded` channels, those in between, as `channels_in` leave the widening out."""
         super().__init__()
         widen = [convolution(channels_in, expanded, 1, activation=activation)] if expanded != channels_in else []
         self.body = nn.Sequential(

@@ -44,12 +44,7 @@ class LocalRegions(nn.Module):
     """
 
     def __init__(self, channels: int, features: int = 64) -> None:
-        """Build the networks.
-
-        Args:
-            channels: Channels of the faces.
-            features: Length of one region's vector, even.
-        """
+        """Build the networks."""
         super().__init__()
         self.features = features * len(REGIONS)
         self.networks = nn.ModuleDict({name: _region_network(channels, features) for name in REGIONS})
@@ -87,13 +82,7 @@ class BackboneWithRegions(Backbone):
 
 
 def with_local_regions(backbone: Backbone, channels: int, features: int = 64) -> Backbone:
-    """Put the branch of the regions beside a backbone.
-
-    Args:
-        backbone: The backbone for the whole face; it is used as it is, not copied.
-        channels: Channels of the faces, as the backbone was built for.
-        features: Length of each of the three regions' vectors, even.
-    """
+    """Put the branch of the regions beside a backbone."""
     return BackboneWithRegions(backbone, LocalRegions(channels, features))
 
 

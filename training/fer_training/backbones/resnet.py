@@ -26,11 +26,7 @@ class Residual(nn.Module):
     def __init__(self, body: Sequence[nn.Sequential], channels: tuple[int, int], stride: int, attention: str) -> None:
         """Add the shortcut, a 1x1 convolution where the shape changes, and the attention, last before the sum.
 
-        Args:
-            body: Convolutions with their batch norms; the last one without activation, starting at 0.
-            channels: Channels of the input and of the output.
-            stride: Stride of the body.
-            attention: One of `ATTENTIONS`.
+        The last convolution of the body has no activation, and its batch norm starts at 0.
         """
         super().__init__()
         self.body = nn.Sequential(*body, build_attention(attention, channels[1]))
