@@ -105,7 +105,7 @@ class Teachers:
 
 
 def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[Teacher]:
-    """Read the teachers that a student's recipe names: `<name>/checkpoint.pt` of each run, and each file, in `runs_dir`.
+    """Read the teachers that a student's recipe names: in `runs_dir`, `<name>/checkpoint.pt` of runs, and files.
 
     Raises:
         CheckpointError: A run is missing, unfinished, of other classes, or equalises histograms where the student does

@@ -77,13 +77,11 @@ def load_training_data(
     """Read `fer2013.csv` and drop the Training rows that must not be trained on.
 
     Args:
-        directory: Holds `fer2013.csv`; optionally `excluded_rows.txt` with one row number a line; and FER+'s
+        directory: Folder with `fer2013.csv`; optionally `excluded_rows.txt`, one row number a line; and FER+'s
             `fer2013new.csv` where an option needs it.
         votes: Give the images their FER+ votes.
-        drop_conflicting: Drop Training images that are also in Training with another label; all of them, because
-            nothing tells which label is right. Otherwise they are counted as noticed.
-        drop_no_face: Drop Training images for which "no face" is FER+'s most frequent vote (`ferplus.is_no_face`).
-            Otherwise they are counted as noticed, if `votes` are read.
+        drop_conflicting: Drop all Training images that are also there with another label, instead of noting them.
+        drop_no_face: Drop Training images of `ferplus.is_no_face`, instead of noting them where `votes` are read.
         hold_out: Drop the images of `choose_held_out`, and give them in PublicTest's place.
         rows: The rows of all usages, from `read_csv`; None reads them.
 

@@ -1,7 +1,7 @@
 """Plots as PNG files: `evaluate` draws confusion, reliability, risk and coverage, `train` the course of a run.
 
-`probabilities` are float, (N, C), and `labels` int64, (N,), as in `metrics`; `title` says what was measured, and on what.
-`path` is the PNG, written over an older one; its folder exists.
+`probabilities` are float, (N, C), and `labels` int64, (N,), as in `metrics`; `title` says what was measured on what;
+`path` is the PNG, written over an older one, in a folder that exists.
 
 They are drawn with matplotlib's objects alone: its global state and windows play no part. Colours are those that
 colour-blind people tell apart too. Source: Okabe and Ito, Color Universal Design, 2008.

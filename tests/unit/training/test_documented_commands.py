@@ -75,6 +75,7 @@ def test_the_readme_has_commands_and_names_every_command_of_the_script():
     assert used | {"add-normalisation", "quality-bounds", "head-model"} == set(TRAIN.subcommands)
 
 
+@pytest.mark.timeout(900)
 def test_the_commands_of_the_readme_run_in_their_order(desk, monkeypatch, capsys):
     monkeypatch.chdir(desk)
     for command in commands_of(README):
