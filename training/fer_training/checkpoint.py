@@ -42,7 +42,7 @@ CHECKPOINT_NAME: Final = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did; one line of `log.csv`. A soup's only one sums its runs' epochs and times up."""
+    """Figures of one epoch, a line of `log.csv`. A soup has one record, which sums up its runs' epochs and times."""
 
     epoch: int
     """Counted from 1."""
@@ -63,7 +63,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run came from, written at its start; or where and of what a mean of runs was made."""
+    """Origin of a run, written at its start, or of a mean of runs."""
 
     command: str
     commit: str
@@ -94,9 +94,9 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything needed to go on as if nothing had happened, or to export the averaged network.
+    """Everything that is needed to resume a run, or to export its averaged network.
 
-    A soup, and what `save_weights` kept, cannot be gone on with: they have no state of an optimiser or of random
+    A soup, and what `fer-train save-weights` kept, cannot be resumed: they have no state of an optimiser or of random
     generators.
     """
 

@@ -29,7 +29,7 @@ from fer_training.sources import add_source_options, load_for_measuring, parse_o
 
 @dataclass(frozen=True)
 class ClassFlips:
-    """What changes from A to B among the images of one label."""
+    """Changes from A to B among the images of one label."""
 
     images: int
     broken: int
@@ -40,7 +40,7 @@ class ClassFlips:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the classifier B differs from A on the same images. Differences are B - A."""
+    """Comparison of the classifiers A and B on the same images. Differences are B - A."""
 
     images: int
     accuracy_a: float

@@ -1,4 +1,4 @@
-"""What a network costs: its size, its arithmetic, and how fast its ONNX file is. Used by `export` and `prune`."""
+"""Cost of a network: its size, its arithmetic, and the speed of its ONNX file. Used by `export` and `prune`."""
 
 import copy
 import statistics

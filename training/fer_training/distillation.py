@@ -28,7 +28,7 @@ Answerer: TypeAlias = Classifier | onnxruntime.InferenceSession | TeacherLogits
 
 @dataclass(frozen=True)
 class Teacher:
-    """Who answers, and what it is known by."""
+    """One teacher, and how the recipe and a checkpoint name it."""
 
     name: str
     """The name in the recipe."""
@@ -38,9 +38,9 @@ class Teacher:
 
 
 class Teachers:
-    """Several teachers, who answer together: with the mean of their probabilities at the temperature.
+    """Several teachers that answer together, with the mean of their probabilities at the temperature.
 
-    That is the temperature of what a teacher answers: an ONNX file's probabilities are calibrated already.
+    The temperature is applied to what a teacher answers; an ONNX file has its own temperature already.
     """
 
     def __init__(

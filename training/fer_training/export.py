@@ -88,7 +88,7 @@ def export(
 
 @dataclass(frozen=True)
 class Papers:
-    """What a release says of its origin."""
+    """Origin of a release, as its files state it."""
 
     version: str
     metadata: dict[str, str]

@@ -25,7 +25,7 @@ VOTES: Final = (
     "unknown",
     "NF",
 )
-"""What FER+ asked ten people about each image of FER2013, in the order of its columns. NF is "no face"."""
+"""Answers that FER+ offered ten people on each image of FER2013, in the order of its columns. NF is "no face"."""
 
 CONFLICTING: Final = "identical to one with another label"
 REPEATED: Final = "repeats of an earlier one"
@@ -39,7 +39,7 @@ SYNONYMS: Final = {
     "sadness": "sad",
     "surprised": "surprise",
 }
-"""What data sets call the contract's labels."""
+"""Names in data sets for the contract's labels."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class LabelledFaces:
 
 @dataclass(frozen=True)
 class DropReport:
-    """What a source had for training, and what of it is not trained on."""
+    """Counts of a source's training images, and of those that are not trained on."""
 
     found: int
     """Training images in the source. Of class folders also the files that cannot be read, which are in no split."""
@@ -95,11 +95,11 @@ class DropReport:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training run works with."""
+    """Images for a training run."""
 
     training: LabelledFaces
     validation: LabelledFaces
-    """What the run is watched on, and recipes are chosen on. FER2013: PublicTest."""
+    """Images that the run is watched on and recipes are chosen by; of FER2013, PublicTest."""
     dropped: DropReport
     subjects: int | None = None
     """People that the source tells apart, each in one split only; None where it does not."""

@@ -55,7 +55,7 @@ IMAGE_LIMITS: Final = ImageLimits()
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """What a folder of class folders holds, in the order of classes and then of file names."""
+    """Contents of a folder of class folders, in the order of classes and then of file names."""
 
     faces: LabelledFaces
     paths: list[Path]
@@ -69,7 +69,7 @@ class FolderData(TrainingData):
     """Class folders, split."""
 
     test: LabelledFaces
-    """Neither trained nor chosen on."""
+    """Images that are neither trained on nor chosen by."""
 
 
 def load_class_folders(

@@ -44,7 +44,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """What is left when only the surest answers are given."""
+    """Accuracy when only the surest answers are given."""
 
     coverage: float
     """Part of the images that are answered, 0..1."""
@@ -56,7 +56,7 @@ class CoveragePoint:
 
 @dataclass(frozen=True)
 class Figures:
-    """How good probabilities are, all from 0 to 1 but `nll`. A name that ends in `_95` is the 95 % interval."""
+    """Figures of merit, all from 0 to 1 but `nll`. A name that ends in `_95` is a 95 % interval."""
 
     images: int
     accuracy: float

@@ -83,7 +83,7 @@ class NetworkRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """What of the training images is left out, besides what always is; see `fer2013.load_training_data`."""
+    """Training images to leave out besides those that always are; see `fer2013.load_training_data`."""
 
     drop_conflicting: bool = False
     """Identical images with different labels."""
@@ -124,7 +124,7 @@ class AugmentationRecipe:
 
 @dataclass(frozen=True)
 class CaptureRecipe:
-    """What cameras, distance and files do to a part of the training images; see `augmentation.degrade`."""
+    """Damage by cameras, distance and files, to a part of the training images; see `augmentation.degrade`."""
 
     probability: Annotated[float, Between(0.0, 1.0)]
     """Part of each batch that is changed, each image in one or two of the following ways."""
@@ -144,7 +144,7 @@ class CaptureRecipe:
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """What the network is told to answer; see `losses`."""
+    """Training targets and their weights; see `losses`."""
 
     label_smoothing: Annotated[float, Between(0.0, 0.5)] = 0.0
     class_weights: Annotated[dict[str, float], Between(0.1, 10.0)] = field(default_factory=dict)

@@ -42,7 +42,7 @@ class IdenticalImages:
 
 @dataclass(frozen=True)
 class VoteCounts:
-    """What FER+ says of the images of a split."""
+    """FER+'s votes on the images of a split."""
 
     images: int
     no_face: int
@@ -53,7 +53,7 @@ class VoteCounts:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What a data set holds."""
+    """Contents of a data set."""
 
     splits: dict[str, dict[str, int]]
     """Images by split and class. Of FER2013 the usages as found, and what of Training is trained on."""

@@ -34,7 +34,7 @@ COLUMNS: Final = ("accuracy", "macro-F1", "confidence", "ECE", "answered", "of t
 
 @dataclass(frozen=True)
 class DamageFigures:
-    """How good the answers to one kind of copies are, all from 0 to 1."""
+    """Figures of the answers to one kind of copies, all from 0 to 1."""
 
     accuracy: float
     macro_f1: float

@@ -26,7 +26,7 @@ MARGIN_PX: Final = 40
 
 @dataclass(frozen=True)
 class ShownFaces:
-    """What the server's preprocessing makes of N crops. Rows of those in which it finds no face hold zeros."""
+    """Results of the server's preprocessing for N crops. Rows without a face hold zeros."""
 
     found: npt.NDArray[np.bool_]
     """bool, (N,)."""

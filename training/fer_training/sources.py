@@ -1,4 +1,4 @@
-"""Where a command's images come from: the options that all commands share, and the loader behind each.
+"""Data sources: the options that all commands share, and the loader behind each.
 
 Used by all commands that look at images.
 """
@@ -25,7 +25,7 @@ _OPTIONS: Final = {
     "folder": ("split_seed", "subject_pattern", "skip_unreadable", "split"),
     "ck48": ("fold", "folds"),
 }
-"""Source -> the options that only it has, of whichever command."""
+"""Options that only one source has, of whichever command, by the source."""
 
 
 def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = False) -> None:

@@ -88,7 +88,7 @@ def recommend_threshold(
     It is chosen and measured on the same images, and holds for images like these.
 
     Args:
-        probabilities: float, (N, C), rows sum to 1, calibrated; N is at least 1.
+        probabilities: float, (N, C), rows sum to 1, after the temperature; N is at least 1.
         labels: int64, (N,), 0..C-1.
         target_accuracy: 0..1.
         min_coverage: Part of the images that have to get an answer, 0..1.

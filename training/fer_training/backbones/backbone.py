@@ -1,4 +1,4 @@
-"""What every backbone shares: its interface, how far it shrinks an image, how wide it is, and its convolution."""
+"""Shared by all backbones: the interface, early strides, scaled widths, and a convolution with its batch norm."""
 
 from collections.abc import Callable
 from typing import Final
