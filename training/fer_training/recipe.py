@@ -214,7 +214,7 @@ class Recipe:
     optimisation: OptimisationRecipe
     starts_from: str = ""
     """Name of a finished run of the same network, with whose averaged weights this one starts; or, with `.npz` at the
-    end, of a file of `convert_dlib` beside the runs. Without it the weights are drawn from the seed."""
+    end, of a file of `fer-train convert-dlib` beside the runs. Without it the weights are drawn from the seed."""
     data: DataRecipe = field(default_factory=DataRecipe)
     capture: CaptureRecipe | None = None
     distillation: DistillationRecipe | None = None

@@ -75,9 +75,9 @@ class TrainingRun:
         self._steps_per_epoch = len(data.training) // recipe.optimisation.batch_size
         self._place_images(data.training)
         self._teachers = teachers
-        self._kept_answers = None
+        self._plain_answers = None
         if teachers is not None and recipe.distillation is not None and recipe.distillation.views == "plain":
-            self._kept_answers = teachers.answer_plain(self._images)
+            self._plain_answers = teachers.answer_plain(self._images)
         self._build_networks(initial_weights)
         self._score = torch.compile(self._network.score_with_votes) if compiled else self._network.score_with_votes
         self._optimiser = build_optimiser(self._network, recipe.optimisation)
@@ -207,7 +207,7 @@ class TrainingRun:
             views = degrade(views, recipe.capture)
         targets = self._targets[batch]
         votes = None if self._votes is None else self._votes[batch]
-        answers = None if self._kept_answers is None else self._kept_answers[batch]
+        answers = None if self._plain_answers is None else self._plain_answers[batch]
         if recipe.augmentation.mixup_alpha:
             mixup = Mixup(len(batch), recipe.augmentation.mixup_alpha, self._device)
             views, targets = mixup.mix(views), mixup.mix(targets)

@@ -42,7 +42,7 @@ def student(folder):
     return dataclasses.replace(recipe, name="student", seed=11, distillation=PLAIN)
 
 
-def test_kept_answers_are_the_teachers(folder):
+def test_kept_logits_are_the_teachers(folder):
     images = torch.from_numpy(load_training_data(folder).training.images).unsqueeze(1)
     network = build_network(load_checkpoint(folder / "teacher" / "checkpoint.pt"))
     kept = load_teacher_logits(folder / "teacher.npz")
@@ -104,7 +104,7 @@ def test_a_file_that_holds_no_answers_is_refused_by_name(folder, tmp_path):
         load_teacher_logits(path)
 
 
-def test_what_save_answers_cannot_do_is_said_before_it_begins(folder, tmp_path, monkeypatch, capsys):
+def test_what_save_logits_cannot_do_is_said_before_it_begins(folder, tmp_path, monkeypatch, capsys):
     def run(*options):
         arguments = ["--checkpoint", folder / "teacher" / "checkpoint.pt", "--fer2013", folder, *options]
         return fer_train("save-logits", *arguments)
