@@ -94,7 +94,7 @@ def test_metrics_that_are_missing_or_of_another_file_are_refused(old, new, data,
         add_normalisation(alone, data.validation, tmp_path / "out")
 
 
-def test_the_command_is_one_line_for_a_file_that_is_not_there(monkeypatch, capsys, tmp_path):
+def test_the_command_is_one_line_for_a_file_that_is_not_there(capsys, tmp_path):
     arguments = ["--onnx", "none.onnx", "--fer2013", str(write_fer2013(tmp_path)), "--out", str(tmp_path / "out")]
     assert fer_train("add-normalisation", *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -21,13 +21,13 @@ def run(tmp_path_factory, recipe, data):
     return train(short, data, tmp_path_factory.mktemp("runs") / "tiny", device=CPU)
 
 
-def save(monkeypatch, checkpoint, out):
+def save(checkpoint, out):
     return fer_train("save-weights", "--checkpoint", str(checkpoint), "--out", str(out))
 
 
-def test_kept_weights_are_the_run_for_whatever_works_with_its_network(run, data, recipe, tmp_path, monkeypatch, capsys):
+def test_kept_weights_are_the_run_for_whatever_works_with_its_network(run, data, recipe, tmp_path, capsys):
     kept = tmp_path / "kept" / "tiny" / "checkpoint.pt"
-    assert save(monkeypatch, run, kept) == 0
+    assert save(run, kept) == 0
     whole, weights = load_checkpoint(run), load_checkpoint(kept)
     assert whole.hash_weights() in capsys.readouterr().out
     assert weights.hash_weights() == whole.hash_weights()
@@ -40,13 +40,13 @@ def test_kept_weights_are_the_run_for_whatever_works_with_its_network(run, data,
     assert started.origin.starts_from_sha256 == whole.hash_weights()
 
 
-def test_kept_weights_are_not_gone_on_with_and_replace_nothing(run, data, tmp_path, monkeypatch, capsys):
+def test_kept_weights_are_not_gone_on_with_and_replace_nothing(run, data, tmp_path, capsys):
     kept = tmp_path / "checkpoint.pt"
-    save(monkeypatch, run, kept)
+    save(run, kept)
     with pytest.raises(CheckpointError, match="is the weights of a run alone: name it as a recipe's starts_from"):
         train(load_checkpoint(run).recipe, data, tmp_path, device=CPU, resume=True)
-    assert save(monkeypatch, run, kept) == 2
+    assert save(run, kept) == 2
     assert "exists already. Give another --out" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        save(monkeypatch, run, tmp_path / "weights.npz")
+        save(run, tmp_path / "weights.npz")
     assert "--out must end in .pt" in capsys.readouterr().err

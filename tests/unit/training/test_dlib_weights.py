@@ -323,7 +323,7 @@ def test_dlibs_weights_fit_its_own_network_alone(weights, recipe_table, data, tm
         train(starts, data, tmp_path / "run", device=CPU, runs_dir=tmp_path)
 
 
-def test_the_command_converts_a_file_that_it_is_given(weights, tmp_path, monkeypatch, capsys):
+def test_the_command_converts_a_file_that_it_is_given(weights, tmp_path, capsys):
     (tmp_path / "theirs.dat").write_bytes(write_dat(weights))
     out = tmp_path / "dlib.npz"
     assert fer_train("convert-dlib", "--dat", str(tmp_path / "theirs.dat"), "--out", str(out)) == 0

@@ -41,7 +41,7 @@ def probabilities(faces):
     return values
 
 
-def run(monkeypatch, *arguments: object) -> int:
+def run(*arguments: object) -> int:
     return fer_train("evaluate", *arguments)
 
 
@@ -100,11 +100,11 @@ def test_a_file_is_evaluated_as_it_answers():
     assert (found.nll, found.confusion) == (expected.nll, expected.confusion)
 
 
-def test_the_command_writes_everything(monkeypatch, capsys, tmp_path, small_fer2013):
+def test_the_command_writes_everything(capsys, tmp_path, small_fer2013):
     pytest.importorskip("matplotlib")
     plots, predictions = tmp_path / "new" / "plots", tmp_path / "predictions.csv"
     outputs = ["--json", "--plots", plots, "--predictions", predictions]
-    assert run(monkeypatch, "--onnx", RELEASED_ONNX, "--fer2013", small_fer2013, *outputs) == 0
+    assert run("--onnx", RELEASED_ONNX, "--fer2013", small_fer2013, *outputs) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["usage"], document["images"], np.sum(document["confusion"])) == ("PublicTest", 14, 14)
     assert len(document["accuracy_95"]) == len(document["macro_f1_95"]) == 2
@@ -123,30 +123,30 @@ def test_the_command_writes_everything(monkeypatch, capsys, tmp_path, small_fer2
     assert [float(row["confidence"]) for row in rows] == written.max(axis=1).tolist()
 
 
-def test_a_server_that_is_not_there_is_one_line_and_exit_code_3(monkeypatch, capsys, small_fer2013):
+def test_a_server_that_is_not_there_is_one_line_and_exit_code_3(capsys, small_fer2013):
     with closed_address() as address:
-        assert run(monkeypatch, "--server", address, "--fer2013", small_fer2013) == 3
+        assert run("--server", address, "--fer2013", small_fer2013) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"fer-train evaluate: no server answers at http://{address}: start one with `fer-serve`")
 
 
-def test_a_url_that_is_none_is_refused_before_anything_is_read(monkeypatch, capsys):
+def test_a_url_that_is_none_is_refused_before_anything_is_read(capsys):
     with pytest.raises(SystemExit) as raised:
-        run(monkeypatch, "--server", "ftp://localhost", "--fer2013", "nowhere")
+        run("--server", "ftp://localhost", "--fer2013", "nowhere")
     assert raised.value.code == 2
     assert "URL 'ftp://localhost' has the scheme 'ftp'" in capsys.readouterr().err
 
 
 def test_plots_without_matplotlib_are_refused_at_once_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("fer_training.plots.find_spec", lambda name: None)
-    assert run(monkeypatch, "--onnx", "none.onnx", "--fer2013", tmp_path, "--plots", tmp_path / "plots") == 2
+    assert run("--onnx", "none.onnx", "--fer2013", tmp_path, "--plots", tmp_path / "plots") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == ("fer-train evaluate: plots need matplotlib, which is not installed: pip install matplotlib")
 
 
-def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, small_fer2013):
+def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_2(capsys, tmp_path, small_fer2013):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     arguments = ["--onnx", RELEASED_ONNX, "--fer2013", small_fer2013, "--plots", tmp_path / "file" / "plots"]
-    assert run(monkeypatch, *arguments) == 2
+    assert run(*arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "Not a directory" in line

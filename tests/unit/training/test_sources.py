@@ -16,10 +16,10 @@ from fer_training.errors import RecipeError
 from fer_training.recipe import DataRecipe
 from fer_training.sources import (
     add_source_options,
-    check_source_options,
     describe_source,
     load_for_measuring,
     load_for_training,
+    parse_options,
 )
 
 EMOTIONS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
@@ -28,9 +28,7 @@ EMOTIONS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surpris
 def parse(*arguments: object, to_measure: bool = False) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_source_options(parser, to_measure=to_measure)
-    parsed = parser.parse_args([str(argument) for argument in arguments])
-    check_source_options(parser, parsed)
-    return parsed
+    return parse_options(parser, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def test_class_folders_have_a_validation_and_a_test_split(ck48, recipe):
     assert describe_source(arguments) == "--folder DIR --split-seed 1"
 
 
-def test_the_train_command_trains_on_a_fold(ck48, tmp_path, monkeypatch, capsys):
+def test_the_train_command_trains_on_a_fold(ck48, tmp_path, capsys):
     recipe = tmp_path / "posed.toml"
     recipe.write_text(RECIPE_TOML.replace("[loss]", "[loss]\nclass_weights = { contempt = 2.0 }"), encoding="utf-8")
     arguments = ["--recipe", recipe, "--ck48", ck48, "--fold", 1, "--folds", 4, "--runs", tmp_path / "runs"]

@@ -104,7 +104,7 @@ def test_a_file_that_holds_no_answers_is_refused_by_name(folder, tmp_path):
         load_teacher_logits(path)
 
 
-def test_what_save_logits_cannot_do_is_said_before_it_begins(folder, tmp_path, monkeypatch, capsys):
+def test_what_save_logits_cannot_do_is_said_before_it_begins(folder, tmp_path, capsys):
     def run(*options):
         arguments = ["--checkpoint", folder / "teacher" / "checkpoint.pt", "--fer2013", folder, *options]
         return fer_train("save-logits", *arguments)
