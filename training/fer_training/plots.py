@@ -58,7 +58,7 @@ def require_matplotlib() -> None:
         MatplotlibMissingError: They cannot.
     """
     if not find_spec("matplotlib"):
-        raise MatplotlibMissingError("plots need matplotlib, which is not installed: pip install matplotlib")
+        raise MatplotlibMissingError("plots need matplotlib, which is not installed: pip install 'fer-triton[train]'")
 
 
 def plot_confusion(figures: Figures, title: str, path: Path) -> None:

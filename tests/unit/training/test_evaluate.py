@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_data import closed_address, draw_images, fer_train, write_fer2013
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install matplotlib")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.release import RELEASED_ONNX
 from fer_contract import LABELS
@@ -139,9 +139,11 @@ def test_a_url_that_is_none_is_refused_before_anything_is_read(capsys):
 
 def test_plots_without_matplotlib_are_refused_at_once_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("fer_training.plots.find_spec", lambda name: None)
-    assert run("--onnx", "none.onnx", "--fer2013", tmp_path, "--plots", tmp_path / "plots") == 2
+    assert run("--onnx", "none.onnx", "--fer2013", tmp_path, "--plots", tmp_path / "plots") == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == ("fer-train evaluate: plots need matplotlib, which is not installed: pip install matplotlib")
+    assert line == (
+        "fer-train evaluate: plots need matplotlib, which is not installed: pip install 'fer-triton[train]'"
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_2(capsys, tmp_path, small_fer2013):

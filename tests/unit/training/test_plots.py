@@ -158,5 +158,5 @@ def test_nothing_is_left_in_matplotlibs_global_state(tmp_path):
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr("fer_training.plots.find_spec", lambda name: None)
-    with pytest.raises(MatplotlibMissingError, match=r"pip install matplotlib"):
+    with pytest.raises(MatplotlibMissingError, match=r"pip install 'fer-triton\[train\]'"):
         new_figure(1, 1)

@@ -111,7 +111,7 @@ def test_what_save_logits_cannot_do_is_said_before_it_begins(folder, tmp_path, c
 
     with pytest.raises(SystemExit):
         run("--out", tmp_path / "answers")
-    assert "--out must end with .npz" in capsys.readouterr().err
+    assert "--out must end in .npz" in capsys.readouterr().err
     if not torch.cuda.is_available():
         assert run("--out", tmp_path / "answers.npz", "--device", "cuda") == 2
         assert "PyTorch finds no NVIDIA GPU" in capsys.readouterr().err
