@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 from small_data import fer_train
@@ -7,12 +8,16 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 
 import torch
 
-from fer_training.checkpoint import load_checkpoint
+from fer_contract import LABELS
+from fer_training.checkpoint import load_checkpoint, load_finished
 from fer_training.errors import CheckpointError
 from fer_training.export import export
+from fer_training.prediction import build_network
+from fer_training.recipe import load_recipe
 from fer_training.train import train
 
 CPU = torch.device("cpu")
+ROOM = Path(__file__).resolve().parents[3] / "training"
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +55,20 @@ def test_kept_weights_are_not_gone_on_with_and_replace_nothing(run, data, tmp_pa
     with pytest.raises(SystemExit):
         save(run, tmp_path / "weights.npz")
     assert "--out must end in .pt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "weights"), [("face-start", "6fd6d717e7d1510d"), ("face-taught", "927a058c376ec774")])
+def test_checkpoints_of_older_commits_are_read(name, weights):
+    """Both were written before the commands became one, and say so."""
+    checkpoint = load_finished(ROOM / "kept" / f"{name}.pt", LABELS)
+    assert checkpoint.hash_weights().startswith(weights)
+    assert checkpoint.recipe == load_recipe(ROOM / "recipes" / f"{name}.toml")
+    assert checkpoint.origin.command.startswith("python -m fer_training.train ")
+    build_network(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"", b"broken", b"\x80\x02]}q.", b"PK\x03\x04" + bytes(40)])
+def test_other_bytes_are_refused_in_one_line(tmp_path, content):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a checkpoint of this version of fer-train"):
+        load_checkpoint(tmp_path / "checkpoint.pt")

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 import torch
 
 from fer_training.checkpoint import load_checkpoint
-from fer_training.errors import CheckpointError, DataError, RecipeError
+from fer_training.errors import CheckpointError, DataError, OutputExistsError, RecipeError
 from fer_training.faces import LabelledFaces
 from fer_training.network import Classifier
 from fer_training.optimisation import (
@@ -80,7 +80,7 @@ def test_the_seed_decides_the_run(tmp_path, recipe, data):
 def test_an_existing_run_is_not_overwritten(tmp_path, recipe, data):
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt exists already. Add --resume"):
+    with pytest.raises(OutputExistsError, match=r"checkpoint.pt exists already. Add --resume"):
         train(recipe, data, tmp_path, device=CPU)
 
 
