@@ -36,7 +36,7 @@ def build_targets(faces: LabelledFaces, recipe: LossRecipe) -> npt.NDArray[np.fl
     targets = np.eye(classes, dtype=np.float32)[faces.labels]
     if recipe.votes_as_labels:
         if faces.votes is None or faces.class_names != LABELS:
-            raise DataError(f"loss.votes_as_labels makes labels of FER+ votes. {WITHOUT_VOTES}")
+            raise DataError(f"loss.votes_as_labels needs FER+ votes. {WITHOUT_VOTES}")
         targets += recipe.votes_as_labels * (_votes_to_labels(faces.votes, targets) - targets)
     return (1 - recipe.label_smoothing) * targets + recipe.label_smoothing / classes
 

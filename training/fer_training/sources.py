@@ -82,7 +82,7 @@ def load_for_training(arguments: argparse.Namespace, recipe: Recipe) -> Training
     if recipe.data != DataRecipe() and not arguments.fer2013:
         raise RecipeError(f"{recipe.name}: its [data] section is for --fer2013. Leave it out for other data.")
     if recipe.needs_votes and not arguments.fer2013:
-        raise RecipeError(f"{recipe.name}: it learns from FER+ votes. {WITHOUT_VOTES}")
+        raise RecipeError(f"{recipe.name}: it needs FER+ votes. {WITHOUT_VOTES}")
     if arguments.fer2013:
         return load_training_data(
             arguments.fer2013,

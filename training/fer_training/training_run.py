@@ -104,7 +104,7 @@ class TrainingRun:
                 "Give more images, or a smaller optimisation.batch_size."
             )
         if loss.votes_auxiliary and training.votes is None:
-            raise DataError(f"{self.recipe.name}: its loss.votes_auxiliary learns from FER+ votes. {WITHOUT_VOTES}")
+            raise DataError(f"{self.recipe.name}: its loss.votes_auxiliary needs FER+ votes. {WITHOUT_VOTES}")
         # All of it on the device: FER2013 is 65 MB.
         self._images = torch.from_numpy(training.images).unsqueeze(1).to(device)  # (N, 1, 48, 48)
         self._targets = torch.from_numpy(build_targets(training, loss)).to(device)  # (N, C)

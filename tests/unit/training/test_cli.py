@@ -224,7 +224,7 @@ def test_a_recipe_that_needs_votes_names_the_one_for_own_faces(own, capsys):
     assert fer_train("run", "--recipe", own / "compact.toml", "--folder", own / "faces", "--out", own / "no") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        "fer-train run: compact: it learns from FER+ votes. Only FER2013 has them, with fer2013new.csv beside "
+        "fer-train run: compact: it needs FER+ votes. Only FER2013 has them, with fer2013new.csv beside "
         "fer2013.csv. For other data take a recipe without votes, such as training/recipes/own.toml."
     )
     assert not (own / "no").exists()
