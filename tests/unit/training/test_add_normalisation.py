@@ -62,7 +62,7 @@ def test_the_papers_say_whose_weights_they_are_and_how_they_were_trained(old, ne
     assert json.loads(after["fer.weights_of"]) == metrics["training"]["weights_of"] == weights_of
     assert {**metrics["training"], "weights_of": None} == {**earlier["training"], "weights_of": None}
     assert metrics["export"]["command"] == (
-        "fer-train add-normalisation --onnx runs/tiny/fer_classifier.onnx --fer2013 DIR --out training/release"
+        "fer-train add-normalisation --onnx runs/tiny/fer_classifier.onnx --fer2013 DIR --out training/release --force"
     )
 
 
