@@ -85,7 +85,9 @@ def test_an_existing_run_is_not_overwritten(tmp_path, recipe, data):
 
 
 def test_only_a_run_of_the_same_recipe_and_data_is_resumed(tmp_path, recipe, data):
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt: cannot be read .* Give a checkpoint.pt of fer_training"):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint.pt: cannot be read .* Give a checkpoint.pt of fer-train run"
+    ):
         train(recipe, data, tmp_path, device=CPU, resume=True)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
@@ -102,7 +104,9 @@ def test_fewer_images_than_a_batch_are_refused(tmp_path, recipe, data):
         train(recipe, dataclasses.replace(data, training=few), tmp_path, device=CPU)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"broken", b"\x80\x02]}q.", b"PK\x03\x04" + bytes(40), None]
+)
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "checkpoint.pt"
     if content is None:
