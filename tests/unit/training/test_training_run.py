@@ -85,9 +85,7 @@ def test_an_existing_run_is_not_overwritten(tmp_path, recipe, data):
 
 
 def test_only_a_run_of_the_same_recipe_and_data_is_resumed(tmp_path, recipe, data):
-    with pytest.raises(
-        CheckpointError, match=r"checkpoint.pt: cannot be read .* Give a checkpoint.pt of fer-train run"
-    ):
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: cannot be read .* Give a checkpoint.pt of fer-train"):
         train(recipe, data, tmp_path, device=CPU, resume=True)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
