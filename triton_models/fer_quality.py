@@ -18,7 +18,7 @@ HEAD_MODEL: Final = np.array(
     np.float64,
 )
 """float64, (5, 3): x to the right of the image, y down, z away from the camera, of the landmarks of a face that looks
-into the camera, in distances between its eyes. Source: python -m fer_training.head_model on FER2013's PublicTest: what
+into the camera, in distances between its eyes. Source: fer-train head-model on FER2013's PublicTest: what
 the landmarks of many faces that are turned this way and that have in common."""
 
 _FIT: Final = np.linalg.pinv(HEAD_MODEL - HEAD_MODEL.mean(axis=0))

@@ -44,7 +44,7 @@ _FILLING_SURE: Final = 0.65
 """From this score on, what fills the picture is a face without a close look."""
 _FILLING_LIKELY: Final = (0.5, 0.2)
 """From the first score on it is one if close looks show a face with the second one. So 3,503 of the 3,589 faces of
-FER2013's PublicTest, enlarged to portraits, are found (`python -m fer_training.head_model`), and 3,404 otherwise."""
+FER2013's PublicTest, enlarged to portraits, are found (`fer-train head-model`), and 3,404 otherwise."""
 _LIKELY: Final = 0.5
 """From this score on, what the whole picture showed counts as a further look."""
 _LIKELY_BONUS: Final = 0.14

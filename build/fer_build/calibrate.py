@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--onnx", type=Path, default=RELEASED_ONNX, metavar="FILE", help="default: the released one")
     parser.add_argument(
-        "--faces", type=Path, required=True, metavar="FILE", help="training faces, by fer_training.save_faces"
+        "--faces", type=Path, required=True, metavar="FILE", help="training faces, by fer-train save-faces"
     )
     parser.add_argument("--method", choices=METHODS, default=PERCENTILE, help="default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: calibration.json beside --onnx")

@@ -1,6 +1,6 @@
 """Reads the faces on which INT8 is calibrated and the gates are measured. Called by `fer_build.quantize`.
 
-They come as an .npz file of `python -m fer_training.save_faces`: FER2013 itself is nothing that this room knows.
+They come as an .npz file of `fer-train save-faces`: FER2013 itself is nothing that this room knows.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def read_faces(path: Path) -> LabelledCrops:
     except OSError as error:
         raise FacesFileError(f"{path}: can't be read ({error.strerror or 'not an .npz file'})") from None
     except (KeyError, ValueError, zipfile.BadZipFile):
-        raise FacesFileError(f"{path}: not a file of faces; make one with python -m fer_training.save_faces") from None
+        raise FacesFileError(f"{path}: not a file of faces; make one with fer-train save-faces") from None
     size = contract.FACE_SIZE_PX
     if faces.dtype != np.uint8 or faces.shape[1:] != (1, size, size) or not len(faces):
         raise FacesFileError(

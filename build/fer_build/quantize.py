@@ -2,7 +2,7 @@
 
     python -m fer_build.quantize --precision fp16|int8 [--onnx FILE] [--out FILE] [--faces validation.npz]
 
-With faces (`python -m fer_training.save_faces` makes the file) the gate is measured, by each runtime that may serve the
+With faces (`fer-train save-faces` makes the file) the gate is measured, by each runtime that may serve the
 result: they round differently. Without, it must have been before: a released file with the very same graph tells how
 it went. Either way the figures stand in the new file's metadata.
 """
@@ -129,7 +129,7 @@ def _recall(model: onnx.ModelProto, precision: str, measured: Iterable[Path | No
                 return read_gate(gate)
     raise GateError(
         f"{precision} of this file has never passed its gate: measure it with --faces FILE, which "
-        "python -m fer_training.save_faces makes of FER2013's PublicTest"
+        "fer-train save-faces makes of FER2013's PublicTest"
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fer_training.splits import assign_groups, join_groups
+from fer_training.faces import assign_groups, join_groups
 
 PARTS = (7, 1, 2)
 

@@ -3,9 +3,9 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
-from fer_training.calibration import fit_temperature, recommend_threshold
 from fer_training.metrics import negative_log_likelihood, risk_coverage_curve
 from fer_training.prediction import softmax
+from fer_training.temperature import fit_temperature, recommend_threshold
 
 RNG = np.random.default_rng(0)
 

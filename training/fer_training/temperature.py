@@ -1,7 +1,7 @@
 """Probabilities that are as sure as they are right, and when to call an answer uncertain. Used by `export`, `evaluate`.
 
 Temperature scaling is one number for all logits. It is fitted by the likelihood, which only a truthful probability can
-maximise; the calibration error (ECE) can't be fitted, as a constant answer with the right confidence has none. So a
+maximise; the calibration error (ECE) cannot be fitted, as a constant answer with the right confidence has none. So a
 temperature may leave the ECE higher than before. `Figures.ece_95` tells whether such a change means anything.
 
 Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
@@ -30,7 +30,7 @@ ROUNDING: Final = 1e-9
 
 
 def fit_temperature(logits: npt.NDArray[np.float32], labels: Labels) -> float:
-    """Finds the temperature that minimises the negative log likelihood of softmax(logits / temperature).
+    """Find the temperature that minimises the negative log likelihood of softmax(logits / temperature).
 
     That likelihood is convex in the inverse temperature, so its slope changes sign once and bisection finds where.
 
@@ -61,15 +61,15 @@ class UncertainThreshold:
     threshold: float | None
     """Answers of this confidence or more are given, 0..1; None where no threshold reaches the target."""
     threshold_95: Interval | None
-    """Of the threshold chosen anew on images drawn again; 1 counts where these do not reach the target."""
+    """Interval of the threshold chosen anew on images drawn again; 1 where these do not reach the target."""
     coverage: float
     """Part of the images that get an answer; 0 without a threshold."""
     coverage_95: Interval | None
-    """At this threshold."""
+    """Interval at this threshold."""
     accuracy: float | None
-    """Of the answers given."""
+    """Accuracy of the answers given."""
     accuracy_95: Interval | None
-    """At this threshold."""
+    """Interval at this threshold."""
 
 
 def recommend_threshold(
@@ -78,7 +78,7 @@ def recommend_threshold(
     target_accuracy: float = TARGET_ACCURACY,
     min_coverage: float = MIN_COVERAGE,
 ) -> UncertainThreshold:
-    """The smallest threshold at which the answers that are still given are right as often as the target says.
+    """Find the smallest threshold at which the answers that are still given are right as often as the target says.
 
     Smallest, because that answers the most images. A target, because whoever uses the answers can say how often they
     may be wrong; the "best" balance of risk and coverage needs a price of a wrong answer against none instead, which
@@ -88,10 +88,10 @@ def recommend_threshold(
     It is chosen and measured on the same images, and holds for images like these.
 
     Args:
-        probabilities: float, (N, C), rows sum to 1, calibrated; N is at least 1.
+        probabilities: float, (N, C), rows sum to 1, after the temperature; N is at least 1.
         labels: int64, (N,), 0..C-1.
         target_accuracy: 0..1.
-        min_coverage: part of the images that have to get an answer, 0..1.
+        min_coverage: Part of the images that have to get an answer, 0..1.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     order = np.argsort(-confidence, kind="stable")
@@ -101,7 +101,7 @@ def recommend_threshold(
     may_end = confidence > following  # Not between answers that are equally sure.
 
     def choose(given: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """The last answer given, (S,), or -1, out of answers and right ones (S, N) from the surest to each."""
+        """Return the last answer given, (S,), or -1, out of answers and right ones (S, N) from the surest to each."""
         enough = (right >= target_accuracy * given - ROUNDING) & (given >= min_coverage * len(labels) - ROUNDING)
         fits = (enough & may_end)[:, ::-1]
         return np.where(fits.any(axis=1), len(labels) - 1 - fits.argmax(axis=1), -1)

@@ -15,8 +15,8 @@ from small_data import draw_images
 
 from fer_client import ContractError, ImageRefusedError, ServerOverloadedError
 from fer_contract import LABELS
-from fer_training import served_prediction
-from fer_training.served_prediction import predict_served
+from fer_training.faces import LabelledFaces
+from fer_training.prediction import RETRIES, predict_with_server
 
 
 class Stand(BaseHTTPRequestHandler):
@@ -75,6 +75,10 @@ def stand():
         server.shutdown()
 
 
+def predict_served(url: str, images: np.ndarray) -> np.ndarray:
+    return predict_with_server(url, LabelledFaces(images, np.zeros(len(images), np.int64)))
+
+
 def test_answers_come_back_in_the_order_of_the_images(stand):
     images = draw_images(60)
     probabilities = predict_served(stand.url, images)
@@ -97,7 +101,7 @@ def test_a_server_that_stays_overloaded_is_given_up(stand, monkeypatch):
     stand.refusals += [503] * 1000
     with pytest.raises(ServerOverloadedError, match="try again a little later"):
         predict_served(stand.url, draw_images(1))
-    assert len(stand.asked) == 1 + served_prediction.RETRIES
+    assert len(stand.asked) == 1 + RETRIES
 
 
 def test_after_a_refusal_nothing_more_is_sent(stand):

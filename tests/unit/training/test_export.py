@@ -14,12 +14,12 @@ import torch
 from fer_contract import LABELS, MAX_CLASSIFIER_BATCH, ONNX_LABELS_KEY, ONNX_VERSION_KEY
 from fer_training.backbones.repconv import reparameterise
 from fer_training.checkpoint import load_checkpoint
-from fer_training.errors import CheckpointError, ModelFileError
-from fer_training.evaluate import evaluate_checkpoint, evaluate_onnx
-from fer_training.export import export
+from fer_training.errors import CheckpointError, ModelFileError, ParityError
+from fer_training.evaluate import evaluate, evaluate_onnx
+from fer_training.export import check_parity, export
 from fer_training.network import Classifier
-from fer_training.onnx_file import check_parity, write_onnx
-from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
+from fer_training.onnx_classifier import open_onnx, predict_onnx, write_onnx
+from fer_training.prediction import build_network, predict_logits, predict_with_checkpoint, softmax
 from fer_training.recipe import NetworkRecipe, recipe_from_table
 from fer_training.train import train
 
@@ -128,8 +128,9 @@ def test_the_figures_file_describes_the_file_beside_it(release, metrics, checkpo
     assert metrics["model"]["sha256"] == hashlib.sha256(release.read_bytes()).hexdigest()
     assert metrics["model"]["size_bytes"] == release.stat().st_size
     assert metrics["evaluation"]["accuracy"] == evaluate_onnx(release, data.validation).accuracy
-    assert metrics["evaluation"]["accuracy"] == evaluate_checkpoint(checkpoint_path, data.validation).accuracy
-    assert metrics["calibration"]["ece_before"] == evaluate_checkpoint(checkpoint_path, data.validation).ece
+    before = evaluate(predict_with_checkpoint(checkpoint_path, data.validation), data.validation)
+    assert metrics["evaluation"]["accuracy"] == before.accuracy
+    assert metrics["calibration"]["ece_before"] == before.ece
     assert metrics["evaluation"]["nll"] <= metrics["calibration"]["nll_before"] + 1e-6
     assert metrics["speed"]["images_per_s"] > 0
     assert metrics["training"]["seed"] == 3
@@ -139,14 +140,14 @@ def test_the_figures_file_describes_the_file_beside_it(release, metrics, checkpo
 def test_a_file_that_computes_something_else_is_refused(release, metrics, checkpoint_path, data):
     network = build_network(load_checkpoint(checkpoint_path))
     temperature = metrics["calibration"]["temperature"]
-    with pytest.raises(ModelFileError, match=r"probabilities differ from PyTorch's by up to .* more than 0.0001"):
+    with pytest.raises(ParityError, match=r"probabilities differ from PyTorch's by up to .* more than 0.0001"):
         check_parity(release, network, temperature * 1.5, data.validation.images)
 
 
 def test_an_unfinished_run_is_not_released(checkpoint_path, data, tmp_path):
     checkpoint = load_checkpoint(checkpoint_path)
     dataclasses.replace(checkpoint, history=checkpoint.history[:2]).save(tmp_path / "checkpoint.pt")
-    with pytest.raises(CheckpointError, match=r"epoch 2 of 4. Finish it: train --resume"):
+    with pytest.raises(CheckpointError, match=r"epoch 2 of 4. Finish it with fer-train run --resume"):
         export(tmp_path / "checkpoint.pt", data.validation, tmp_path / "release")
     assert not (tmp_path / "release").exists()
 
