@@ -83,6 +83,10 @@ class NetworkRecipe:
         """Whether weights of the other network fit this one and mean the same in it: all but the dropout is alike."""
         return replace(self, dropout=other.dropout) == other
 
+    def can_start_from(self, other: "NetworkRecipe") -> bool:
+        """Whether the other network's weights are a start for this one: they fit, and training adapts them to the rest."""
+        return self.has_weights_of(replace(other, normalise_appearance=self.normalise_appearance))
+
 
 @dataclass(frozen=True)
 class DataRecipe:
