@@ -80,6 +80,10 @@ class NetworkRecipe:
         """Tell whether the other network's weights mean the same in this one: all but the dropout is alike."""
         return replace(self, dropout=other.dropout) == other
 
+    def can_start_from(self, other: "NetworkRecipe") -> bool:
+        """Tell whether the other network's weights fit this one, so that training can adapt them to the rest."""
+        return self.has_weights_of(replace(other, normalise_appearance=self.normalise_appearance))
+
 
 @dataclass(frozen=True)
 class DataRecipe:

@@ -183,10 +183,11 @@ def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]
     """Load the finished run that another one starts from.
 
     Raises:
-        CheckpointError: It is missing, unfinished, of other classes, or of another network, but for the dropout.
+        CheckpointError: It is missing, unfinished, of other classes, or of another network, apart from the dropout and
+            from evening out the faces.
     """
     checkpoint = load_finished(path, class_names)
-    if not network.has_weights_of(checkpoint.recipe.network):
+    if not network.can_start_from(checkpoint.recipe.network):
         raise CheckpointError(f"{path}: its network is not the recipe's. Give the recipe the same [network] sections.")
     return checkpoint
 
