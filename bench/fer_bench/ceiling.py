@@ -17,13 +17,14 @@ from typing import Final
 
 from tqdm import tqdm
 
-from fer_bench.load import LoadError, Request, grpc_request, http_request, send_load
+from fer_bench.load import Request, grpc_request, http_request, send_load
 from fer_bench.machine import describe_machine, usable_cores
 from fer_bench.processes import Workers, start_workers
-from fer_bench.serving import check_answers, serve
+from fer_bench.serving import check_answers
 from fer_bench.workloads import Workload, make_workloads
-from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.server import EmbeddedTriton
+from fer_commands.exit_codes import describe
+from fer_commands.running import run_command
+from fer_serve.server import EmbeddedTriton, serving
 
 PROTOCOLS: Final = ("http", "grpc")
 
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_bench.ceiling",
         description="Compare the server with the same functions in one process per core, without a server.",
-        epilog=EXIT_STATUSES,
+        epilog=describe(),
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each cell; default: %(default)s")
@@ -121,14 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(options.rounds, *options.in_flight) < 1 or options.seconds <= 0:
         parser.error("--rounds and --in-flight must be at least 1, --seconds above 0")
-    return run_command("fer_bench.ceiling", lambda: _run(options), LoadError)
+    return run_command("fer_bench.ceiling", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
     workloads = [one for one in make_workloads() if options.workloads is None or one.name in options.workloads]
     measured: Measured = {}
     with ExitStack() as stack:
-        server = stack.enter_context(serve(options.repository))
+        server = stack.enter_context(serving(options.repository))
         workers = {count: stack.enter_context(start_workers(count)) for count in {1, usable_cores()}}
         turns = [(workload, n) for _ in range(options.rounds) for workload in workloads for n in options.in_flight]
         for workload, in_flight in tqdm(turns, unit="cell", leave=False, disable=None):

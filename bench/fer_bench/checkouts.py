@@ -27,7 +27,8 @@ from fer_bench.load import Load, LoadError, grpc_request, http_request, send_loa
 from fer_bench.machine import describe_machine
 from fer_bench.serving import read_metrics
 from fer_bench.workloads import make_workloads
-from fer_build.command import EXIT_STATUSES, run_command
+from fer_commands.exit_codes import describe
+from fer_commands.running import run_command
 from fer_contract import PREPROCESS_MODEL
 
 PROTOCOLS: Final = ("http", "grpc")
@@ -141,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_bench.checkouts",
         description="Compare the servers of two checkouts in one run.",
-        epilog=EXIT_STATUSES,
+        epilog=describe(),
     )
     parser.add_argument("old", type=Path, metavar="OLD", help="a checkout with a .venv in it")
     parser.add_argument("new", type=Path, metavar="NEW", help="another one")
@@ -152,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(options.rounds, *options.in_flight) < 1 or options.seconds <= 0:
         parser.error("--rounds and --in-flight must be at least 1, --seconds above 0")
-    return run_command("fer_bench.checkouts", lambda: _run(options), LoadError)
+    return run_command("fer_bench.checkouts", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

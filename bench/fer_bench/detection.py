@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from fer_bench.machine import describe_machine
 from fer_bench.scenes import Picture, Scene, make_busy_picture, make_scene
-from fer_build.command import EXIT_STATUSES, run_command
+from fer_commands.exit_codes import describe
+from fer_commands.running import run_command
 from fer_detector import YUNET, Detections, open_network
 from fer_search import FaceSearch, SearchSettings
 
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_bench.detection",
         description="Show what searching for faces costs and finds.",
-        epilog=EXIT_STATUSES,
+        epilog=describe(),
     )
     parser.add_argument("--seeds", type=int, default=6, metavar="N", help="pictures of each kind; default: %(default)s")
     parser.add_argument(

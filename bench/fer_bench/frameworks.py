@@ -31,9 +31,10 @@ from tqdm import tqdm
 
 from fer_bench.load import Load, LoadError, Request, http_request, send_load
 from fer_bench.machine import ONE_THREAD, describe_machine, resident_mb, usable_cores
-from fer_bench.serving import serve
 from fer_bench.workloads import Workload, make_workloads
-from fer_build.command import EXIT_STATUSES, run_command
+from fer_commands.exit_codes import describe
+from fer_commands.running import run_command
+from fer_serve.server import serving
 
 OURS: Final = "fer-serve"
 _READY_TIMEOUT_S: Final = 120.0
@@ -216,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_bench.frameworks",
         description="Compare the server with other frameworks that run the very same functions.",
-        epilog=EXIT_STATUSES,
+        epilog=describe(),
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each cell; default: %(default)s")
@@ -225,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(options.rounds, options.in_flight) < 1 or options.seconds <= 0:
         parser.error("--rounds and --in-flight must be at least 1, --seconds above 0")
-    return run_command("fer_bench.frameworks", lambda: _run(options), LoadError)
+    return run_command("fer_bench.frameworks", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -246,7 +247,7 @@ def _run(options: argparse.Namespace) -> None:
 @contextmanager
 def _run_ours() -> Iterator[Running]:
     started = time.monotonic()
-    with serve() as server:
+    with serving() as server:
         ready_s = time.monotonic() - started
         yield Running(lambda image: http_request(server.http_url, image), ready_s, resident_mb())
 

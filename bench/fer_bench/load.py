@@ -19,12 +19,13 @@ import tritonclient.http
 from tritonclient.grpc import service_pb2
 
 import fer_contract as contract
+from fer_commands.running import DetailedError
 
 _WARM_UP_MS: Final = 500
 _GRPC_PATH: Final = "/inference.GRPCInferenceService/ModelInfer"
 
 
-class LoadError(Exception):
+class LoadError(DetailedError):
     """The load could not be made, or was not answered as it should."""
 
 

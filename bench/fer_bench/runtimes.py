@@ -9,24 +9,22 @@ alone. The last columns are ratios to ONNX Runtime FP32 on one thread within the
 import argparse
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from tqdm import tqdm
 
 import fer_contract as contract
-from fer_bench.load import LoadError, grpc_faces_request, send_load
+from fer_bench.load import grpc_faces_request, send_load
 from fer_bench.machine import describe_machine, resident_mb
 from fer_bench.serving import check_answers
-from fer_build.assemble import assemble
-from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.release import RELEASED_ONNX, SMALLER, WHOLE, name_precision
-from fer_build.server import EmbeddedTriton
+from fer_build.release import FP32, RELEASED_ONNX, SMALLER, name_precision
+from fer_commands.exit_codes import describe
+from fer_commands.running import run_command
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES
+from fer_serve.server import EmbeddedTriton, serving
 
 CONCURRENCY: Final = 4
 """Requests in flight: enough that the next batch is there when one is done."""
@@ -41,7 +39,7 @@ class Candidate:
     threads: int
 
 
-BASE: Final = Candidate(ONNX_RUNTIME, WHOLE, 1)
+BASE: Final = Candidate(ONNX_RUNTIME, FP32, 1)
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,10 @@ def measure(candidate: Candidate, batches: Sequence[int], seconds: float) -> Mea
         batches: faces in each request, 1..64.
         seconds: how long to send requests of each size.
     """
-    with tempfile.TemporaryDirectory(prefix="fer-runtimes-") as folder:
-        repository = Path(folder) / "repository"
-        onnx = name_precision(RELEASED_ONNX, candidate.precision)
-        assemble(repository, onnx, runtime=candidate.runtime, threads=candidate.threads)
-        with EmbeddedTriton(repository) as server:
-            rates = {batch: _send_for(server, batch, seconds) for batch in batches}
-            return Measurement(rates, resident_mb())
+    onnx = name_precision(RELEASED_ONNX, candidate.precision)
+    with serving(onnx=onnx, runtime=candidate.runtime, threads=candidate.threads) as server:
+        rates = {batch: _send_for(server, batch, seconds) for batch in batches}
+        return Measurement(rates, resident_mb())
 
 
 def _send_for(server: EmbeddedTriton, batch: int, seconds: float) -> float:
@@ -111,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_bench.runtimes",
         description="Measure in the real server which runtime and precision are the fastest on this CPU.",
-        epilog=EXIT_STATUSES,
+        epilog=describe(),
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="of each cell; default: %(default)s")
@@ -122,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"a request has 1 to {contract.MAX_CLASSIFIER_BATCH} faces")
     if min(options.rounds, *options.threads) < 1 or options.seconds <= 0:
         parser.error("--rounds and --threads must be at least 1, --seconds above 0")
-    return run_command("fer_bench.runtimes", lambda: _run(options), LoadError)
+    return run_command("fer_bench.runtimes", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -136,7 +131,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _list_candidates(threads: Iterable[int]) -> list[Candidate]:
     """All combinations, and the one that the others are compared with."""
-    precisions = (WHOLE, *SMALLER)
+    precisions = (FP32, *SMALLER)
     listed = [Candidate(runtime, precision, n) for runtime in RUNTIMES for precision in precisions for n in threads]
     return list(dict.fromkeys([BASE, *listed]))
 

@@ -1,28 +1,14 @@
 """The server that is measured, and what its own counters say."""
 
 import re
-import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import fer_contract as contract
 from fer_bench.load import LoadError
-from fer_build.assemble import assemble
-from fer_build.server import EmbeddedTriton
-
-
-@contextmanager
-def serve(repository: Path | None = None) -> Iterator[EmbeddedTriton]:
-    """Serves an assembled repository, or the released model, on free ports."""
-    with ExitStack() as stack:
-        if repository is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fer-bench-"))
-            repository = Path(folder) / "repository"
-            assemble(repository)
-        yield stack.enter_context(EmbeddedTriton(repository))
+from fer_serve.server import EmbeddedTriton
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 import fer_contract as contract
-from fer_bench.load import LoadError, grpc_request, http_request, send_load
+from fer_bench.load import grpc_request, http_request, send_load
 from fer_bench.machine import describe_machine
 from fer_bench.pipeline import Pipeline
-from fer_bench.serving import Counters, check_answers, read_counters, serve
+from fer_bench.serving import Counters, check_answers, read_counters
 from fer_bench.workloads import Workload, make_workloads
-from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.server import EmbeddedTriton
+from fer_commands.exit_codes import describe
+from fer_commands.running import run_command
 from fer_faces import ALIGN, DECODE, DETECT, find_faces
+from fer_serve.server import EmbeddedTriton, serving
 
 CLASSIFY = "classify"
 ALONE = (DECODE, DETECT, ALIGN, CLASSIFY)
@@ -100,21 +101,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_bench.stages",
         description="Show where the time of a request goes, stage by stage.",
-        epilog=EXIT_STATUSES,
+        epilog=describe(),
     )
     parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each part; default: %(default)s")
     parser.add_argument("--repository", type=Path, metavar="DIR", help="default: the released model, assembled anew")
     options = parser.parse_args(arguments)
     if options.seconds <= 0:
         parser.error("--seconds must be above 0")
-    return run_command("fer_bench.stages", lambda: _run(options), LoadError)
+    return run_command("fer_bench.stages", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
     pipeline = Pipeline()
     workloads = make_workloads()
     spent = {}
-    with serve(options.repository) as server:
+    with serving(options.repository) as server:
         for workload in tqdm(workloads, unit="workload", leave=False, disable=None):
             alone = time_alone(pipeline, workload, options.seconds)
             spent[workload.name] = alone | time_served(server, workload, options.seconds)

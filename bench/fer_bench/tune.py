@@ -20,13 +20,14 @@ from typing import Final
 from tqdm import tqdm
 
 import fer_contract as contract
-from fer_bench.load import LoadError, grpc_request, send_load
+from fer_bench.load import grpc_request, send_load
 from fer_bench.machine import describe_machine, usable_cores
 from fer_bench.serving import check_answers, read_counters
 from fer_bench.workloads import Workload, make_workloads
 from fer_build.assemble import assemble, count_instances
-from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.server import EmbeddedTriton
+from fer_commands.exit_codes import describe
+from fer_commands.running import run_command
+from fer_serve.server import EmbeddedTriton
 
 _AS_GOOD: Final = 0.98
 """Less of a difference says nothing on a machine that does other things too."""
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_bench.tune",
         description="Sweep instance counts and the classifier's queue delay, and propose values for this machine.",
-        epilog=EXIT_STATUSES,
+        epilog=describe(),
     )
     parser.add_argument("--workload", choices=workloads, default="w2", help="picture to send; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
@@ -135,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(options.rounds, *options.in_flight) < 1 or options.seconds <= 0 or min(options.delays_us) < 0:
         parser.error("--rounds and --in-flight must be at least 1, --seconds above 0, --delays-us 0 or more")
-    return run_command("fer_bench.tune", lambda: _run(options, workloads[options.workload]), LoadError)
+    return run_command("fer_bench.tune", lambda: _run(options, workloads[options.workload]))
 
 
 def _run(options: argparse.Namespace, workload: Workload) -> None:

@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_bench.machine import describe_machine
-from fer_build.command import EXIT_STATUSES, run_command
 from fer_client.video.annotated import CODEC, ENCODER_OPTIONS
 from fer_client.video.frames import JPEG_QUALITY, VideoSource
+from fer_commands.exit_codes import describe
+from fer_commands.running import run_command
 
 Pictures = list[npt.NDArray[np.uint8]]
 """RGB, (height, width, 3)."""
@@ -44,7 +45,7 @@ RATE: Final = 30
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print a table. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m fer_bench.video", description="What a frame of video costs the client.", epilog=EXIT_STATUSES
+        prog="python -m fer_bench.video", description="What a frame of video costs the client.", epilog=describe()
     )
     parser.add_argument("clip", nargs="?", type=Path, help="a video file (default: one is made)")
     parser.add_argument("--rounds", type=int, default=5, help="of which the fastest counts (default: %(default)s)")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_build.tables import format_precisions
+from fer_build.precision_table import format_precisions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")])

@@ -18,9 +18,9 @@ from tritonclient.utils import InferenceServerException
 from fer_build.assemble import assemble
 from fer_build.errors import PortTakenError, RepositoryError, ServerFailedError
 from fer_build.release import RELEASED_ONNX
-from fer_build.serve import main
-from fer_build.server import EmbeddedTriton, Ports
 from fer_contract import BOXES, CLASSIFIER_MODEL, FER_MODEL
+from fer_serve.run import main
+from fer_serve.server import EmbeddedTriton, Ports
 
 
 def answers(http_url: str, data: bytes) -> bool:

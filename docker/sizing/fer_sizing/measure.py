@@ -10,7 +10,6 @@ import argparse
 import io
 import platform
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -25,9 +24,10 @@ import tritonclient.grpc
 from PIL import Image, ImageOps
 
 import fer_contract as contract
-from fer_build.assemble import assemble
 from fer_build.errors import FerBuildError
-from fer_build.server import EmbeddedTriton
+from fer_build.manifest import read_manifest
+from fer_serve.errors import FerServeError
+from fer_serve.server import EmbeddedTriton, temporary_repository
 from fer_sizing.capacity import MEASURED, Capacity
 from fer_sizing.errors import SizingError
 
@@ -74,17 +74,15 @@ def measure(name: str, content: bytes, seconds: float) -> Capacity:
 
     Raises:
         SizingError: requests failed, or hardly any was answered.
-        FerBuildError: the server could not be started.
+        FerBuildError, FerServeError: the server could not be started.
     """
     load = psutil.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="fer-sizing-") as folder:
-        repository = Path(folder) / "repository"
-        manifest, _ = assemble(repository)
-        with EmbeddedTriton(repository) as server:
-            _send(server.grpc_url, content, requests=_WARM_UP_REQUESTS)
-            before = _cpu_seconds(server)
-            tally = _send(server.grpc_url, content, seconds=seconds)
-            spent = {name: total - before.get(name, 0.0) for name, total in _cpu_seconds(server).items()}
+    with temporary_repository() as repository, EmbeddedTriton(repository) as server:
+        manifest = read_manifest(repository)
+        _send(server.grpc_url, content, requests=_WARM_UP_REQUESTS)
+        before = _cpu_seconds(server)
+        tally = _send(server.grpc_url, content, seconds=seconds)
+        spent = {name: total - before.get(name, 0.0) for name, total in _cpu_seconds(server).items()}
     if tally.failures or tally.images < _WARM_UP_REQUESTS:
         raise SizingError(
             f"{tally.images} images were answered and {len(tally.failures)} failed, the first with: "
@@ -188,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name, content = (given.name, given.read_bytes()) if given else make_picture()
         capacity = measure(name, content, options.seconds)
         options.out.write_text(format_capacity(capacity), encoding="utf-8")
-    except (SizingError, FerBuildError, OSError) as error:
+    except (SizingError, FerBuildError, FerServeError, OSError) as error:
         print(f"fer_sizing.measure: {error}", file=sys.stderr)
         return 1
     print(f"{options.out}: {capacity.images_per_core_s:.1f} images/s a core, {capacity.source}")

@@ -15,11 +15,11 @@ from small_classifier import draw_crops, write_small_classifier
 import fer_contract as contract
 from fer_build.assemble import assemble
 from fer_build.assemble import main as assemble_command
+from fer_build.classifier_file import read_classifier
 from fer_build.errors import ContractError, RepositoryError
 from fer_build.int8 import calibrate
 from fer_build.manifest import read_manifest, write_manifest
-from fer_build.onnx_file import read_classifier
-from fer_build.onnx_parts import INSIDE, list_parts, read_onnx
+from fer_build.onnx_weights import INSIDE, list_parts, read_onnx
 from fer_build.quantize import quantize
 from fer_build.release import RELEASED_ONNX
 from fer_build.verify import verify
@@ -156,9 +156,9 @@ def test_a_part_in_a_folder_of_its_own_is_taken(tmp_path):
 
 def test_the_bound_counts_what_is_read_more_than_once(split, monkeypatch):
     size = split.stat().st_size + split.with_name("small.onnx.data").stat().st_size
-    monkeypatch.setattr("fer_build.onnx_parts.MAX_BYTES", size)
+    monkeypatch.setattr("fer_build.onnx_weights.MAX_BYTES", size)
     read_onnx(split)
-    monkeypatch.setattr("fer_build.onnx_parts.MAX_BYTES", size // 2)
+    monkeypatch.setattr("fer_build.onnx_weights.MAX_BYTES", size // 2)
     with pytest.raises(ContractError, match="has more than 0 MiB with all its weights"):
         read_onnx(split)
 

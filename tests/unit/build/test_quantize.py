@@ -11,10 +11,10 @@ from small_classifier import draw_crops, write_small_classifier
 import fer_contract as contract
 from fer_build import calibrate as calibrate_command
 from fer_build import quantize as quantize_command
+from fer_build.classifier_file import read_classifier
 from fer_build.errors import CalibrationError, ContractError, FacesFileError, GateError
-from fer_build.half import to_half
+from fer_build.fp16 import to_fp16
 from fer_build.int8 import METHODS, calibrate, read_calibration
-from fer_build.onnx_file import read_classifier
 from fer_build.quantize import quantize
 from fer_build.release import RELEASED_ONNX, name_precision
 from fer_runtimes import RUNTIMES, open_classifier
@@ -182,7 +182,7 @@ def test_scales_and_casts_stay_float32_in_fp16(tmp_path):
     onnx.save(model, whole)
     faces = draw_crops(20)
     out = tmp_path / "half.onnx"
-    onnx.save(to_half(onnx.load(whole)), out)
+    onnx.save(to_fp16(onnx.load(whole)), out)
     difference = np.abs(classify(out, faces.faces) - classify(whole, faces.faces)).max()
     assert 0 < difference < 0.01
 

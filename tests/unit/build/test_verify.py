@@ -9,11 +9,10 @@ from small_plans import TARGET, write_plan
 
 from fer_build.assemble import assemble
 from fer_build.errors import NotInstalledError, PlanError, RepositoryError
-from fer_build.gpu import Gpu
 from fer_build.manifest import read_manifest
 from fer_build.plan import add_to_repository
 from fer_build.plan import main as plan_command
-from fer_build.plan_file import Machine
+from fer_build.plan_file import Gpu, Machine
 from fer_build.verify import main, verify
 
 FITTING = Machine(TARGET.tensorrt_version, Gpu("8.9", "NVIDIA L4"))

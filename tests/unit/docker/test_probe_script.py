@@ -18,8 +18,8 @@ from pictures import image_tensor
 from PIL import Image
 
 from fer_build import probe as build_probe
-from fer_build.server import EmbeddedTriton
 from fer_contract import FER_MODEL
+from fer_serve.server import EmbeddedTriton
 from fer_sizing.helm import CHART
 
 SCRIPT = CHART / "scripts" / "probe.py"
@@ -109,7 +109,7 @@ def test_a_missing_repository_fails(server, tmp_path):
 
 
 def test_it_judges_as_the_supervisor_does(repository):
-    """fer_build.probe and the script are written twice, because the script must start without any package."""
+    """fer_serve.probe and the script are written twice, because the script must start without any package."""
     namespace = {"__name__": "probe"}
     exec(SCRIPT.read_text(), namespace)
     assert namespace["BUSY"] == build_probe._OVERLOADED
