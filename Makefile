@@ -32,16 +32,16 @@ loadtest: $(VENV)/.loadtest repository/manifest.json  ## Load the real Triton fo
 
 build: $(VENV)/.build  ## Make FP16, INT8, TensorRT-RTX plans and both repositories of the shipped float32 file: built/
 	@for precision in $(SMALLER); do \
-	    $(BIN)/python -m fer_build.quantize --precision $$precision --out built/fer_classifier_$$precision.onnx || exit; \
+	    $(BIN)/fer-build quantize --precision $$precision --out built/fer_classifier_$$precision.onnx || exit; \
 	done
 	@for onnx in training/release/fer_classifier.onnx $(SMALLER:%=built/fer_classifier_%.onnx); do \
 	    for card in $(RTX_CARDS); do \
-	        $(BIN)/python -m fer_build.plan --flavour rtx --compute-capability $$card --onnx $$onnx \
+	        $(BIN)/fer-build plan --flavour rtx --compute-capability $$card --onnx $$onnx \
 	            --out built/rtx/$$(basename $$onnx .onnx)_sm$$card.plan || exit; \
 	    done; \
 	done
 	@for profile in cpu gpu; do \
-	    $(BIN)/python -m fer_build.assemble --onnx built/fer_classifier_int8.onnx --profile $$profile \
+	    $(BIN)/fer-build assemble --onnx built/fer_classifier_int8.onnx --profile $$profile \
 	        --out built/repository-$$profile || exit; \
 	done
 
@@ -62,7 +62,7 @@ clean:  ## Remove everything that make made
 	rm -rf $(VENV) repository demo built reports
 
 repository/manifest.json: $(VENV)/.serve $(MODEL_SOURCES)
-	$(BIN)/python -m fer_build.assemble --out repository
+	$(BIN)/fer-build assemble --out repository
 	@touch $@
 
 $(VENV)/.serve: pyproject.toml constraints.txt

@@ -86,7 +86,7 @@ def test_a_command_that_does_not_exist_is_named(repository):
     command = [*SERVE, "--repository", str(repository), "--free-ports", "--", "no-such-command"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 127
-    assert "can't run no-such-command: No such file or directory" in done.stderr
+    assert "cannot run no-such-command: No such file or directory" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
@@ -99,7 +99,7 @@ def test_a_taken_port_is_named(repository, no_leftovers, name):
         command = [*SERVE, "--repository", str(repository), f"--{name}-port={port}", *others]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert f"port {port} for {name} can't be used on 127.0.0.1 (Address already in use)" in done.stderr
+    assert f"port {port} for {name} cannot be used on 127.0.0.1 (Address already in use)" in done.stderr
     assert f"--{name}-port" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -109,7 +109,7 @@ def test_a_log_that_can_not_be_written_is_named(repository, tmp_path, no_leftove
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 1
-    assert done.stderr == "fer-serve: the log can't be written to no/such/folder.log: No such file or directory\n"
+    assert done.stderr == "fer-serve: the log cannot be written to no/such/folder.log: No such file or directory\n"
     assert not list(tmp_path.iterdir())
 
 

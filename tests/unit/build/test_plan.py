@@ -219,7 +219,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, network
 def test_an_operator_that_tensorrt_lacks_is_named(tmp_path):
     network = write_network(tmp_path / "tiny.onnx", bit_shift=True)
     with pytest.raises(
-        ContractError, match=r"tiny.onnx: TensorRT-RTX can't read this graph: node BitShift_0 .BitShift."
+        ContractError, match=r"tiny.onnx: TensorRT-RTX cannot read this graph: node BitShift_0 .BitShift."
     ):
         build(network, tmp_path / "tiny.plan")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
@@ -236,7 +236,7 @@ def test_quantised_biases_are_refused_with_the_remedy(tmp_path):
 def test_what_the_builder_can_not_do_is_said_in_its_own_words(tmp_path, network):
     """Turing has no FP32 matrix product in TensorRT-RTX."""
     with pytest.raises(
-        PlanError, match=r"can't build a plan for compute capability 7.5: .*FP32 GEMM is not supported"
+        PlanError, match=r"cannot build a plan for compute capability 7.5: .*FP32 GEMM is not supported"
     ) as caught:
         build(network, tmp_path / "tiny.plan", "7.5")
     assert "\n" not in str(caught.value)
@@ -351,8 +351,8 @@ def make_package(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text:
     [
         ("__init__.pyi", "class Builder: ...", r"TensorRT is not installed: in the checkout, .*\[gpu\].* libnvinfer"),
         ("__init__.py", "__version__ = '10.9.0.34'", "TensorRT 10.9.0.34 is too old, 10.12 or later is needed"),
-        ("__init__.py", "raise OSError('libnvinfer.so.10: no such file')", "can't be imported .libnvinfer.so.10"),
-        ("__init__.py", "import tensorrt_libraries", "can't be imported .No module named 'tensorrt_libraries'"),
+        ("__init__.py", "raise OSError('libnvinfer.so.10: no such file')", "cannot be imported .libnvinfer.so.10"),
+        ("__init__.py", "import tensorrt_libraries", "cannot be imported .No module named 'tensorrt_libraries'"),
     ],
     ids=["stubs only", "too old", "no library", "no dependency"],
 )
@@ -463,7 +463,7 @@ def test_ctrl_c_ends_a_build_and_leaves_nothing(tmp_path, network, monkeypatch, 
     plan = tmp_path / "plans" / "tiny.plan"
     arguments = ("--onnx", network, "--out", plan, "--flavour", "rtx", "--compute-capability", "8.6")
     assert plan_command(*arguments) == 130
-    assert "interrupted; nothing half-made is left" in capsys.readouterr().err
+    assert capsys.readouterr().err == "fer-build plan: interrupted\n"
     assert len(listings) == finished  # in the monitor, Ctrl-C ends the build at the next step
     assert not plan.parent.exists()
     assert signal.getsignal(signal.SIGINT) is before
@@ -492,12 +492,12 @@ def test_an_ignored_ctrl_c_stays_ignored(tmp_path, network, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
 @pytest.mark.usefixtures("rtx_as_tensorrt", "ada_gpu")
 def test_the_timing_cache_is_kept_by_version_and_gpu(tmp_path, network):
-    """TensorRT-RTX's cache is real but empty; the plan can't be loaded without a GPU to list its layers."""
+    """TensorRT-RTX's cache is real but empty; the plan cannot be loaded without a GPU to list its layers."""
     request = request_plan(network, tmp_path / "tiny.plan", "tensorrt", timing_cache_dir=tmp_path / "cache")
     for written in (None, b"damaged"):
         if written:
             request.timing_cache.write_bytes(written)
-        with pytest.raises(PlanError, match="can't load the plan that it has just built: .*CUDA"):
+        with pytest.raises(PlanError, match="cannot load the plan that it has just built: .*CUDA"):
             build_plan(request)
         (cache,) = (tmp_path / "cache").iterdir()
         assert cache.name == f"tensorrt_{tensorrt_rtx.__version__}_NVIDIA-L4.timing"

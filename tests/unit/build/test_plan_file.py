@@ -1,4 +1,4 @@
-"""fer_build.plan_file and fer_build.plan_file: which plan fits which machine, and how each misfit is named in one line."""
+"""fer_build.plan_file: which plan fits which machine, and how each misfit is named in one line."""
 
 import json
 import os
@@ -191,7 +191,7 @@ def test_a_driver_that_can_not_be_understood_is_quoted(tmp_path, monkeypatch, sc
 
 def test_a_driver_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
     write_driver(tmp_path, monkeypatch, "exec sleep 60")
-    monkeypatch.setattr("fer_build.plan_file._TIMEOUT_S", 0.1)
+    monkeypatch.setattr("fer_build.plan_file._DRIVER_TIMEOUT_S", 0.1)
     with pytest.raises(PlanError, match=r"did not answer within 0.1 s"):
         read_gpu()
 
@@ -241,6 +241,6 @@ def test_a_machine_without_the_library_has_no_version(monkeypatch):
 
 
 def test_a_library_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr("fer_build.tensorrt_flavours._ASKING_TIMEOUT_S", 0.001)
+    monkeypatch.setattr("fer_build.tensorrt_flavours._ASKING_DRIVER_TIMEOUT_S", 0.001)
     with pytest.raises(NotInstalledError, match="library of TensorRT did not load within 0.001 s: try again"):
         find_version(FLAVOURS["tensorrt"])

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,7 @@ def serve(root, programs, repository, tmp_path):
     folder, add = programs
     add("tritonserver", TRITONSERVER)
     add("python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    add("fer-build", f'#!/bin/sh\nexec {Path(sys.executable).with_name("fer-build")} "$@"\n')
     models = tmp_path / "models"
     shutil.copytree(repository, models / "repository")
     script = root / "docker" / "images" / "serve_gpu.sh"

@@ -17,7 +17,7 @@ from fer_build.assemble import assemble
 from fer_build.assemble import main as assemble_command
 from fer_build.classifier_file import read_classifier
 from fer_build.errors import ContractError, RepositoryError
-from fer_build.int8 import calibrate
+from fer_build.int8 import measure_ranges
 from fer_build.manifest import read_manifest, write_manifest
 from fer_build.onnx_weights import INSIDE, list_parts, read_onnx
 from fer_build.quantize import quantize
@@ -96,7 +96,7 @@ def test_what_is_assembled_needs_no_other_file(split, tmp_path):
 
 
 def test_a_repository_whose_weights_are_elsewhere_is_not_verified(split, tmp_path):
-    """As they were once assembled: the ONNX file without its part, and a manifest that doesn't know of one."""
+    """As they were once assembled: the ONNX file without its part, and a manifest that does not know of one."""
     repository = tmp_path / "repository"
     manifest, _ = assemble(repository, split, runtime="onnxruntime")
     served = repository / "fer_classifier" / "1" / "model.onnx"
@@ -232,7 +232,7 @@ def test_the_fields_that_are_followed_are_all_that_lead_to_tensors():
 def test_smaller_precisions_are_made_of_all_the_weights(split, tmp_path):
     whole = write_small_classifier(tmp_path / "whole.onnx")
     crops = draw_crops(512)
-    assert calibrate(split, "", crops, "minmax").ranges == calibrate(whole, "", crops, "minmax").ranges
+    assert measure_ranges(split, "", crops, "minmax").ranges == calibrate(whole, "", crops, "minmax").ranges
     made = tmp_path / "half.onnx"
     quantize(split, "fp16", made, crops=crops)
     quantize(whole, "fp16", tmp_path / "other.onnx", crops=crops)
@@ -259,7 +259,7 @@ def test_a_file_that_only_one_runtime_runs_is_not_assembled_for_the_other(tmp_pa
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     path.write_bytes(model.SerializeToString())
     assemble(tmp_path / "repository", path, runtime="onnxruntime")
-    with pytest.raises(ContractError, match="openvino can't run it, choose another --runtime .*SampleOp") as refusal:
+    with pytest.raises(ContractError, match="openvino cannot run it, choose another --runtime .*SampleOp") as refusal:
         assemble(tmp_path / "other", path, runtime="openvino")
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "other").exists()
