@@ -8,7 +8,6 @@ else.
 """
 
 import argparse
-import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -148,9 +147,7 @@ def make_bom(files: Sequence[Path], version: str, commit: str, time_s: int) -> s
         licenses=[LicenseFactory().make_from_string("Apache-2.0")],
         properties=[Property(name=f"{DISTRIBUTION}:commit", value=commit)],
         external_references=[
-            ExternalReference(
-                type=ExternalReferenceType.DISTRIBUTION, url=XsUri(path.name), hashes=[_hash(path)]
-            )
+            ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(path.name), hashes=[_hash(path)])
             for path in files
         ],
     )
@@ -181,7 +178,9 @@ def _describe_file(file: Shipped) -> Component:
         description=file.origin,
         licenses=[LicenseFactory().make_from_string(file.licence)] if file.licence else [],
         hashes=[_hash(path)],
-        external_references=[ExternalReference(type=ExternalReferenceType.VCS, url=XsUri(file.url))] if file.url else [],
+        external_references=[ExternalReference(type=ExternalReferenceType.VCS, url=XsUri(file.url))]
+        if file.url
+        else [],
     )
 
 
@@ -220,10 +219,11 @@ def _requirements(name: str, extras: Sequence[str]) -> Iterator[tuple[str, tuple
 
 def _read_constraints() -> Iterator[tuple[str, Version]]:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
-        with contextlib.suppress(IndexError):
-            requirement = Requirement(line.partition("#")[0] or "nothing")
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            (pin,) = requirement.specifier
             if requirement.marker is None or requirement.marker.evaluate():
-                yield canonicalize_name(requirement.name), Version(next(iter(requirement.specifier)).version)
+                yield canonicalize_name(requirement.name), Version(pin.version)
 
 
 def _describe_package(name: str, pinned: dict[str, Version], scope: ComponentScope) -> Component:
