@@ -13,7 +13,7 @@ MODEL_SOURCES := $(shell find triton_models training/release build/fer_build -ty
 SMALLER := fp16 int8
 RTX_CARDS := 8.6 8.9
 
-.PHONY: help demo serve loadtest build wheel test lint types clean
+.PHONY: help demo serve loadtest build wheel release test lint types clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ build: $(VENV)/.build  ## Make FP16, INT8, TensorRT-RTX plans and both repositor
 
 wheel: $(VENV)/.serve  ## Make the wheel that is installed where there is no checkout: dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+release: $(VENV)/.dev  ## Make wheel, sdist, SBOM and checksums of a clean commit, the same bytes each time: dist/
+	$(BIN)/python build/make_release.py
 
 test: $(VENV)/.dev  ## Pass every test, against the real Triton
 	$(BIN)/python -m pytest

@@ -7,7 +7,6 @@ constraints.txt on the same Python. Nothing is made of a working tree with chang
 else.
 """
 
-import argparse
 import hashlib
 import importlib.metadata
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import onnx
-from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentScope, ComponentType
@@ -78,8 +77,8 @@ SHIPPED: Final = (
     Shipped(
         "examples/astronaut.png",
         ComponentType.DATA,
-        "",
-        "NASA's portrait of Eileen Collins, in the public domain; it is NASA's image S99-04190 as scikit-image ships it",
+        "public domain",
+        "NASA's portrait of the astronaut Eileen Collins, photo S99-02730, cropped",
     ),
 )
 
@@ -130,7 +129,7 @@ def _build(out: Path, time_s: str) -> list[Path]:
 
 
 def make_bom(files: Sequence[Path], version: str, commit: str, time_s: int) -> str:
-    """Return the SBOM as CycloneDX JSON: the distribution, its pinned dependencies, and the shipped models and pictures.
+    """Return the SBOM as CycloneDX JSON: the distribution, its pinned dependencies, and models and pictures inside it.
 
     Args:
         files: Wheel and sdist.
@@ -176,7 +175,7 @@ def _describe_file(file: Shipped) -> Component:
         type=file.kind,
         bom_ref=f"file:{file.path}",
         description=file.origin,
-        licenses=[LicenseFactory().make_from_string(file.licence)] if file.licence else [],
+        licenses=[LicenseFactory().make_from_string(file.licence)],
         hashes=[_hash(path)],
         external_references=[ExternalReference(type=ExternalReferenceType.VCS, url=XsUri(file.url))]
         if file.url
@@ -249,7 +248,7 @@ def _read_licence(classifiers: list[str], metadata: importlib.metadata.PackageMe
     """Return a package's licence: its SPDX expression, else its name, else its classifiers, else that it says none."""
     trove = " OR ".join(line.rpartition(" :: ")[2] for line in classifiers if line.startswith("License :: "))
     for written in (metadata.get("License-Expression"), metadata.get("License"), trove):
-        if written and len(written.strip()) < 100:  # Some packages write the whole text there.
+        if written and len(written) < 200 and not written.startswith((".", "/")):  # Neither the whole text nor a path.
             return LicenseFactory().make_from_string(" ".join(written.split()))
     return LicenseFactory().make_with_name("not declared")
 

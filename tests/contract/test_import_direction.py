@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "triton_models/fer_adapter.py": {"fer_contract", "fer_images", "fer_metrics", "fer_settings", "fer_tensors"},
     "triton_models/*/1/model.py": SERVING | {"fer_adapter", "fer_metrics", "fer_settings", "fer_tensors"},
     "build/fer_build": SERVING | {"fer_commands"},
+    "build/make_release.py": {"fer_commands"},
     "serve/fer_serve": SERVING | {"fer_build", "fer_commands"},
     "training/fer_training": SERVING | {"fer_client", "fer_commands"},  # to measure a running server
     "client/fer_client": {"fer_commands", "fer_contract"},

@@ -179,7 +179,7 @@ def test_the_gpu_is_the_one_the_driver_describes(tmp_path, monkeypatch):
             "echo 'Field \"compute_cap\" is not a valid field' >&2; exit 2",
             "nvidia-smi fails: Field .compute_cap. is not",
         ),
-        ("exit 3", "nvidia-smi fails: exit status 3"),
+        ("exit 3", "nvidia-smi fails: exit code 3"),
         ("echo '[N/A], NVIDIA'", r"describes a GPU in a way that is not known: '\[N/A\], NVIDIA'"),
     ],
 )
@@ -241,6 +241,6 @@ def test_a_machine_without_the_library_has_no_version(monkeypatch):
 
 
 def test_a_library_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr("fer_build.tensorrt_flavours._ASKING_DRIVER_TIMEOUT_S", 0.001)
+    monkeypatch.setattr("fer_build.tensorrt_flavours._ASKING_TIMEOUT_S", 0.001)
     with pytest.raises(NotInstalledError, match="library of TensorRT did not load within 0.001 s: try again"):
         find_version(FLAVOURS["tensorrt"])
