@@ -109,8 +109,8 @@ def make_release(out: Path) -> None:
         )
     commit, time_s = _git("log", "-1", "--format=%H %ct").split()
     out.mkdir(parents=True, exist_ok=True)
-    files = _build(out, time_s)
     version = importlib.metadata.version(DISTRIBUTION)
+    files = _build(out, version, time_s)
     bom = out / f"fer_triton-{version}.cdx.json"
     bom.write_text(make_bom(files, version, commit, int(time_s)), encoding="utf-8")
     sums = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted([*files, bom]))
@@ -118,14 +118,15 @@ def make_release(out: Path) -> None:
     sys.stdout.write(sums)
 
 
-def _build(out: Path, time_s: str) -> list[Path]:
+def _build(out: Path, version: str, time_s: str) -> list[Path]:
     """Build wheel and sdist with the commit's time on every file in them, and return their paths."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(out.resolve())]
     environment = os.environ | {"SOURCE_DATE_EPOCH": time_s}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CommandError(f"hatchling failed: {done.stderr.strip()}", ExitCode.FAILED)
-    return [out / Path(line).name for line in done.stdout.split()]
+    files = [out / f"fer_triton-{version}-py3-none-any.whl", out / f"fer_triton-{version}.tar.gz"]
+    if done.returncode or not all(file.is_file() for file in files):
+        raise CommandError(f"hatchling made no release of {version}: {done.stderr.strip()}", ExitCode.FAILED)
+    return files
 
 
 def make_bom(files: Sequence[Path], version: str, commit: str, time_s: int) -> str:

@@ -1,7 +1,7 @@
 """The commands of build/README.md and serve/README.md, in their order, in a folder that has what they name.
 
-Not run here: `make build`, which `.ci/run` runs; `make release`, which test_make_release.py runs; fer-train's, which need
-FER2013; and the plan that is built on the GPU that serves it.
+Not run here: `make build`, which `.ci/run` runs; `make release`, which test_make_release.py runs; those of fer-train,
+which need FER2013; and the plan that is built on the GPU that serves it.
 """
 
 import io
