@@ -9,12 +9,13 @@ makes the TensorRT plan, on the GPU that serves it.
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
@@ -85,26 +86,17 @@ def assemble(
         ContractError: The ONNX file does not fit the contract, or the runtime cannot run it.
         NotInstalledError: The runtime is not installed.
         RepositoryError: The sources are missing, `out` is something else, or an argument makes no sense.
-        OSError: `out` cannot be written.
     """
     _check_arguments(out, profile, runtime, min(threads, 1 if cores is None else cores))
     _check_tuning(instances or {}, queue_delay_us)
     check_detector(detector or {})
     classifier = read_classifier(onnx)
     _check_origin(classifier)
-    if not dry_run:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    # On the same disk, so that it can be renamed.
-    with tempfile.TemporaryDirectory(dir=None if dry_run else out.parent, prefix=f".{out.name}-") as aside:
-        made = Path(aside) / "repository"
-        _copy_models(made, classifier)
+    with _folder_aside(out, dry_run) as aside:
+        made = aside / "repository"
         counts = count_instances(_usable_cores() if cores is None else cores) | dict(instances or {})
-        _write_instance_counts(made, counts)
-        _write_detector(made, detector or {})
-        if profile == CPU:
-            _write_runtime(made, runtime, threads, queue_delay_us)
-        else:
-            (made / contract.CLASSIFIER_MODEL / "1" / "model.py").unlink()
+        _copy_models(made, classifier, counts, detector or {})
+        _write_profile(made, profile, runtime, threads, queue_delay_us)
         manifest = _manifest(made, classifier, profile, runtime, counts)
         if _is_there(out, manifest):
             return manifest, False
@@ -112,7 +104,7 @@ def assemble(
             _check_runtime(made, classifier, runtime, threads)
         if not dry_run:
             write_manifest(made, manifest)
-            _exchange(made, out, Path(aside) / "replaced")
+            _exchange(made, out, aside / "replaced")
     return manifest, True
 
 
@@ -129,10 +121,23 @@ def _check_arguments(out: Path, profile: str, runtime: str, least: int) -> None:
         raise RepositoryError(f"{out} is not empty and not a model repository: it will not be replaced")
 
 
-def _copy_models(made: Path, classifier: ClassifierFile) -> None:
+@contextlib.contextmanager
+def _folder_aside(out: Path, dry_run: bool) -> Iterator[Path]:
+    """Make a temporary folder, on the same disk as `out` unless nothing is to be renamed to that."""
+    if not dry_run:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=None if dry_run else out.parent, prefix=f".{out.name}-") as folder:
+        yield Path(folder)
+
+
+def _copy_models(
+    made: Path, classifier: ClassifierFile, counts: Mapping[str, int], detector: Mapping[str, int | float | str]
+) -> None:
     shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("__pycache__"))
     (made / contract.CLASSIFIER_MODEL / "1" / ONNX).write_bytes(classifier.content)
     _write_description(made, classifier)
+    _write_instance_counts(made, counts)
+    _write_detector(made, detector)
 
 
 def _check_origin(classifier: ClassifierFile) -> None:
@@ -179,7 +184,10 @@ def _write_description(repository: Path, classifier: ClassifierFile) -> None:
         _write_parameter(config, contract.UNCERTAIN_BELOW_PARAMETER, f"{classifier.uncertain_below:g}")
 
 
-def _write_runtime(repository: Path, runtime: str, threads: int, queue_delay_us: int | None) -> None:
+def _write_profile(repository: Path, profile: str, runtime: str, threads: int, queue_delay_us: int | None) -> None:
+    if profile == GPU:
+        (repository / contract.CLASSIFIER_MODEL / "1" / "model.py").unlink()
+        return
     config = repository / contract.CLASSIFIER_MODEL / "configs" / "cpu.pbtxt"
     _write_parameter(config, "runtime", runtime)
     _write_parameter(config, "threads", str(threads))
