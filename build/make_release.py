@@ -187,7 +187,7 @@ def _describe_file(file: Shipped) -> Component:
 def _list_packages() -> tuple[dict[str, Component], dict[str, list[str]]]:
     """Return a component for each dependency by name, and the names that each package, ours too, needs directly."""
     pinned = dict(_read_constraints())
-    base = set(_names(DISTRIBUTION, ()))
+    base = {name for name, _ in _requirements(DISTRIBUTION, ())}
     needs: dict[str, list[str]] = {}
     wanted: list[tuple[str, tuple[str, ...]]] = [(DISTRIBUTION, EXTRAS)]
     for name, extras in wanted:  # grows as it goes
@@ -199,10 +199,6 @@ def _list_packages() -> tuple[dict[str, Component], dict[str, list[str]]]:
         for name in sorted(needs.keys() - {DISTRIBUTION})
     }
     return components, needs
-
-
-def _names(name: str, extras: Sequence[str]) -> Iterator[str]:
-    return (needed for needed, _ in _requirements(name, extras))
 
 
 def _requirements(name: str, extras: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -241,15 +237,16 @@ def _describe_package(name: str, pinned: dict[str, Version], scope: ComponentSco
         scope=scope,
         bom_ref=f"pkg:pypi/{name}@{version.public}",
         purl=PackageURL("pypi", None, name, version.public),
-        licenses=[_read_licence(metadata.get_all("Classifier") or [], metadata)],
+        licenses=[_read_licence(metadata)],
     )
 
 
-def _read_licence(classifiers: list[str], metadata: importlib.metadata.PackageMetadata) -> License:
+def _read_licence(metadata: importlib.metadata.PackageMetadata) -> License:
     """Return a package's licence: its SPDX expression, else its name, else its classifiers, else that it says none."""
+    classifiers = metadata.get_all("Classifier") or []
     trove = " OR ".join(line.rpartition(" :: ")[2] for line in classifiers if line.startswith("License :: "))
-    for written in (metadata.get("License-Expression"), metadata.get("License"), trove):
-        if written and len(written) < 200 and not written.startswith((".", "/")):  # Neither the whole text nor a path.
+    for written in (*(metadata.get_all("License-Expression") or []), *(metadata.get_all("License") or []), trove):
+        if written and len(written) < 200 and not written.startswith((".", "/")):  # neither the whole text nor a path
             return LicenseFactory().make_from_string(" ".join(written.split()))
     return LicenseFactory().make_with_name("not declared")
 
