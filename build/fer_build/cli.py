@@ -6,7 +6,7 @@ from fer_commands.scripts import Script, Subcommand
 
 SCRIPT: Final = Script(
     name="fer-build",
-    description="Turn a trained ONNX file into smaller precisions, TensorRT plans, and a repository that Triton serves.",
+    description="Turn a trained ONNX file into smaller precisions, TensorRT plans, and a servable model repository.",
     subcommands={
         "calibrate": Subcommand("measure the ranges of a classifier's features, which INT8 needs", "fer_build.int8"),
         "quantize": Subcommand("make an FP16 or INT8 file that keeps the accuracy", "fer_build.quantize"),

@@ -16,9 +16,10 @@ from running_serve import SERVE, serving
 from tritonclient.utils import InferenceServerException
 
 from fer_build.assemble import assemble
-from fer_build.errors import PortTakenError, RepositoryError, ServerFailedError
+from fer_build.errors import RepositoryError
 from fer_build.release import RELEASED_ONNX
 from fer_contract import BOXES, CLASSIFIER_MODEL, FER_MODEL
+from fer_serve.errors import PortTakenError, ServerFailedError
 from fer_serve.run import main
 from fer_serve.server import EmbeddedTriton, Ports
 
@@ -108,7 +109,7 @@ def test_a_log_that_can_not_be_written_is_named(repository, tmp_path, no_leftove
     command = [*SERVE, "--repository", str(repository), "--free-ports", "--log", "no/such/folder.log"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "fer-serve: the log cannot be written to no/such/folder.log: No such file or directory\n"
     assert not list(tmp_path.iterdir())
 

@@ -6,11 +6,15 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed: make .venv/.dev")
+
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = {"SHA256SUMS", "fer_triton-0.1.0-py3-none-any.whl", "fer_triton-0.1.0.cdx.json", "fer_triton-0.1.0.tar.gz"}
@@ -104,10 +108,14 @@ def test_the_sbom_names_the_distribution_its_dependencies_and_what_is_shipped_be
     assert "pkg:pypi/numpy@" + components["numpy"]["version"] in needed["pkg:pypi/fer-triton@0.1.0"]
 
 
+def test_the_sbom_is_valid_cyclonedx(release):
+    pytest.importorskip("jsonschema")
+    written = (release / "fer_triton-0.1.0.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(written) is None
+
+
 def test_the_sbom_s_time_is_the_commit_s(checkout, bom):
     seconds = int(git(checkout, "log", "-1", "--format=%ct"))
-    from datetime import datetime
-
     assert datetime.fromisoformat(bom["metadata"]["timestamp"]).timestamp() == seconds
 
 
