@@ -105,3 +105,9 @@ def test_a_soak_says_how_memory_grows(folder):
     done = run(f"{command} --requests 20 --warm-up 4 --limit 1e9", folder)  # 10,000 take minutes
     assert done.returncode == 0, done.stderr
     assert re.search(r"MB per 10,000 requests\n$", done.stdout)
+
+
+def test_the_python_example_serves(capsys):
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "serve/README.md").read_text(), re.DOTALL | re.MULTILINE)
+    exec(example, {})
+    assert re.fullmatch(r"127.0.0.1:\d+ 127.0.0.1:\d+ http://127.0.0.1:\d+/metrics\n", capsys.readouterr().out)
