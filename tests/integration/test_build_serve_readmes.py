@@ -1,7 +1,8 @@
 """The commands of build/README.md and serve/README.md, in their order, in a folder that has what they name.
 
 Not run here: `make build`, which `.ci/run` runs; `make release`, which test_make_release.py runs; those of fer-train,
-which need FER2013; and the plan that is built on the GPU that serves it.
+which need FER2013; `fer-build detector`, which test_detector.py runs; and the plan that is built on the GPU that serves
+it.
 """
 
 import io
@@ -18,7 +19,7 @@ from PIL import Image
 from small_classifier import draw_crops, draw_sure_crops, write_crops, write_small_classifier
 
 ROOT = Path(__file__).resolve().parents[2]
-ELSEWHERE = re.compile(r"make build|make release|fer-train |fer-build plan --repository ")
+ELSEWHERE = re.compile(r"make build|make release|fer-train |fer-build plan --repository |fer-build detector")
 STARTS_ONLY = re.compile(r"fer-serve( --(?!free-ports)| *$)")
 """Until it says that it is ready: it would serve for ever."""
 
@@ -54,7 +55,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_documents_show_every_subcommand():
-    shown = {" ".join(command.split()[:2]) for command in BUILD + SERVE} | {"fer-build tables"}  # in a sentence
+    shown = {" ".join(command.split()[:2]) for command in BUILD + SERVE} | {"fer-build tables", "fer-build detector"}
     for words in ("calibrate", "quantize", "assemble", "plan", "verify", "tables", "detector"):
         assert f"fer-build {words}" in shown
     for words in ("fer-serve", "fer-serve probe", "fer-serve soak"):

@@ -103,7 +103,7 @@ def test_models_that_were_tampered_with_are_not_served(pod, tmp_path):
     assemble(source)
     (source / "fer_preprocess" / "config.pbtxt").write_text("")
     done, _, _ = pod("a", FER_PROFILE="cpu", FER_SOURCE=str(source))
-    assert done.returncode == 1
+    assert done.returncode == 7
     assert "is not as it was assembled: fer_preprocess/config.pbtxt was changed" in done.stderr
 
 
