@@ -88,9 +88,7 @@ class OnnxTensor(Protocol):
     """A number for a fixed dimension, a name or None for a free one."""
 
 
-def find_misfit(
-    inputs: Sequence[OnnxTensor], outputs: Sequence[OnnxTensor], metadata: Mapping[str, str]
-) -> str | None:
+def find_misfit(inputs: Sequence[OnnxTensor], outputs: Sequence[OnnxTensor], metadata: Mapping[str, str]) -> str | None:
     """Return how a classifier's ONNX file differs from the contract, in words for people; None where it fits.
 
     Args:
