@@ -1,7 +1,7 @@
 """YuNet, the network of libfacedetection, in ONNX Runtime: BGR pixels in; boxes, five landmarks and scores out.
 
 Called by `fer_detector`, which decides at what sizes a picture is looked at. The file that it runs is written by
-`python -m fer_build.detector`, and lies beside the model `fer_preprocess`.
+`fer-build detector`, and lies beside the model `fer_preprocess`.
 
 Source: Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023; decoding and suppression follow
 facedetectcnn.cpp of libfacedetection v3.
@@ -34,7 +34,7 @@ GRID_PX: Final = 32
 STRIDES: Final = (8, 16, 32)
 _MAX_OVERLAP: Final = 0.45
 """Of two boxes of one face, the better one is kept. Intersection over union. Source: facedetectcnn.cpp, and the gate of
-`fer_build.detector`, which fails on eight pictures of 240 at 0.4 and on ten at 0.5."""
+`fer-build detector`, which fails on eight pictures of 240 at 0.4 and on ten at 0.5."""
 _LEAST_WEIGHT: Final = 1e-6
 """Lest a sum be 0."""
 _MAX_CANDIDATES: Final = 512

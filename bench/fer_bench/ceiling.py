@@ -18,7 +18,8 @@ from fer_bench.load import grpc_request, http_request
 from fer_bench.machine import describe_machine, usable_cores
 from fer_bench.pictures import Workload
 from fer_bench.pipeline import Workers, start_workers
-from fer_bench.serving import EmbeddedTriton, load_checked, serve
+from fer_bench.serving import load_checked
+from fer_serve.server import EmbeddedTriton, serving
 
 PROTOCOLS: Final = ("http", "grpc")
 
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     measured: Measured = {}
     with ExitStack() as stack:
-        server = stack.enter_context(serve(options.repository))
+        server = stack.enter_context(serving(options.repository))
         workers = {count: stack.enter_context(start_workers(count)) for count in {1, usable_cores()}}
         cells = [(workload, n) for workload in choose_workloads(options) for n in options.in_flight]
         for workload, in_flight in tqdm(cells * options.rounds, unit="cell", leave=False, disable=None):

@@ -18,9 +18,10 @@ import fer_contract as contract
 from fer_bench.command import at_least_one, describe_rounds, format_markdown, make_parser, median, run
 from fer_bench.load import grpc_faces_request
 from fer_bench.machine import Family, describe_machine
-from fer_bench.serving import EmbeddedTriton, load_checked, serve
-from fer_build.release import RELEASED_ONNX, SMALLER, WHOLE, name_precision
+from fer_bench.serving import load_checked
+from fer_build.release import FP32, RELEASED_ONNX, SMALLER, name_precision
 from fer_runtimes import ONNX_RUNTIME, RUNTIMES
+from fer_serve.server import EmbeddedTriton, serving
 
 CONCURRENCY: Final = 4
 """Requests in flight: enough that the next batch is there when one is done."""
@@ -35,7 +36,7 @@ class Candidate:
     threads: int
 
 
-BASE: Final = Candidate(ONNX_RUNTIME, WHOLE, 1)
+BASE: Final = Candidate(ONNX_RUNTIME, FP32, 1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def measure(candidate: Candidate, batches: Sequence[int], seconds: float) -> Mea
         seconds: How long requests of each size are sent.
     """
     onnx = name_precision(RELEASED_ONNX, candidate.precision)
-    with serve(onnx=onnx, runtime=candidate.runtime, threads=candidate.threads) as server:
+    with serving(onnx=onnx, runtime=candidate.runtime, threads=candidate.threads) as server:
         rates = {batch: _send_for(server, batch, seconds) for batch in batches}
         return Measurement(rates, Family(psutil.Process()).resident_mb())
 
@@ -120,6 +121,6 @@ def _run(options: argparse.Namespace) -> None:
 
 def _list_candidates(threads: Iterable[int]) -> list[Candidate]:
     """Return all combinations, and the one that the others are compared with."""
-    precisions = (WHOLE, *SMALLER)
+    precisions = (FP32, *SMALLER)
     listed = [Candidate(runtime, precision, n) for runtime in RUNTIMES for precision in precisions for n in threads]
     return list(dict.fromkeys([BASE, *listed]))

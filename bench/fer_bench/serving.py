@@ -5,22 +5,19 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
 import fer_contract as contract
 from fer_bench.load import Load, LoadError, Request, send_load, warm_up
 from fer_bench.machine import Family
-from fer_build.assemble import assemble
-from fer_build.server import EmbeddedTriton as EmbeddedTriton
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 """The checkout that this module is in."""
@@ -32,22 +29,6 @@ print(json.dumps({name: os.environ[name] for name in ("FER_URL", "FER_GRPC_URL",
 sys.stdin.read()
 """
 """What runs under a checkout's fer-serve: it prints where the server is, and the server runs until its input ends."""
-
-
-@contextmanager
-def serve(repository: Path | None = None, **assembled: Any) -> Iterator[EmbeddedTriton]:
-    """Serve a repository on free ports until the `with` block ends.
-
-    Args:
-        repository: An assembled repository. None assembles one to a temporary folder.
-        assembled: Arguments of `fer_build.assemble.assemble`; none of them serve the released model.
-    """
-    with tempfile.TemporaryDirectory(prefix="fer-bench-") as folder:
-        if repository is None:
-            repository = Path(folder) / "repository"
-            assemble(repository, **assembled)
-        with EmbeddedTriton(repository) as server:
-            yield server
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from fer_bench.load import grpc_request, http_request
 from fer_bench.machine import describe_machine
 from fer_bench.pictures import Workload
 from fer_bench.pipeline import Pipeline
-from fer_bench.serving import Counters, EmbeddedTriton, load_checked, serve
+from fer_bench.serving import Counters, load_checked
 from fer_faces import ALIGN, DECODE, DETECT, find_faces
+from fer_serve.server import EmbeddedTriton, serving
 
 CLASSIFY: Final = "classify"
 ALONE: Final = (DECODE, DETECT, ALIGN, CLASSIFY)
@@ -91,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
     pipeline = Pipeline()
     workloads = choose_workloads(options)
     rows = []
-    with serve(options.repository) as server:
+    with serving(options.repository) as server:
         for workload in tqdm(workloads, unit="workload", leave=False, disable=None):
             spent = time_alone(pipeline, workload, options.seconds) | time_served(server, workload, options.seconds)
             rows.append([workload.name, *(f"{spent[stage]:.0f}" for stage in (*ALONE, *SERVED))])

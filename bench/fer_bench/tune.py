@@ -19,8 +19,9 @@ from fer_bench.command import describe_rounds, format_markdown, make_parser, med
 from fer_bench.load import grpc_request
 from fer_bench.machine import describe_machine, usable_cores
 from fer_bench.pictures import WORKLOADS, Workload, make_workload
-from fer_bench.serving import EmbeddedTriton, load_checked, serve
+from fer_bench.serving import load_checked
 from fer_build.assemble import count_instances
+from fer_serve.server import EmbeddedTriton, serving
 
 _AS_GOOD: Final = 0.98
 """A smaller difference says nothing on a machine that does other things too."""
@@ -89,7 +90,9 @@ def _run(options: argparse.Namespace, workload: Workload) -> None:
     counts = sorted({max(2, base - 1), base, base + 1})
     measured: Measured = {}
     with ExitStack() as stack:
-        servers = {count: stack.enter_context(serve(instances={contract.PREPROCESS_MODEL: count})) for count in counts}
+        servers = {
+            count: stack.enter_context(serving(instances={contract.PREPROCESS_MODEL: count})) for count in counts
+        }
         cells = [(one, level) for level in options.in_flight for one in counts]
         for count, level in tqdm(cells * options.rounds, unit="cell", leave=False, disable=None):
             found = measure(servers[count], workload, level, options.seconds)

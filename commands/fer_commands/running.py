@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from fer_commands.exit_codes import ExitCode
-from fer_commands.messages import escape_what_cannot_be_encoded, printable, say
+from fer_commands.messages import escape_what_cannot_be_encoded, one_line, printable, say
 
 
 class CommandError(Exception):
@@ -25,6 +25,26 @@ class CommandError(Exception):
         """Keep the code beside the message."""
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class DetailedError(Exception):
+    """An error of a room that may have lines for people beneath its message: a table, or the end of a log.
+
+    Attributes:
+        exit_code: The exit code of a command that ends with this error.
+        details: The lines; empty for most errors.
+    """
+
+    exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        """Keep the details beside the message."""
+        super().__init__(message)
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        """Return the message and the details, a line each."""
+        return "\n".join([*map(str, self.args), *self.details])
 
 
 def run_command(
@@ -59,6 +79,8 @@ def run_command(
             traceback.print_exc()
         message, code = _describe(script, error)
         say(script, message)
+        if isinstance(error, DetailedError) and sys.stderr is not None:
+            sys.stderr.writelines(f"{one_line(line)}\n" for line in error.details)
         return code
 
 
@@ -81,6 +103,8 @@ def terminable() -> Iterator[None]:
 
 def _describe(script: str, error: Exception) -> tuple[str, int]:
     """Return the line and the exit code for an error."""
+    if isinstance(error, DetailedError):
+        return str(error.args[0]), error.exit_code
     exit_code = getattr(error, "exit_code", None)
     if isinstance(exit_code, int):
         return str(error), exit_code

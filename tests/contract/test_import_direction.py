@@ -36,6 +36,7 @@ OURS = (
         "fer_client",
         "fer_commands",
         "fer_loadtest",
+        "fer_serve",
         "fer_sizing",
         "fer_training",
     }
@@ -64,11 +65,13 @@ MAY_IMPORT = {
     "triton_models/fer_adapter.py": {"fer_contract", "fer_images", "fer_metrics", "fer_settings", "fer_tensors"},
     "triton_models/*/1/model.py": SERVING | {"fer_adapter", "fer_metrics", "fer_settings", "fer_tensors"},
     "build/fer_build": SERVING | {"fer_commands"},
+    "build/make_release.py": {"fer_commands"},
+    "serve/fer_serve": SERVING | {"fer_build", "fer_commands"},
     "training/fer_training": SERVING | {"fer_client", "fer_commands"},  # to measure a running server
     "client/fer_client": {"fer_commands", "fer_contract"},
     "commands/fer_commands": set(),
-    "bench/fer_bench": SERVING | {"fer_build", "fer_client", "fer_commands"},  # to measure its reading of videos
-    "docker/sizing/fer_sizing": SERVING | {"fer_bench", "fer_build", "fer_commands"},
+    "bench/fer_bench": SERVING | {"fer_build", "fer_client", "fer_commands", "fer_serve"},
+    "docker/sizing/fer_sizing": SERVING | {"fer_bench", "fer_build", "fer_commands", "fer_serve"},
     "loadtest": {"fer_contract", "fer_client", "fer_commands", "fer_loadtest"},
 }
 """A room may always import itself."""
@@ -80,7 +83,7 @@ bring, and what makes the scripts for shells, which are shipped."""
 VIDEO = {"av", "matplotlib"}
 """What its folder `video` may import besides."""
 
-ROOMS = ("bench", "build", "client", "commands", "docker/sizing", "loadtest", "training", "triton_models")
+ROOMS = ("bench", "build", "client", "commands", "docker/sizing", "loadtest", "serve", "training", "triton_models")
 
 
 def files_of(pattern: str) -> list[Path]:

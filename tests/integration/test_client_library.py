@@ -13,7 +13,6 @@ from raw_requests import ask_grpc, ask_http, grpc_message, infer_request, open_c
 
 import fer_contract
 from fer_build.assemble import assemble
-from fer_build.server import EmbeddedTriton
 from fer_client import (
     AsyncFerClient,
     CroppedPrediction,
@@ -23,6 +22,7 @@ from fer_client import (
     Prediction,
     ServerOverloadedError,
 )
+from fer_serve.server import EmbeddedTriton
 
 
 @pytest.fixture(params=["http", "grpc"])

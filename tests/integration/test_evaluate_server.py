@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 
 from fer_build.assemble import assemble
 from fer_build.release import RELEASED_ONNX
-from fer_build.server import EmbeddedTriton
+from fer_serve.server import EmbeddedTriton
 from fer_training.faces import LabelledFaces
 from fer_training.onnx_classifier import open_onnx, predict_onnx
 from fer_training.prediction import predict_with_server

@@ -272,7 +272,7 @@ def test_wrong_usage_is_2(start):
 
 
 def test_a_server_that_dies_is_counted_and_the_rest_is_kept(repository, tmp_path, folder, no_leftovers):
-    from fer_build.server import EmbeddedTriton
+    from fer_serve.server import EmbeddedTriton
 
     with EmbeddedTriton(repository, exit_timeout_s=1) as own:
         run = Run(own, tmp_path / "report", "--levels", "2,2", "--level-s", "2", "--pictures", folder)

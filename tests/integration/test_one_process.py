@@ -16,7 +16,7 @@ from raw_requests import Answer, ask_grpc, ask_http, grpc_message, infer_request
 
 import fer_contract as contract
 from fer_build.assemble import assemble
-from fer_build.server import EmbeddedTriton
+from fer_serve.server import EmbeddedTriton
 
 Ask = Callable[[EmbeddedTriton, bytes], Answer]
 ROUNDING = 1e-5

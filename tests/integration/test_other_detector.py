@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_build.server import EmbeddedTriton
 from fer_client import FerClient
+from fer_serve.server import EmbeddedTriton
 
 ONE_FILE = '''
 import numpy as np

@@ -28,8 +28,8 @@ from pictures import contact_sheet, encode, image_tensor
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from fer_build.server import EmbeddedTriton
 from fer_contract import FER_CROPPED_MODEL, FER_MODEL, PREPROCESS_MODEL
+from fer_serve.server import EmbeddedTriton
 
 PROMETHEUS = shutil.which("prometheus", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/bin"]))
 pytestmark = [

@@ -13,8 +13,8 @@ import pytest
 import tritonclient.http
 from pictures import image_tensor
 
-from fer_build.server import EmbeddedTriton
 from fer_contract import FER_MODEL, PREPROCESS_MODEL
+from fer_serve.server import EmbeddedTriton
 
 Span = dict[str, Any]
 

@@ -21,7 +21,13 @@ from torch import nn
 from torch.onnx.symbolic_helper import parse_args
 from torch.onnx.utils import register_custom_op_symbolic, unregister_custom_op_symbolic
 
-from fer_contract import FACE_SIZE_PX, FACES, LABELS, ONNX_LABELS_KEY, ONNX_UNCERTAIN_BELOW_KEY, PROBABILITIES
+from fer_contract import (
+    FACE_SIZE_PX,
+    FACES,
+    ONNX_UNCERTAIN_BELOW_KEY,
+    PROBABILITIES,
+    find_misfit,
+)
 from fer_training.errors import ModelFileError
 from fer_training.network import Classifier
 
@@ -139,19 +145,9 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         raise ModelFileError(
             f"{path}: keeps its weights in another file, which its hash does not cover. Export it into one file."
         )
-    found = [(tensor.name, tensor.type, tensor.shape[1:]) for tensor in (*session.get_inputs(), *session.get_outputs())]
-    wanted = [
-        (FACES, "tensor(uint8)", [1, FACE_SIZE_PX, FACE_SIZE_PX]),
-        (PROBABILITIES, "tensor(float)", [len(LABELS)]),
-    ]
-    if found != wanted:
-        raise ModelFileError(f"{path}: its tensors must be {wanted}, but are {found}. Export it with fer-train export.")
-    labels = session.get_modelmeta().custom_metadata_map.get(ONNX_LABELS_KEY)
-    if labels != ",".join(LABELS):
-        raise ModelFileError(
-            f"{path}: its metadata {ONNX_LABELS_KEY} must be {','.join(LABELS)}, but is {labels}. "
-            "Export it with fer-train export."
-        )
+    metadata = session.get_modelmeta().custom_metadata_map
+    if misfit := find_misfit(session.get_inputs(), session.get_outputs(), metadata):
+        raise ModelFileError(f"{path}: {misfit}. Export it with fer-train export.")
     return session
 
 

@@ -5,7 +5,6 @@ that a core that shares caches and its twin with other work does less in a secon
 """
 
 import io
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -22,12 +21,12 @@ from PIL import Image, ImageOps
 import fer_contract as contract
 from fer_bench.command import above_zero
 from fer_bench.machine import Family, name_cpu
-from fer_bench.serving import serve
-from fer_build.assemble import assemble
+from fer_build.manifest import read_manifest
 from fer_build.release import EXAMPLE_PHOTO
 from fer_commands.exit_codes import ExitCode
 from fer_commands.parser import subcommand_parser
 from fer_commands.running import run_command
+from fer_serve.server import EmbeddedTriton, temporary_repository
 from fer_sizing.capacity import MEASURED, Capacity, format_capacity
 from fer_sizing.errors import SizingError
 
@@ -76,17 +75,16 @@ def measure(name: str, content: bytes, seconds: float) -> Capacity:
 
     Raises:
         SizingError: Requests failed, or hardly any was answered.
-        FerBuildError: The server could not be started.
+        FerBuildError, FerServeError: The server could not be started.
     """
     load = psutil.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="fer-sizing-") as folder:
-        repository = Path(folder) / "repository"
-        manifest, _ = assemble(repository, separate_classifier=True)  # so that its part can be told apart
-        with serve(repository) as server:
-            _send(server.grpc_url, content, requests=_WARM_UP_REQUESTS)
-            before = _cpu_seconds()
-            tally = _send(server.grpc_url, content, seconds=seconds)
-            spent = {process: total - before.get(process, 0.0) for process, total in _cpu_seconds().items()}
+    separate = temporary_repository(separate_classifier=True)  # so that the classifier's part can be told apart
+    with separate as repository, EmbeddedTriton(repository) as server:
+        manifest = read_manifest(repository)
+        _send(server.grpc_url, content, requests=_WARM_UP_REQUESTS)
+        before = _cpu_seconds()
+        tally = _send(server.grpc_url, content, seconds=seconds)
+        spent = {process: total - before.get(process, 0.0) for process, total in _cpu_seconds().items()}
     if tally.failures or tally.images < _WARM_UP_REQUESTS:
         raise SizingError(
             f"{tally.images} images were answered and {len(tally.failures)} failed, the first with: "

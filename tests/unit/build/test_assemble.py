@@ -124,7 +124,7 @@ def test_counts_and_the_queue_delay_can_be_chosen(tmp_path):
     [
         ({"instances": {"fer": 2}}, "fer: instances are counted of fer_preprocess, "),
         ({"instances": {"fer_classifier": 1}}, "2 instances at least"),
-        ({"queue_delay_us": -1}, "a queue delay can't be -1"),
+        ({"queue_delay_us": -1}, "a queue delay cannot be -1"),
     ],
 )
 def test_counts_and_delays_that_make_no_sense_are_refused(tmp_path, wrong, complaint):
@@ -315,8 +315,8 @@ def test_the_manifest_tells_the_instances(tmp_path):
 
 def test_the_command_fails_in_one_line_where_it_can_not_write(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert main(["--out", str(tmp_path / "file" / "repository")]) == 1
-    assert capsys.readouterr().err.startswith("fer_build.assemble: [Errno ")
+    assert main(["--out", str(tmp_path / "file" / "repository")]) == 2
+    assert capsys.readouterr().err == f"fer-build assemble: {tmp_path / 'file'}: File exists\n"
 
 
 def test_the_command_says_what_it_made(tmp_path, capsys):

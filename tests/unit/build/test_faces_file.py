@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_named(tmp_path, change, message):
 
 
 def test_a_missing_file_and_another_kind_are_named(tmp_path):
-    with pytest.raises(FacesFileError, match=r"missing\.npz: can't be read \(No such file"):
+    with pytest.raises(FacesFileError, match=r"missing\.npz: cannot be read \(No such file"):
         read_faces(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("text")
     with pytest.raises(FacesFileError, match="not a file of faces"):

@@ -1,4 +1,4 @@
-"""fer_build.onnx_file: a classifier that fits is taken, and each way not to fit is named."""
+"""fer_build.classifier_file: a classifier that fits is taken, and each way not to fit is named."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fer_contract as contract
+from fer_build.classifier_file import read_classifier
 from fer_build.errors import ContractError
-from fer_build.onnx_file import read_classifier
 from fer_build.release import RELEASED_ONNX
 
 LABELS = ",".join(contract.LABELS)

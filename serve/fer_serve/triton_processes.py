@@ -1,6 +1,6 @@
-"""The processes of one tritonserver, watched from outside: which of them has ended, and what they hold in memory.
+"""The processes of one tritonserver, watched from outside: which of them has ended, and how much memory they hold.
 
-Called by `fer_build.server`. Triton 2.51 neither restarts a dead Python stub nor reports it.
+Triton 2.51 neither restarts a dead Python stub nor reports it.
 """
 
 import os
@@ -16,11 +16,11 @@ class ServerProcesses:
     """A server's guard, the server itself and its Python stubs, each held by a descriptor that tells when it ends."""
 
     def __init__(self, guard_pid: int, shm_prefix: str) -> None:
-        """Finds them.
+        """Find the processes.
 
         Args:
-            guard_pid: the process that all others descend from.
-            shm_prefix: what the names of the server's shared-memory regions begin with.
+            guard_pid: The process that is the ancestor of all others.
+            shm_prefix: The beginning of the names of the server's shared-memory regions.
         """
         self._shm_prefix = shm_prefix
         self._names: dict[int, str] = {}
@@ -34,24 +34,24 @@ class ServerProcesses:
             self._pids.append(pid)
 
     def wait_for_an_end(self, timeout_s: float) -> str | None:
-        """Returns the name of a process that has ended, as soon as one has; None if none has within `timeout_s`."""
+        """Return the name of a process that has ended, as soon as one has; None if none has within `timeout_s`."""
         ended, _, _ = select.select(list(self._names), [], [], timeout_s)
         return self._names[ended[0]] if ended else None
 
     def memory_bytes(self) -> int:
-        """What the processes hold for themselves, and their shared-memory regions, once."""
+        """Return the memory of the processes themselves, and that of their shared-memory regions, counted once."""
         own = sum(_anonymous_bytes(pid) for pid in self._pids)
         return own + sum(_allocated_bytes(region) for region in _SHARED_MEMORY.glob(f"{self._shm_prefix}*"))
 
     def close(self) -> None:
-        """Stops watching."""
+        """Stop watching."""
         for descriptor in self._names:
             os.close(descriptor)
         self._names.clear()
 
 
 def _descendants(pid: int) -> list[int]:
-    """`pid` and all that descends from it."""
+    """Return `pid` and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -66,7 +66,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _name(pid: int) -> str:
-    """`fer_preprocess_0_1` for that instance's stub, else the program's name."""
+    """Return `fer_preprocess_0_1` for that instance's stub, else the program's name."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     if not words:  # a zombie
         return f"process {pid}"

@@ -15,11 +15,11 @@ from small_classifier import draw_crops, write_small_classifier
 import fer_contract as contract
 from fer_build.assemble import assemble
 from fer_build.assemble import main as assemble_command
+from fer_build.classifier_file import read_classifier
 from fer_build.errors import ContractError, RepositoryError
-from fer_build.int8 import calibrate
+from fer_build.int8 import measure_ranges
 from fer_build.manifest import read_manifest, write_manifest
-from fer_build.onnx_file import read_classifier
-from fer_build.onnx_parts import INSIDE, list_parts, read_onnx
+from fer_build.onnx_weights import INSIDE, list_parts, read_onnx
 from fer_build.quantize import quantize
 from fer_build.release import RELEASED_ONNX
 from fer_build.verify import verify
@@ -96,7 +96,7 @@ def test_what_is_assembled_needs_no_other_file(split, tmp_path):
 
 
 def test_a_repository_whose_weights_are_elsewhere_is_not_verified(split, tmp_path):
-    """As they were once assembled: the ONNX file without its part, and a manifest that doesn't know of one."""
+    """As they were once assembled: the ONNX file without its part, and a manifest that does not know of one."""
     repository = tmp_path / "repository"
     manifest, _ = assemble(repository, split, runtime="onnxruntime")
     served = repository / "fer_classifier" / "1" / "model.onnx"
@@ -130,7 +130,7 @@ def test_parts_that_can_t_be_taken_are_named_in_one_line(split, capsys, spoil, c
     with pytest.raises(ContractError, match=complaint.replace("\\", ".")) as refusal:
         read_classifier(split)
     assert "\n" not in str(refusal.value)
-    assert assemble_command(["--onnx", str(split), "--out", str(split.parent / "out")]) == 1
+    assert assemble_command(["--onnx", str(split), "--out", str(split.parent / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (split.parent / "out").exists()
 
@@ -156,9 +156,9 @@ def test_a_part_in_a_folder_of_its_own_is_taken(tmp_path):
 
 def test_the_bound_counts_what_is_read_more_than_once(split, monkeypatch):
     size = split.stat().st_size + split.with_name("small.onnx.data").stat().st_size
-    monkeypatch.setattr("fer_build.onnx_parts.MAX_BYTES", size)
+    monkeypatch.setattr("fer_build.onnx_weights.MAX_BYTES", size)
     read_onnx(split)
-    monkeypatch.setattr("fer_build.onnx_parts.MAX_BYTES", size // 2)
+    monkeypatch.setattr("fer_build.onnx_weights.MAX_BYTES", size // 2)
     with pytest.raises(ContractError, match="has more than 0 MiB with all its weights"):
         read_onnx(split)
 
@@ -232,7 +232,7 @@ def test_the_fields_that_are_followed_are_all_that_lead_to_tensors():
 def test_smaller_precisions_are_made_of_all_the_weights(split, tmp_path):
     whole = write_small_classifier(tmp_path / "whole.onnx")
     crops = draw_crops(512)
-    assert calibrate(split, "", crops, "minmax").ranges == calibrate(whole, "", crops, "minmax").ranges
+    assert measure_ranges(split, "", crops, "minmax").ranges == measure_ranges(whole, "", crops, "minmax").ranges
     made = tmp_path / "half.onnx"
     quantize(split, "fp16", made, crops=crops)
     quantize(whole, "fp16", tmp_path / "other.onnx", crops=crops)
@@ -259,7 +259,7 @@ def test_a_file_that_only_one_runtime_runs_is_not_assembled_for_the_other(tmp_pa
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     path.write_bytes(model.SerializeToString())
     assemble(tmp_path / "repository", path, runtime="onnxruntime")
-    with pytest.raises(ContractError, match="openvino can't run it, choose another --runtime .*SampleOp") as refusal:
+    with pytest.raises(ContractError, match="openvino cannot run it, choose another --runtime .*SampleOp") as refusal:
         assemble(tmp_path / "other", path, runtime="openvino")
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "other").exists()

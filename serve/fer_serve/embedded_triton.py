@@ -1,6 +1,6 @@
-"""The tritonserver inside the wheel `nvidia-pytriton`: where it is, and what it needs in order to run.
+"""The tritonserver inside the wheel `nvidia-pytriton`: where it is, and the environment that it needs.
 
-Called by `fer_build.server`. Only the wheel's binaries are used, none of its Python code.
+Only the wheel's binaries are used, none of its Python code.
 """
 
 import importlib.util
@@ -30,10 +30,10 @@ class StagedTriton:
 
 
 def stage(work_dir: Path) -> StagedTriton:
-    """Lays out a backend folder in `work_dir` with the Python stub that fits this interpreter.
+    """Lay out a backend folder in `work_dir` with the Python stub that fits this interpreter.
 
     Raises:
-        NotInstalledError: the wheel, a stub for this version of Python, or libpython is missing, or NumPy is too new.
+        NotInstalledError: The wheel, a stub for this version of Python, or libpython is missing, or NumPy is too new.
     """
     if int(version("numpy").split(".")[0]) >= 2:
         raise NotInstalledError(
@@ -65,7 +65,7 @@ def _no_bytecode(_folder: str, names: list[str]) -> set[str]:
 
 
 def _libpython_dir() -> Path:
-    """The folder of libpython3.X.so.1.0, which the stub is linked against."""
+    """Return the folder of libpython3.X.so.1.0, which the stub is linked against."""
     name = f"libpython{_python_version()}.so.1.0"
     folders = [sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib64"]
     for folder in filter(None, folders):
@@ -79,7 +79,7 @@ def _libpython_dir() -> Path:
 
 
 def _environment(libraries: list[Path]) -> dict[str, str]:
-    """The caller's environment, with what the server and its stubs look up in it set right.
+    """Return the caller's environment, corrected for the server and its stubs.
 
     The stub embeds Python, which finds its packages from the first `python3` on PATH: that must be this one's, or a
     server started by `.venv/bin/fer-serve` would look into the system's site-packages. AIP_MODE, which Vertex AI sets,

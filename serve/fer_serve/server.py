@@ -1,10 +1,9 @@
 """A real Triton server on this machine, on loopback unless told otherwise, for as long as a `with` block lasts.
 
-    with EmbeddedTriton(repository) as server:
+    with serving() as server:  # the released model; serving(repository) for one that `fer-build assemble` made
         ...  # requests to server.http_url or server.grpc_url
 
-Called by `fer_build.serve` and by the tests. For development, demos, CI and CPU deployments behind a gateway; on GPUs
-the same repository is served by NVIDIA's image.
+For development, demos, CI and CPU deployments behind a gateway; on GPUs NVIDIA's image serves the same repository.
 """
 
 import contextlib
@@ -17,16 +16,20 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
-from fer_build import embedded_triton, guard
-from fer_build.errors import LogFileError, PortTakenError, RepositoryError, ServerFailedError
+from fer_build.assemble import assemble
+from fer_build.errors import RepositoryError
 from fer_build.manifest import CPU, read_manifest
-from fer_build.probe import Problem, probe
-from fer_build.processes import ServerProcesses
+from fer_build.release import SERVED_ONNX
+from fer_serve import embedded_triton, guard
+from fer_serve.errors import LogFileError, PortTakenError, ServerFailedError
+from fer_serve.probe import Problem, probe
+from fer_serve.triton_processes import ServerProcesses
 
 LOOPBACK: Final = "127.0.0.1"
 _ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104  # compared with, not bound to
@@ -39,11 +42,45 @@ _MEMORY_CHECK_EVERY_S: Final = 0.25
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the server listens. A port of 0 is replaced by a free one at the start."""
+    """The ports that the server listens on. A port of 0 is replaced by a free one at the start."""
 
     http: int = 0
     grpc: int = 0
     metrics: int = 0
+
+
+@contextlib.contextmanager
+def temporary_repository(onnx: Path = SERVED_ONNX, **choices: Any) -> Iterator[Path]:
+    """Assemble a repository in a temporary folder, which is removed at the end of the block.
+
+    Args:
+        onnx: The classifier; by default the released one.
+        **choices: Further arguments of `fer_build.assemble.assemble`, such as the runtime.
+
+    Raises:
+        FerBuildError: What `fer_build.assemble.assemble` raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="fer-repository-") as folder:
+        repository = Path(folder) / "repository"
+        assemble(repository, onnx, **choices)
+        yield repository
+
+
+@contextlib.contextmanager
+def serving(repository: Path | None = None, **choices: Any) -> Iterator["EmbeddedTriton"]:
+    """Serve a repository on free ports until the end of the block.
+
+    Args:
+        repository: Made by `fer-build assemble`, profile cpu; None assembles one for this machine.
+        **choices: Arguments of `temporary_repository`, where one is assembled; by default the released classifier is.
+
+    Raises:
+        FerBuildError: The repository cannot be served or assembled, or something is not installed.
+        FerServeError: The server did not start.
+    """
+    with contextlib.ExitStack() as stack:
+        served = repository or stack.enter_context(temporary_repository(**choices))
+        yield stack.enter_context(EmbeddedTriton(served))
 
 
 class EmbeddedTriton:
@@ -63,16 +100,16 @@ class EmbeddedTriton:
         address: str = LOOPBACK,
         metrics_address: str = LOOPBACK,
     ) -> None:
-        """Prepares a server; `start` or `with` starts it.
+        """Prepare a server; `start` or `with` starts it.
 
         Args:
-            repository: a model repository made by `fer_build.assemble`, profile cpu.
-            ports: where to listen.
-            log_file: the server's log is appended to it; by default a temporary file, which goes away when the server
+            repository: A model repository made by `fer-build assemble`, profile cpu.
+            ports: The ports to listen on.
+            log_file: The server's log is appended to it; by default a temporary file, which goes away when the server
                 is stopped unless a start has failed.
-            exit_timeout_s: how long requests in flight may take to finish once the server is told to stop.
+            exit_timeout_s: How long requests in flight may take to finish once the server is told to stop.
             address: IPv4 address to serve HTTP and gRPC on; 0.0.0.0 is all that the machine has.
-            metrics_address: the same for the metrics.
+            metrics_address: The same for the metrics.
         """
         self._repository = repository
         self._wanted_ports = ports
@@ -101,7 +138,7 @@ class EmbeddedTriton:
 
     @property
     def metrics_url(self) -> str:
-        """Where Prometheus reads."""
+        """The URL that Prometheus reads."""
         return f"http://{_reachable(self._metrics_address)}:{self.ports.metrics}/metrics"
 
     @property
@@ -112,16 +149,16 @@ class EmbeddedTriton:
         return self._log_file
 
     def start(self, timeout_s: float = 60) -> None:
-        """Starts the server and returns when it has answered a real inference.
+        """Start the server, and return when it has answered a real inference.
 
         Raises:
-            NotInstalledError: the embedded Triton or libpython is missing.
-            PortTakenError: a wanted port is in use.
-            RepositoryError: the repository is not an assembled one, or made for a GPU.
-            LogFileError: the log can't be written.
-            ServerFailedError: the server ended, or did not answer within `timeout_s`: the message has the end of its
+            NotInstalledError: The embedded Triton or libpython is missing.
+            PortTakenError: A wanted port is in use.
+            RepositoryError: The repository is not an assembled one, or made for a GPU.
+            LogFileError: The log cannot be written.
+            ServerFailedError: The server ended, or did not answer within `timeout_s`: the message has the end of its
                 log and the log's place.
-            RuntimeError: it is started already.
+            RuntimeError: It is started already.
         """
         if self._guard is not None:
             raise RuntimeError("the server is started already: stop it first, or restart it")
@@ -149,10 +186,10 @@ class EmbeddedTriton:
                 raise
 
     def restart(self, exit_timeout_s: float | None = None) -> None:
-        """Stops the server and starts it again on the same ports, with the same log. Raises what `start` raises.
+        """Stop the server and start it again on the same ports, with the same log. It raises what `start` raises.
 
         Args:
-            exit_timeout_s: how long requests in flight may take to finish, where that is not what the server was made
+            exit_timeout_s: How long requests in flight may take to finish, where that is not what the server was made
                 with.
         """
         self._stop_processes(exit_timeout_s)
@@ -160,18 +197,18 @@ class EmbeddedTriton:
         self.start()
 
     def stop(self) -> None:
-        """Stops the server: requests in flight finish, then every process ends. Does nothing if it is stopped."""
+        """Let requests in flight finish, then end every process. A server that is stopped already stays so."""
         self._stop_processes()
         if self._log_is_temporary and self._log_file is not None:
             self._log_file.unlink(missing_ok=True)
             self._log_file = None
 
     def is_running(self) -> bool:
-        """Whether the process is there. A running server can still fail every request: see `probe`."""
+        """Return whether the process is there. A running server can still fail every request: see `probe`."""
         return self._guard is not None and self._guard.poll() is None
 
     def wait_until_broken(self, timeout_s: float, memory_limit_bytes: int) -> Problem | None:
-        """Watches the processes of a started server without asking it anything.
+        """Watch the processes of a started server without asking it anything.
 
         Returns:
             What is wrong, at once: one of them has ended, or together they hold more memory than the limit. None if
@@ -192,26 +229,26 @@ class EmbeddedTriton:
                 return None
 
     def memory_bytes(self) -> int:
-        """What the processes of a started server hold, shared memory included."""
+        """Return the memory that the processes of a started server hold, shared memory included."""
         if self._processes is None:
             raise RuntimeError("a server that was never started holds nothing")
         return self._processes.memory_bytes()
 
     def probe(self, timeout_s: float = 5) -> Problem | None:
-        """Sends an image through each ensemble. Returns None if the answers are right, else the problem."""
+        """Send an image through each ensemble, and return None if the answers are right, else the problem."""
         if not self.is_running():
             return Problem("the server's process has ended")
         return probe(self.http_url, timeout_s)
 
     def __enter__(self) -> "EmbeddedTriton":
-        """Starts the server."""
+        """Start the server."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops the server."""
+        """Stop the server."""
         self.stop()
 
     def _launch(self) -> None:
@@ -248,7 +285,7 @@ class EmbeddedTriton:
             "metrics-address": self._metrics_address,
             "metrics-port": self.ports.metrics,
             "allow-gpu-metrics": "false",
-            # Nobody is given this key: who can reach the port can't load models, map memory, or write traces and logs.
+            # Nobody is given this key: who can reach the port cannot load models, map memory, or write traces and logs.
             "http-restricted-api": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
             "grpc-restricted-protocol": f"{_RESTRICTED_APIS}:fer-key={secrets.token_hex()}",
         }
@@ -256,7 +293,7 @@ class EmbeddedTriton:
         return ["--disable-auto-complete-config", *(f"--{name}={value}" for name, value in flags.items())]
 
     def _open_log(self) -> None:
-        """Makes sure that the log can be written, and notes where in it this start begins."""
+        """Make sure that the log can be written, and note where in it this start begins."""
         if self._log_file is None:
             descriptor, name = tempfile.mkstemp(prefix="fer-serve-", suffix=".log")
             os.close(descriptor)
@@ -265,7 +302,7 @@ class EmbeddedTriton:
             with self._log_file.open("ab") as log:
                 self._log_start = log.tell()
         except OSError as error:
-            raise LogFileError(f"the log can't be written to {self._log_file}: {error.strerror}") from None
+            raise LogFileError(f"the log cannot be written to {self._log_file}: {error.strerror}") from None
 
     def _running_guard(self) -> subprocess.Popen[bytes]:
         if self._guard is None:
@@ -300,34 +337,36 @@ class EmbeddedTriton:
             if not self.is_running() or problem.is_final:
                 break
             time.sleep(0.1)
-        raise ServerFailedError(f"the server did not start: {problem}. {self._log_summary()}")
+        raise ServerFailedError(
+            f"the server did not start: {problem}. The end of its log, {self.log_file}, says:", self._log_end()
+        )
 
     def _crashed_or_lost_a_port(self) -> bool:
         code = self._guard.poll() if self._guard else None
         return code is not None and (code > 128 or "Address already in use" in self._log_text())
 
     def _log_text(self) -> str:
-        """What was logged since the last start."""
+        """Return the part of the log since the last start."""
         with self.log_file.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
-    def _log_summary(self) -> str:
+    def _log_end(self) -> list[str]:
         lines = self._log_text().splitlines()
         errors = [line for line in lines if line.startswith(("E", "error:", "failed"))] or lines
-        return f"The end of its log, {self.log_file}, says:\n" + "\n".join(errors[-8:])
+        return errors[-8:]
 
 
 def _reachable(address: str) -> str:
-    """Where this machine reaches what listens on `address`."""
+    """Return the address by which this machine reaches a server that listens on `address`."""
     return LOOPBACK if address == _ANY_ADDRESS else address
 
 
 def _choose_ports(wanted: Ports, address: str, metrics_address: str) -> Ports:
-    """`wanted` with every 0 replaced by a port that is free now on its address.
+    """Return `wanted` with every 0 replaced by a port that is free now on its address.
 
     Raises:
-        PortTakenError: a port is in use, or wanted twice.
+        PortTakenError: A port is in use, or wanted twice.
     """
     fixed = [port for port in (wanted.http, wanted.grpc, wanted.metrics) if port]
     if len(set(fixed)) < len(fixed):
@@ -341,7 +380,7 @@ def _choose_ports(wanted: Ports, address: str, metrics_address: str) -> Ports:
                 listener.bind((address, port))
             except OSError as error:
                 raise PortTakenError(
-                    f"port {port} for {name} can't be used on {address} ({error.strerror}): choose another with "
+                    f"port {port} for {name} cannot be used on {address} ({error.strerror}): choose another with "
                     f"--{name}-port, or any free ones with --free-ports"
                 ) from None
             return int(listener.getsockname()[1])

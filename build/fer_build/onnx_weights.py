@@ -1,6 +1,6 @@
-"""Reads an ONNX file as one whole: weights that it keeps in other files are put into it.
+"""Read an ONNX file together with weights that it keeps in other files, which are put into it.
 
-Called wherever the room reads an ONNX file, so that what is checked, hashed, compiled and served are the same bytes. An
+The whole room reads ONNX files in this way, so that what is checked, hashed, compiled and served are the same bytes. An
 ONNX file is a protocol buffer; the few fields in which tensors stand are followed here, in every graph, function and
 attribute, without the package `onnx`, which is not installed where a repository is assembled.
 """
@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 from fer_build.errors import ContractError
 
 MAX_BYTES: Final = 512 << 20
-"""Of a file with all its parts. The released classifier has 3 MB; a protocol buffer can't have more than 2 GB."""
+"""Limit of a file with all its parts. The released one has 8.5 MB; a protocol buffer cannot have more than 2 GB."""
 _MAX_DEPTH: Final = 100
-"""As deep as protocol buffers may be nested."""
+"""Limit of the nesting of protocol buffers."""
 
 _TENSOR: Final = "TensorProto"
 INSIDE: Final[dict[str, dict[int, str]]] = {
@@ -54,29 +54,29 @@ class _Field(NamedTuple):
     value: memoryview | int
     """The content, or the number."""
     whole: memoryview
-    """With its tag and length."""
+    """The field with its tag and length."""
 
 
 def read_onnx(path: Path) -> bytes:
-    """Reads an ONNX file, with all its weights inside.
+    """Read an ONNX file, with all its weights inside.
 
     Args:
-        path: the file. What it names as external data must lie in its folder.
+        path: The file. What it names as external data must lie in its folder.
 
     Returns:
         The file's own bytes where it has no external data, else those of a file that needs no other.
 
     Raises:
-        ContractError: it is missing, broken or too large, or a part of it is missing, too short or outside the folder.
+        ContractError: It is missing, broken or too large, or a part of it is missing, too short or outside the folder.
     """
     return _Inliner(path).read()
 
 
 def list_parts(path: Path) -> list[str]:
-    """The other files in which an ONNX file keeps weights, as it names them; they may be missing.
+    """Return the other files in which an ONNX file keeps weights, as it names them, whether they are there or not.
 
     Raises:
-        ContractError: it is missing or broken.
+        ContractError: It is missing or broken.
     """
     inliner = _Inliner(path, only_look=True)
     inliner.read()
@@ -103,7 +103,7 @@ class _Inliner:
             raise ContractError(f"{self._path}: not an ONNX file, or only the start of one") from None
 
     def _inline(self, message: memoryview, kind: str, depth: int) -> memoryview:
-        """The message with all weights inside; the very same object if they are."""
+        """Return the message with all weights inside: the very same object if they are inside already."""
         if depth > _MAX_DEPTH:
             raise _BrokenError
         if kind == _TENSOR:
@@ -131,7 +131,7 @@ class _Inliner:
         return memoryview(b"".join([*kept, _write(_RAW_DATA, self._read_part(entries))]))
 
     def _read_part(self, entries: dict[str, str]) -> bytes:
-        """The bytes that `location`, `offset` and `length` name."""
+        """Return the bytes that `location`, `offset` and `length` name."""
         location = entries.get("location", "")
         told = f"{self._path}: keeps weights in the file {location!r}"
         folder = self._path.parent.resolve()
@@ -180,7 +180,7 @@ def _walk(message: memoryview) -> Iterator[_Field]:
 
 
 def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A number in groups of 7 bits, the lowest first, and the position behind it."""
+    """Read a number in groups of 7 bits, the lowest first; return it and the position behind it."""
     number = 0
     for shift in range(0, 70, 7):
         if position >= len(message):
@@ -194,7 +194,7 @@ def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
 
 
 def _write(number: int, content: bytes | memoryview) -> bytes:
-    """A field of bytes."""
+    """Return a field of bytes."""
     return _write_varint(number << 3 | _BYTES) + _write_varint(len(content)) + bytes(content)
 
 
@@ -207,7 +207,7 @@ def _write_varint(number: int) -> bytes:
 
 
 def _read_entry(field: _Field) -> tuple[str, str]:
-    """Key and value of an entry of `external_data`."""
+    """Return key and value of an entry of `external_data`."""
     if not isinstance(field.value, memoryview):
         raise _BrokenError
     texts = {inner.number: inner.value for inner in _walk(field.value) if isinstance(inner.value, memoryview)}

@@ -1,4 +1,4 @@
-"""fer_build.embedded_triton: what is staged, and what it says when something is not installed."""
+"""fer_serve.embedded_triton: what is staged, and what it says when something is not installed."""
 
 import importlib.util
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fer_build import embedded_triton
 from fer_build.errors import NotInstalledError
+from fer_serve import embedded_triton
 
 
 def test_a_backend_is_staged_with_the_stub_of_this_python(tmp_path):

@@ -1,6 +1,6 @@
 """FP16: the same graph with half-precision weights and features between its pixels and its softmax.
 
-Called by `fer_build.quantize`. Pixels stay uint8, what comes before the first layer with weights and the softmax stay
+Pixels stay uint8, what comes before the first layer with weights and the softmax stay
 float32, and so do the probabilities.
 """
 
@@ -13,37 +13,37 @@ from onnx import TensorProto, helper, numpy_helper
 from fer_build.errors import ContractError
 
 _WEIGHTED: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_KEPT_WHOLE: Final = ("Softmax", "Resize", "Cast")
+_KEPT_FP32: Final = ("Softmax", "Resize", "Cast")
 """Softmax for its sums, Resize because its scales have to be float32, Cast because it says its own type."""
 
 
-def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Makes a half-precision graph of a float32 one.
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a half-precision graph of a float32 one.
 
     Every node that depends on a layer with weights, or is one, computes in float16, but for a few. Where float32
     features enter or leave that part, a Cast stands.
 
     Args:
-        model: float32, as training exports it. It is left as it is.
+        model: Float32, as training exports it. It is left as it is.
 
     Returns:
         The new model, with the old one's metadata.
 
     Raises:
-        ContractError: a weight is too large for float16.
+        ContractError: A weight is too large for float16.
     """
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
-    _Converter(half.graph, _find_types(model)).convert()
-    onnx.checker.check_model(half, full_check=True)
-    return half
+    fp16 = onnx.ModelProto()
+    fp16.CopyFrom(model)
+    _Converter(fp16.graph, _find_types(model)).convert()
+    onnx.checker.check_model(fp16, full_check=True)
+    return fp16
 
 
 class _Converter:
     """Changes one graph, node by node in their order."""
 
     def __init__(self, graph: onnx.GraphProto, types: dict[str, int]) -> None:
-        """Args: the graph, and the element type of each of its tensors."""
+        """Take the graph, and the element type of each of its tensors."""
         self._graph = graph
         self._types = types
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -53,16 +53,16 @@ class _Converter:
             if node.op_type == "Constant" and node.attribute[0].name == "value"
         }
         self._nodes: list[onnx.NodeProto] = []
-        self._halves: set[str] = set()
+        self._fp16_features: set[str] = set()
         """Features that are float16 now."""
         self._made: set[str] = set()
         """Constants and features that were added in another type."""
 
     def convert(self) -> None:
         for node in self._graph.node:
-            weighted = node.op_type in _WEIGHTED or any(name in self._halves for name in node.input)
-            if weighted and node.op_type not in _KEPT_WHOLE:
-                self._halve(node)
+            weighted = node.op_type in _WEIGHTED or any(name in self._fp16_features for name in node.input)
+            if weighted and node.op_type not in _KEPT_FP32:
+                self._to_fp16(node)
             else:
                 node.input[:] = [self._cast(name, TensorProto.FLOAT) for name in node.input]
             self._nodes.append(node)
@@ -71,13 +71,13 @@ class _Converter:
         del self._graph.value_info[:]
         _drop_unused(self._graph)
 
-    def _halve(self, node: onnx.NodeProto) -> None:
+    def _to_fp16(self, node: onnx.NodeProto) -> None:
         node.input[:] = [self._cast(name, TensorProto.FLOAT16) for name in node.input]
-        self._halves.update(name for name in node.output if self._types.get(name) == TensorProto.FLOAT)
+        self._fp16_features.update(name for name in node.output if self._types.get(name) == TensorProto.FLOAT)
 
     def _cast(self, name: str, wanted: int) -> str:
-        """The name of this tensor in the wanted type, or its own if it has that or is no float."""
-        present = TensorProto.FLOAT16 if name in self._halves else self._types.get(name)
+        """Return the name of this tensor in the wanted type, or its own if it has that or is no float."""
+        present = TensorProto.FLOAT16 if name in self._fp16_features else self._types.get(name)
         if present == wanted or present not in (TensorProto.FLOAT, TensorProto.FLOAT16):
             return name
         other = f"{name}/{'half' if wanted == TensorProto.FLOAT16 else 'float'}"
@@ -91,7 +91,7 @@ class _Converter:
 
 
 def _find_types(model: onnx.ModelProto) -> dict[str, int]:
-    """The element type of each tensor of the graph."""
+    """Return the element type of each tensor of the graph."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     types = {tensor.name: int(tensor.data_type) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -109,7 +109,7 @@ def _round(tensor: TensorProto, name: str) -> TensorProto:
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Removes float32 constants of which only the half twin is used."""
+    """Remove float32 constants of which only the copy in float16 is used."""
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]

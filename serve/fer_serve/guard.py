@@ -1,6 +1,6 @@
-"""Keeps one tritonserver, stops it in order, and leaves nothing of it behind.
+"""Keep one tritonserver, stop it in order, and leave nothing of it behind.
 
-Started by `fer_build.server`, not by hand:
+`fer_serve.server` starts it:
 
     python -I -S guard.py WORK_DIR SHM_PREFIX EXIT_TIMEOUT_S HTTP_PORT LOG_FILE COMMAND...
 
@@ -31,7 +31,7 @@ from typing import BinaryIO, NoReturn
 
 _STACK_BYTES = 1 << 30
 """A JSON body of deeply nested arrays recurses in Triton's parser; with the usual 8 MiB of stack 195 kB of it kill the
-server, with 1 GiB five million levels don't. Only address space until it is used."""
+server, with 1 GiB five million levels do not. Only address space until it is used."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SYS_PIDFD_GETFD = 438  # asm/unistd.h, the same on every architecture; Linux 5.6
@@ -41,9 +41,9 @@ _TCP_INFO_LAST_SENT_AND_RECEIVED = struct.Struct("44x I 4x I")  # linux/tcp.h: t
 _DRAIN_EVERY_S = 0.02
 _ALL_ANSWERED = b"All models are stopped, unloading models"
 """What Triton 2.51 logs when no request is under way any more. It unloads its models then, for seconds in which gRPC
-clients are told that they don't exist; nothing is lost if it is killed instead."""
+clients are told that they do not exist; nothing is lost if it is killed instead."""
 _LAST_ANSWERS_S = 0.2
-"""For what is answered but not yet sent."""
+"""The time for answers that are not yet sent."""
 _LONGEST_TICK_MS = 10
 """The kernel tells when something was last sent or received in ticks of its clock, of 1 to 10 ms."""
 _UPLOAD_PAUSE_MS = 200
@@ -51,7 +51,7 @@ _UPLOAD_PAUSE_MS = 200
 
 
 def main() -> NoReturn:
-    """Runs the command until it ends or the launcher does; exits with the command's exit status."""
+    """Run the command until it ends or the launcher does, and exit with the command's exit code."""
     work_dir, shm_prefix, exit_timeout_s, http_port, log_file, *command = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to handle; it closes the pipe
     signal.signal(signal.SIGTERM, _interrupt)
@@ -82,7 +82,7 @@ def main() -> NoReturn:
 
 
 def _wait(server: "subprocess.Popen[bytes]", exit_timeout_s: float) -> "float | None":
-    """Until the server ends, or is to be stopped: returns the seconds that it may take for that."""
+    """Wait until the server ends, or return the seconds that it may take to stop once it is told to."""
     server_ended = os.pidfd_open(server.pid)
     try:
         ready, _, _ = select.select([sys.stdin.fileno(), server_ended], [], [])
@@ -95,7 +95,7 @@ def _wait(server: "subprocess.Popen[bytes]", exit_timeout_s: float) -> "float | 
 
 
 def _stop(server: "subprocess.Popen[bytes]", exit_timeout_s: float, http_port: int, said: BinaryIO) -> None:
-    """Tells the server to stop, and returns when it has answered all that it had accepted, or its time is up."""
+    """Tell the server to stop, and return when it has answered all that it had accepted, or its time is up."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     server.terminate()
     server_ended = os.pidfd_open(server.pid)
@@ -109,9 +109,9 @@ def _stop(server: "subprocess.Popen[bytes]", exit_timeout_s: float, http_port: i
 
 
 def _let_go_of_clients(pid: int, pidfd: int, http_port: int) -> None:
-    """Ends the server's HTTP connections that have no request under way, or one that has arrived whole.
+    """End the server's HTTP connections that have no request under way, or one that has arrived whole.
 
-    Triton 2.51 waits for the clients to close them, and goes on answering on them for as long as they don't, until its
+    Triton 2.51 waits for the clients to close them, and goes on answering on them for as long as they do not, until its
     time is up; then it drops what is under way. So the receiving side of these connections is closed in its place: a
     request that has been received is answered before the server sees the end.
     """
@@ -123,7 +123,7 @@ def _let_go_of_clients(pid: int, pidfd: int, http_port: int) -> None:
 
 
 def _connections_of(port: int) -> Iterator[str]:
-    """The name in /proc/PID/fd of each established TCP connection with this local port."""
+    """Yield the name in /proc/PID/fd of each established TCP connection with this local port."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
         if state == _TCP_ESTABLISHED and int(local.rpartition(":")[2], 16) == port:
@@ -150,7 +150,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _prepare_server() -> None:
-    """Between fork and exec: should the guard itself be killed, the kernel tells the server to stop.
+    """Prepare the server between fork and exec: if the guard itself is killed, the kernel tells the server to stop.
 
     Under SCHED_BATCH, which its stubs inherit, a process that wakes up waits for its turn instead of interrupting one
     that is at work: between detection, classifier and server that happened four times an image, and each time the cache
