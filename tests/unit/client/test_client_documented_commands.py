@@ -10,8 +10,6 @@ import fer_client
 from fer_client import FerClientError
 from fer_client.cli import build_parser
 from fer_client.command.connection import SETTINGS
-from fer_client.command.options import EXIT_CODES
-from fer_commands.exit_codes import MEANINGS
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "client" / "fer_client"
@@ -50,10 +48,6 @@ def test_the_settings_are_those_of_the_command():
     assert [row for row in rows if row[0] != "`--header`"] == named
     for setting in SETTINGS:
         assert f"| {setting.help} |" in README
-
-
-def test_the_exit_codes_are_those_of_the_command():
-    assert table("| exit code |") == [[str(code.value), MEANINGS[code]] for code in EXIT_CODES]
 
 
 def test_every_error_is_in_the_table_and_only_those():
