@@ -112,7 +112,7 @@ def contract_name(name: str) -> str:
 
 
 def group_identical(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Number images so that two have the same number if all their pixels are the same: int64, (N,)."""
+    """Assign numbers so that two images have the same number if all their pixels are the same: int64, (N,)."""
     numbers: dict[bytes, int] = {}
     return np.array([numbers.setdefault(image.tobytes(), len(numbers)) for image in images], dtype=np.int64)
 

@@ -24,7 +24,7 @@ def no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ada_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that describes a GPU which isn't there."""
+    """A driver that describes a GPU which is not there."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "nvidia-smi").write_text("#!/bin/sh\necho '8.9, NVIDIA L4'\n")

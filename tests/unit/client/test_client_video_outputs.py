@@ -195,7 +195,7 @@ def test_an_annotated_video_without_frames_leaves_no_file(tmp_path):
 
 
 def test_an_annotated_video_that_does_not_fit_on_the_disk_is_said_not_to(tmp_path):
-    """In a process whose files can't grow beyond 30 kB."""
+    """In a process whose files cannot grow beyond 30 kB."""
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 import cv2, numpy as np
