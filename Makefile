@@ -13,7 +13,7 @@ MODEL_SOURCES := $(shell find triton_models training/release build/fer_build -ty
 SMALLER := fp16 int8
 RTX_CARDS := 8.6 8.9
 
-.PHONY: help demo serve web loadtest build wheel test lint types clean
+.PHONY: help demo serve web loadtest build wheel release test lint types clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,25 +31,28 @@ web: $(VENV)/.web repository/manifest.json  ## Serve a page and a REST service o
 
 loadtest: $(VENV)/.loadtest repository/manifest.json  ## Load the real Triton for a minute, over HTTP and gRPC: reports/loadtest/report.html
 	$(BIN)/fer-serve --repository repository --free-ports -- \
-	    $(BIN)/python -m fer_loadtest --preset ci --out reports/loadtest
+	    $(BIN)/fer-loadtest --preset ci --out reports/loadtest
 
 build: $(VENV)/.build  ## Make FP16, INT8, TensorRT-RTX plans and both repositories of the shipped float32 file: built/
 	@for precision in $(SMALLER); do \
-	    $(BIN)/python -m fer_build.quantize --precision $$precision --out built/fer_classifier_$$precision.onnx || exit; \
+	    $(BIN)/fer-build quantize --precision $$precision --out built/fer_classifier_$$precision.onnx || exit; \
 	done
 	@for onnx in training/release/fer_classifier.onnx $(SMALLER:%=built/fer_classifier_%.onnx); do \
 	    for card in $(RTX_CARDS); do \
-	        $(BIN)/python -m fer_build.plan --flavour rtx --compute-capability $$card --onnx $$onnx \
+	        $(BIN)/fer-build plan --flavour rtx --compute-capability $$card --onnx $$onnx \
 	            --out built/rtx/$$(basename $$onnx .onnx)_sm$$card.plan || exit; \
 	    done; \
 	done
 	@for profile in cpu gpu; do \
-	    $(BIN)/python -m fer_build.assemble --onnx built/fer_classifier_int8.onnx --profile $$profile \
+	    $(BIN)/fer-build assemble --onnx built/fer_classifier_int8.onnx --profile $$profile \
 	        --out built/repository-$$profile || exit; \
 	done
 
 wheel: $(VENV)/.serve  ## Make the wheel that is installed where there is no checkout: dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+release: $(VENV)/.dev  ## Make wheel, sdist, SBOM and checksums of a clean commit, the same bytes each time: dist/
+	$(BIN)/python build/make_release.py
 
 test: $(VENV)/.dev  ## Pass every test, against the real Triton
 	$(BIN)/python -m pytest
@@ -60,12 +63,17 @@ lint: $(VENV)/.dev  ## Check style and formatting
 
 types: $(VENV)/.dev  ## Check types
 	$(BIN)/mypy
+	@for model in triton_models/*/1/model.py; do $(BIN)/mypy $$model || exit; done  # all of one name
+
+.PHONY: completion
+completion: $(VENV)/.dev  ## Make the scripts that complete fer-client in shells anew, after an option has changed
+	$(BIN)/python -m fer_client.command.completion
 
 clean:  ## Remove everything that make made
 	rm -rf $(VENV) repository demo built reports
 
 repository/manifest.json: $(VENV)/.serve $(MODEL_SOURCES)
-	$(BIN)/python -m fer_build.assemble --out repository
+	$(BIN)/fer-build assemble --out repository
 	@touch $@
 
 $(VENV)/.serve: pyproject.toml constraints.txt

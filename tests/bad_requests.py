@@ -1,8 +1,8 @@
 """Requests that are wrong in themselves, whatever image they carry: over HTTP and over gRPC, and what they may get.
 
-Triton 2.51 answers some of them in ways of its own, which are stated here as they are: JSON that can't be read, or has
+Triton 2.51 answers some of them in ways of its own, which are stated here as they are: JSON that cannot be read, or has
 another type than expected somewhere, gets 500; an unknown Content-Encoding 501; bytes that are no gRPC message
-INTERNAL; and HTTP that it can't make out is answered by closing the connection.
+INTERNAL; and HTTP that it cannot make out is answered by closing the connection.
 """
 
 import gzip

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from fer_build.assemble import assemble
-from fer_build.server import EmbeddedTriton
+from fer_serve.server import EmbeddedTriton
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,4 +1,4 @@
-"""JPEG files taken apart and put together again, and a small encoder for what Pillow doesn't write."""
+"""JPEG files taken apart and put together again, and a small encoder for what Pillow does not write."""
 
 import re
 import struct

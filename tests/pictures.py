@@ -42,7 +42,7 @@ def encode_turned(upright: Image.Image, orientation: int, format: str = "JPEG") 
 
 
 def encode_png_rows(rows: npt.NDArray[np.uint16] | npt.NDArray[np.uint8], color_type: int) -> bytes:
-    """A PNG of (height, width, channels) samples, 8 or 16 bits each: Pillow can't write 16-bit colour."""
+    """A PNG of (height, width, channels) samples, 8 or 16 bits each: Pillow cannot write 16-bit colour."""
     height, width = rows.shape[:2]
     bits = rows.dtype.itemsize * 8
     big_endian = rows.astype(rows.dtype.newbyteorder(">")).reshape(height, -1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-SERVE = [sys.executable, "-m", "fer_build.serve"]
+SERVE = [str(Path(sys.executable).with_name("fer-serve"))]
 
 
 class RunningServe:

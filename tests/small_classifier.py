@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import fer_contract as contract
 from fer_build.faces_file import LabelledCrops
+from fer_runtimes import ONNX_RUNTIME, open_classifier
 
 _MEAN, _SPREAD = 128.0, 64.0
 
@@ -71,3 +72,23 @@ def draw_crops(count: int, seed: int = 0) -> LabelledCrops:
     stripes = np.sin(np.arange(side)[None, None, None, :] / width + rng.uniform(0, 6, (count, 1, 1, 1)))
     pixels = 128 + rng.uniform(10, 110, (count, 1, 1, 1)) * stripes + rng.normal(0, 8, (count, 1, side, side))
     return LabelledCrops(pixels.clip(0, 255).astype(np.uint8), rng.integers(0, 7, count), "drawn stripes")
+
+
+def draw_sure_crops(path: Path, count: int = 1200) -> LabelledCrops:
+    """Faces that a classifier is sure of, so that its smaller precisions should answer the same; labels are its own."""
+    drawn = draw_crops(count, seed=1)
+    classify = open_classifier(path, ONNX_RUNTIME, threads=1)
+    probabilities = classify(drawn.faces)
+    ordered = np.sort(probabilities, axis=1)
+    sure = ordered[:, -1] - ordered[:, -2] > 0.1
+    answers = probabilities[sure].argmax(axis=1)
+    assert sure.sum() > 500
+    assert np.bincount(answers).max() < 0.8 * len(answers)  # it does tell them apart
+    return LabelledCrops(drawn.faces[sure], answers, drawn.source)
+
+
+def write_crops(path: Path, crops: LabelledCrops) -> Path:
+    """The file of faces that `fer-train save-faces` writes."""
+    names, source = np.array(contract.LABELS), np.array(crops.source)
+    np.savez(path, FACES=crops.faces, LABELS=crops.labels, CLASSES=names, SOURCE=source)
+    return path

@@ -61,3 +61,10 @@ def closed_address() -> Iterator[str]:
         holder.bind(("127.0.0.1", 0))
         host, port = holder.getsockname()
         yield f"{host}:{port}"
+
+
+def fer_train(*words: object) -> int:
+    """Runs `fer-train` in this process, and returns its exit code."""
+    from fer_training.cli import main
+
+    return main([str(word) for word in words])

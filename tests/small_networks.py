@@ -51,7 +51,7 @@ def write_network(
         metadata: in addition to what the contract asks for, and a passed gate; None takes an entry away.
         quantised_biases: whether an int8 network's biases are int32 too, which TensorRT refuses.
         quantised_convolutions: how many of an int8 network's are; the first ones.
-        bit_shift: whether the faces go through an operator first that TensorRT doesn't know.
+        bit_shift: whether the faces go through an operator first that TensorRT does not know.
     """
     graph = _Graph(np.float16 if precision == "fp16" else np.float32)
     faces = graph.add("BitShift", contract.FACES, graph.constant(np.uint8(1)), direction="RIGHT") if bit_shift else None

@@ -18,7 +18,7 @@ from fer_metrics import ImageCounters, StageClock
 
 
 def image_limits(settings: fer_settings.Settings) -> ImageLimits:
-    """What an image may weigh and measure."""
+    """Read what an image may weigh and measure."""
     return ImageLimits(settings.read("max_image_bytes", int), settings.read("max_image_pixels", int))
 
 
@@ -27,7 +27,7 @@ def answer(
     tensors_of: Callable[[bytes, StageClock], Mapping[str, np.ndarray[Any, Any]]],
     counters: ImageCounters,
 ) -> Any:
-    """Answers one request with the tensors that `tensors_of` makes of its image, or with the error that fits.
+    """Answer one request with the tensors that `tensors_of` makes of its image, or with the error that fits.
 
     An image that is refused gets INVALID_ARGUMENT (HTTP 400) for this request alone. Anything unforeseen gets
     INTERNAL with nothing of the server's inside in it; the traceback goes to the server's log. Each is counted.
@@ -47,11 +47,11 @@ def answer(
 
 
 def _face_counts(tensors: Mapping[str, np.ndarray[Any, Any]]) -> tuple[int | None, int]:
-    """How many faces an answer has, None where none are looked for, and how many more were found."""
-    if contract.FACE_COUNT not in tensors:
+    """Return how many faces an answer has, None where none are looked for, and how many more were found."""
+    if contract.FACES_FOUND not in tensors:
         return None, 0
-    count, found = int(tensors[contract.FACE_COUNT][0]), int(tensors[contract.FACES_FOUND][0])
-    return count, found - count
+    count = len(tensors[contract.BOXES])
+    return count, int(tensors[contract.FACES_FOUND][0]) - count
 
 
 def _image_bytes(request: Any) -> bytes:

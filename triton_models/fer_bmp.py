@@ -42,19 +42,19 @@ class BmpFile:
     palette: npt.NDArray[np.uint8]
     """uint8, (256, 3), BGR. Black where the file has none."""
     pixels: memoryview
-    """What follows from where the pixels begin."""
+    """Derive what follows from where the pixels begin."""
 
     scans = 1
     exif = b""
 
     def decode(self) -> npt.NDArray[np.uint8]:
-        """Decodes the pixels, at full size.
+        """Decode the pixels, at full size.
 
         Returns:
             uint8, (height, width, 3), BGR, 0..255, upright, on white where the header names an alpha mask.
 
         Raises:
-            ImageRefusedError: pixels are missing.
+            ImageRefusedError: Pixels are missing.
         """
         if self.compression in (_RLE8, _RLE4):
             return self._decode_runs()
@@ -108,13 +108,13 @@ class BmpFile:
 
 
 def read_bmp(data: bytes) -> BmpFile:
-    """Reads the header of a BMP file.
+    """Read the header of a BMP file.
 
     Args:
-        data: begins with BM.
+        data: Begins with BM.
 
     Raises:
-        ImageRefusedError: the header makes no sense, or the pixels are compressed in a way that is not known.
+        ImageRefusedError: The header makes no sense, or the pixels are compressed in a way that is not known.
     """
     try:
         start, size = struct.unpack_from("<II", data, 10)
@@ -159,7 +159,7 @@ def _check_kind(size: int, bits: int, compression: int) -> None:
 
 
 def _read_masks(data: bytes, size: int, bits: int, compression: int) -> tuple[tuple[int, int, int, int], int]:
-    """The masks of red, green, blue and alpha, and where the palette begins."""
+    """Return the masks of red, green, blue and alpha, and where the palette begins."""
     behind = _FILE_HEADER + size
     red, green, blue, alpha = _USUAL_MASKS.get(bits, (0, 0, 0, 0))
     if compression in (_MASKS, _MASKS_WITH_ALPHA):
@@ -173,14 +173,14 @@ def _read_masks(data: bytes, size: int, bits: int, compression: int) -> tuple[tu
 
 
 def _split_bytes(strip: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
-    """The 2, 4 or 8 numbers in each byte, highest bits first."""
+    """Return the 2, 4 or 8 numbers in each byte, highest bits first."""
     shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
     numbers: npt.NDArray[np.uint8] = strip[..., np.newaxis] >> shifts & np.uint8((1 << bits) - 1)
     return numbers.reshape(len(strip), -1)
 
 
 def _read_channel(values: npt.NDArray[np.uint32], mask: int) -> npt.NDArray[np.uint8]:
-    """The bits under a mask, scaled to 0..255; no bits are 0."""
+    """Return the bits under a mask, scaled to 0..255; no bits are 0."""
     if not mask:
         return np.zeros(values.shape, np.uint8)
     shift = (mask & -mask).bit_length() - 1

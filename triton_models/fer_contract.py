@@ -4,7 +4,8 @@ Standard library only, so that every room may import it: the Triton models, `fer
 thin client. The `config.pbtxt` files beside this module say the same by hand; `tests/contract` compares the two.
 """
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Class names in FER2013's order. Column i of PROBABILITIES belongs to LABELS[i]."""
@@ -75,3 +76,42 @@ ONNX_VERSION_KEY: Final = "fer.version"
 """Version of the trained network, for people: a short word without spaces."""
 ONNX_UNCERTAIN_BELOW_KEY: Final = "fer.uncertain_below"
 """The decimal that is published as `uncertain_below`."""
+
+
+class OnnxTensor(Protocol):
+    """An input or output of an ONNX file, as `onnxruntime.InferenceSession` lists them."""
+
+    name: str
+    type: str
+    """`tensor(uint8)`, say."""
+    shape: Sequence[int | str | None]
+    """A number for a fixed dimension, a name or None for a free one."""
+
+
+def find_misfit(inputs: Sequence[OnnxTensor], outputs: Sequence[OnnxTensor], metadata: Mapping[str, str]) -> str | None:
+    """Return how a classifier's ONNX file differs from the contract, in words for people; None where it fits.
+
+    Args:
+        inputs: The file's inputs: one, FACES, uint8, (N, 1, 48, 48).
+        outputs: The file's outputs: one, PROBABILITIES, float32, (N, 7).
+        metadata: The file's `metadata_props`, which name the labels in the contract's order.
+    """
+    labels, found = ",".join(LABELS), metadata.get(ONNX_LABELS_KEY)
+    if found != labels:
+        return f"metadata {ONNX_LABELS_KEY} must be {labels!r}, not {found!r}"
+    return _find_tensor_misfit("input", inputs, FACES, "tensor(uint8)", (1, FACE_SIZE_PX, FACE_SIZE_PX)) or (
+        _find_tensor_misfit("output", outputs, PROBABILITIES, "tensor(float)", (len(LABELS),))
+    )
+
+
+def _find_tensor_misfit(
+    kind: str, tensors: Sequence[OnnxTensor], name: str, type_: str, shape: tuple[int, ...]
+) -> str | None:
+    """Return what is wrong unless there is one tensor, of this name, type and shape, with a free first dimension."""
+    if len(tensors) == 1:
+        (tensor,) = tensors
+        first, *others = tensor.shape or [0]
+        if (tensor.name, tensor.type, tuple(others)) == (name, type_, shape) and not isinstance(first, int):
+            return None
+    found = ", ".join(f"{tensor.name} {tensor.type} {tuple(tensor.shape)}" for tensor in tensors) or "none"
+    return f"expected one {kind} {name} {type_} (N, {', '.join(map(str, shape))}), found {found}"

@@ -2,15 +2,16 @@
 
 `fer_faces` asks a `FaceDetector`. The one that is served is `fer_search.FaceSearch`, which decides at what sizes a
 picture is shown to a network. The network in use is `fer_yunet`, chosen by the parameter `detector` of
-fer_preprocess/config.pbtxt.
-Another one takes its place in one file, whose class offers `look` as the `Network` below has it:
+fer_preprocess (config.pbtxt, configs/cpu.pbtxt).
+Another one takes its place in one file beside this one, whose class offers `look` as the `Network` below has it:
 
     class MyNetwork:
         def look(self, pixels, min_score): ...
 
-and in one line of `open_network`, which gives it a name.
+and in one line of `_CLASSES`, which gives it a name.
 """
 
+import importlib
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,7 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 YUNET: Final = "yunet"
-NETWORKS: Final = (YUNET,)
+_CLASSES: Final = {
+    YUNET: ("fer_yunet", "YuNet"),
+}
+"""Module and class of each network by its name. A module is imported only when it is used."""
+NETWORKS: Final = tuple(_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -34,25 +39,25 @@ class Detections:
 
     @staticmethod
     def none() -> "Detections":
-        """No face."""
+        """Return no face."""
         return Detections(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
 
     @property
     def sides(self) -> npt.NDArray[np.float32]:
-        """float32, (N, 2): width and height of the boxes in px."""
+        """Return the boxes' width and height in px: float32, (N, 2)."""
         return self.boxes[:, 2:] - self.boxes[:, :2]
 
     def picked(self, indices: npt.NDArray[np.intp]) -> "Detections":
-        """Only some of them, in this order."""
+        """Return only some of them, in this order."""
         return Detections(self.boxes[indices], self.landmarks[indices], self.scores[indices])
 
     def scaled(self, factors: npt.NDArray[np.float32]) -> "Detections":
-        """In px of another picture: x and y are multiplied by `factors`, float32, (2,)."""
+        """Return them in px of another picture: x and y are multiplied by `factors`, float32, (2,)."""
         boxes = self.boxes.reshape(-1, 2, 2) * factors
         return Detections(boxes.reshape(-1, 4), self.landmarks * factors, self.scores)
 
     def turned(self, to_other: npt.NDArray[np.float64]) -> "Detections":
-        """In px of another picture that is turned: boxes keep their shape around a centre that is moved.
+        """Return them in px of another picture that is turned: boxes keep their shape around a centre that is moved.
 
         Args:
             to_other: float64, (3, 3): x, y, 1 of this picture to x, y, 1 of the other: a similarity.
@@ -64,7 +69,7 @@ class Detections:
         return Detections(boxes, self.landmarks @ turn.T + shift, self.scores)
 
     def joined(self, others: "Detections") -> "Detections":
-        """These, then `others`."""
+        """Return these, then `others`."""
         return Detections(
             np.concatenate([self.boxes, others.boxes]),
             np.concatenate([self.landmarks, others.landmarks]),
@@ -72,14 +77,14 @@ class Detections:
         )
 
     def without(self, others: "Detections", max_overlap: float) -> "Detections":
-        """Those that overlap none of `others` by more than this intersection over union."""
+        """Return those that overlap none of `others` by more than this intersection over union."""
         if not len(others.boxes) or not len(self.boxes):
             return self
         overlaps = np.stack([self.overlaps(box) for box in others.boxes])  # (others, N)
         return self.picked(np.flatnonzero(overlaps.max(axis=0) <= max_overlap))
 
     def overlaps(self, box: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """float32, (N,): intersection over union of each with `box`, (4,)."""
+        """Return the intersection over union of each with `box`, (4,): float32, (N,)."""
         shared = np.minimum(self.boxes[:, 2:], box[2:]) - np.maximum(self.boxes[:, :2], box[:2])
         areas = np.maximum(shared, 0).prod(axis=1)
         both = self.sides.prod(axis=1) + (box[2:] - box[:2]).prod() - areas
@@ -90,7 +95,7 @@ class Network(Protocol):
     """What shows faces in pixels, and is shown one picture at one size."""
 
     def look(self, pixels: npt.NDArray[np.uint8], min_score: float) -> Detections:
-        """Finds the faces in `pixels`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
+        """Find the faces in `pixels`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
         ...
 
 
@@ -98,18 +103,18 @@ class FaceDetector(Protocol):
     """What `fer_faces` asks of a detector."""
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
-        """Finds the faces in `image`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
+        """Find the faces in `image`: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px."""
         ...
 
 
 def open_network(name: str) -> Network:
-    """Loads the network called `name`, one of `NETWORKS`.
+    """Load the network called `name`, one of `NETWORKS`.
 
     Raises:
-        ValueError: there is no such network.
+        ValueError: There is no such network.
     """
-    if name == YUNET:
-        from fer_yunet import YuNet  # a network's runtime is imported only where it is used
-
-        return YuNet()
-    raise ValueError(f"detector must be one of {', '.join(NETWORKS)}, not {name!r}")
+    if name not in _CLASSES:
+        raise ValueError(f"detector must be one of {', '.join(NETWORKS)}, not {name!r}")
+    module, class_name = _CLASSES[name]
+    network: Network = getattr(importlib.import_module(module), class_name)()
+    return network

@@ -12,16 +12,16 @@ _INTEGERS: Final = {1: "B", 3: "H", 4: "I"}
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation that a block of EXIF asks for.
+    """Return the orientation that a block of EXIF asks for.
 
     Only the first directory is looked at, no further offset is followed, and whatever is damaged counts as absent: the
     picture itself is good.
 
     Args:
-        exif: a TIFF structure, with or without `Exif` and two zeros in front of it.
+        exif: A TIFF structure, with or without `Exif` and two zeros in front of it.
 
     Returns:
-        1..8 as in Exif 2.32, tag 274; 1, which is upright, where there is none or it can't be read.
+        1..8 as in Exif 2.32, tag 274; 1, which is upright, where there is none or it cannot be read.
     """
     tiff = exif[6:] if exif.startswith(b"Exif\0") else exif
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])

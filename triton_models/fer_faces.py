@@ -39,7 +39,7 @@ DECODE: Final = "decode"
 DETECT: Final = "detect"
 ALIGN: Final = "align"
 STAGES: Final = (DECODE, DETECT, ALIGN)
-"""What an image passes, for who measures."""
+"""Pipeline stages in order; labels of the metric."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,19 @@ class Faces:
 def find_faces(
     data: bytes, detector: FaceDetector, limits: ImageLimits, finish: Callable[[str], None] = lambda _: None
 ) -> Faces:
-    """Finds and aligns the faces of one encoded image.
+    """Find and align the faces of one encoded image.
 
     Args:
-        data: one encoded file: JPEG, PNG, WebP or BMP.
-        detector: what finds them.
-        limits: what to refuse.
-        finish: called with the name of each of the STAGES when it ends.
+        data: One encoded file: JPEG, PNG, WebP or BMP.
+        detector: What finds them.
+        limits: What to refuse.
+        finish: Called with the name of each of the STAGES when it ends.
 
     Returns:
         At most MAX_FACES faces, the largest. None is a result too: N is 0 then.
 
     Raises:
-        fer_images.ImageRefusedError: the bytes can't be used as an image.
+        fer_images.ImageRefusedError: The bytes cannot be used as an image.
     """
     image = decode_image(data, limits, ENOUGH_PX)
     finish(DECODE)
@@ -97,7 +97,7 @@ def find_faces(
 
 
 def read_face_crop(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-    """Takes a whole encoded image as one face crop in FER2013's framing. Nothing is detected.
+    """Take a whole encoded image as one face crop in FER2013's framing. Nothing is detected.
 
     The image is scaled to 48x48 without keeping its proportions; one that has this size already is taken as it is.
 
@@ -105,7 +105,7 @@ def read_face_crop(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[np.uin
         The crop: uint8, (1, 1, 48, 48), gray, 0..255. And int32, (2,): width, height of the upright image.
 
     Raises:
-        fer_images.ImageRefusedError: the bytes can't be used as an image.
+        fer_images.ImageRefusedError: The bytes cannot be used as an image.
     """
     image = decode_image(data, limits, 8 * FACE_SIZE_PX)
     gray = cv2.cvtColor(image.pixels, cv2.COLOR_BGR2GRAY)
@@ -114,7 +114,7 @@ def read_face_crop(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[np.uin
 
 
 def align_face(image: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Crops one face so that its landmarks lie where FER2013's pictures have them.
+    """Crop one face so that its landmarks lie where FER2013's pictures have them.
 
     Args:
         image: uint8, (height, width, 3), BGR, 0..255.
@@ -145,7 +145,7 @@ def align_face(image: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32])
 
 
 def similarity_transform(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """The rotation, uniform scale and shift that bring `source` closest to `target` in the least-squares sense.
+    """Return the rotation, uniform scale and shift that bring `source` closest to `target` in the least-squares sense.
 
     Points are taken as complex numbers, in which such a transform is `a * z + b` with complex a and b. Where all
     source points coincide, there is no scale to be had and a shift alone is returned.
@@ -171,7 +171,7 @@ def similarity_transform(source: npt.NDArray[np.float32], target: npt.NDArray[np
 def _region_of_crop(
     image: npt.NDArray[np.uint8], to_crop: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """The part of `image` that a crop is sampled from, and where it starts (x, y).
+    """Return the part of `image` that a crop is sampled from, and where it starts (x, y).
 
     Saves turning a whole photo gray for one face in it.
     """
@@ -185,7 +185,7 @@ def _region_of_crop(
 
 
 def _span(places: list[float], margin: float, end: int) -> tuple[int, int]:
-    """From the first to the last px that is needed, one at least, of those from 0 to `end`."""
+    """Return the first to the last px that is needed, one at least, of those from 0 to `end`."""
     low = min(max(math.floor(min(places) - margin), 0), end - 1)
     return low, min(max(math.ceil(max(places) + margin), low + 1), end)
 

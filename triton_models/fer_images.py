@@ -97,12 +97,12 @@ class UprightImage:
 
 
 def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightImage:
-    """Decodes one image file.
+    """Decode one image file.
 
     Args:
-        data: one encoded file: JPEG, PNG, WebP or BMP.
-        limits: what to refuse.
-        enough_px: the image may come at 1/2, 1/4 or 1/8 of its size as long as it keeps as many px as a square of this
+        data: One encoded file: JPEG, PNG, WebP or BMP.
+        limits: What to refuse.
+        enough_px: The image may come at 1/2, 1/4 or 1/8 of its size as long as it keeps as many px as a square of this
             side has.
 
     Returns:
@@ -110,7 +110,7 @@ def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightIma
         gray becomes BGR.
 
     Raises:
-        ImageRefusedError: the bytes are empty, too many, not an image of an accepted format, over the pixel limit,
+        ImageRefusedError: The bytes are empty, too many, not an image of an accepted format, over the pixel limit,
             truncated or corrupt.
     """
     file = _read_structure(data, limits)
@@ -124,7 +124,7 @@ def decode_image(data: bytes, limits: ImageLimits, enough_px: int) -> UprightIma
 
 
 def _turn(pixels: npt.NDArray[np.uint8], transpose: bool, flip_x: bool, flip_y: bool) -> npt.NDArray[np.uint8]:
-    """By OpenCV, which turns 50 megapixels in a quarter of the time that a copy of a turned view takes."""
+    """Turn by OpenCV, which turns 50 megapixels in a quarter of the time that a copy of a turned view takes."""
     if transpose:
         pixels = np.asarray(cv2.transpose(pixels), np.uint8)
     if flip_x or flip_y:
@@ -154,7 +154,7 @@ def _read_structure(data: bytes, limits: ImageLimits) -> _ImageFile:
 
 
 def _read(data: bytes) -> _ImageFile:
-    """By the reader of its format."""
+    """Read a file by the reader of its format."""
     for mark, read in _READERS.items():
         if data.startswith(mark):
             return read(data)

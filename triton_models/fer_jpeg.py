@@ -22,7 +22,7 @@ libjpeg's warnings (`JWRN_*` in its jerror.h), and what is made of each:
 | HUFF_BAD_CODE, ARITH_BAD_CODE | no such code | refused |
 | MUST_RESYNC | a restart marker missing or doubled | refused |
 | BOGUS_PROGRESSION | a progressive scan missing or doubled | refused |
-| TOO_MUCH_DATA | the caller reads fewer rows than there are | can't happen |
+| TOO_MUCH_DATA | the caller reads fewer rows than there are | cannot happen |
 
 Of two things libjpeg says nothing: a component of which no scan tells, and bits of a progressive image that no scan
 brings. Both are refused too.
@@ -101,16 +101,16 @@ class JpegFile:
     """Which pieces are the data of a scan."""
 
     def decode(self, enough_px: int) -> npt.NDArray[np.uint8]:
-        """Decodes the pixels.
+        """Decode the pixels.
 
         Args:
-            enough_px: they may come at n/8 of their size as long as the longest side keeps at least this many.
+            enough_px: They may come at n/8 of their size as long as the longest side keeps at least this many.
 
         Returns:
             uint8, (height, width, 3), BGR, 0..255, as stored.
 
         Raises:
-            ImageRefusedError: pixels are missing or wrong.
+            ImageRefusedError: Pixels are missing or wrong.
         """
         try:
             return self._decode(self.pieces, enough_px)
@@ -135,7 +135,7 @@ class JpegFile:
         return _cmyk_to_bgr(pixels) if self.components == 4 else pixels
 
     def _without_stray_bytes(self, complaint: str) -> list[Bytes]:
-        """The pieces without what is left over behind the data of one scan, if that is forgiven."""
+        """Return the pieces without what is left over behind the data of one scan, if that is forgiven."""
         stray = _STRAY.search(complaint)
         separator = bytes((0xFF, int(stray[2], 16), 0, 2)) if stray else b""
         places = [index for index in self.data if self.pieces[index + 1] == separator]
@@ -161,7 +161,7 @@ class JpegFile:
         raise corrupt("JPEG", self.width, self.height, reason) from None
 
     def _decode_with_pillow(self, enough_px: int) -> npt.NDArray[np.uint8]:
-        """For sampling factors that TurboJPEG doesn't know. Pillow keeps libjpeg's warnings to itself.
+        """Decode sampling factors that TurboJPEG has no name for. Pillow keeps libjpeg's warnings to itself.
 
         So the picture is held against what becomes of it with other data at its end: as long as its own data are
         whole, what follows them makes no difference; and without its last bytes it is not the same.
@@ -187,13 +187,13 @@ class JpegFile:
 
 
 def read_jpeg(data: bytes) -> JpegFile:
-    """Walks the markers of a JPEG file up to the first end of an image. Nothing is decoded.
+    """Walk the markers of a JPEG file up to the first end of an image. Nothing is decoded.
 
     Args:
-        data: begins with the mark of a JPEG file.
+        data: Begins with the mark of a JPEG file.
 
     Raises:
-        ImageRefusedError: the structure can't be followed, is of a kind that is not accepted, or some of the image is
+        ImageRefusedError: The structure cannot be followed, is of a kind that is not accepted, or some of the image is
             not there.
     """
     walk = _Walk(data)
@@ -277,7 +277,7 @@ class _Walk:
         self.pieces.append(_segment(marker, content))
 
     def take_scan(self, content: bytes, end: int) -> int:
-        """Returns the position behind the scan's data."""
+        """Return the position behind the scan's data."""
         count = content[0] if content else 0
         if self.frame is None or len(content) != 4 + 2 * count:
             self.refuse("a scan has no proper header")
@@ -335,7 +335,7 @@ def _segment(marker: int, content: bytes) -> bytes:
 
 
 def _cmyk_to_bgr(stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """From uint8, (height, width, 4), 255 for no ink, as all programs store it after Adobe's example."""
+    """Convert uint8, (height, width, 4), 255 for no ink, as all programs store it after Adobe's example."""
     bgr = np.empty((*stored.shape[:2], 3), np.uint8)
     for row in range(0, len(stored), 64):  # a strip that stays in the cache
         cyan, magenta, yellow, black = cv2.split(stored[row : row + 64])

@@ -37,13 +37,13 @@ class ImageCounters:
     """The counters of one model instance. All instances of a model add to the same series."""
 
     def __init__(self, model: str, refusals: tuple[str, ...], stages: tuple[str, ...], *, counts_faces: bool) -> None:
-        """Registers the series, so that each is there, as 0, before its first event.
+        """Register the series, so that each is there, as 0, before its first event.
 
         Args:
-            model: name of the model, which is the label `model`.
-            refusals: the reasons that there are.
-            stages: the stages that an image passes.
-            counts_faces: whether the model looks for faces.
+            model: Name of the model, which is the label `model`.
+            refusals: The reasons that there are.
+            stages: The stages that an image passes.
+            counts_faces: Whether the model looks for faces.
         """
         names = ["fer_images_total", "fer_images_failed_total"]
         if counts_faces:
@@ -65,12 +65,12 @@ class ImageCounters:
         self._reporter.start()
 
     def count_answered(self, durations_us: Mapping[str, int], faces: int | None = None, left_out: int = 0) -> None:
-        """An image was answered.
+        """Count an image that was answered.
 
         Args:
-            durations_us: by stage.
-            faces: how many are in the answer; None in a model that does not look for them.
-            left_out: how many more were found.
+            durations_us: By stage.
+            faces: How many are in the answer; None in a model that does not look for them.
+            left_out: How many more were found.
         """
         with self._lock:
             self._pending["fer_images_total", ""] += 1
@@ -82,17 +82,17 @@ class ImageCounters:
                 self._pending["fer_stage_duration_us_total", stage] += duration
 
     def count_refused(self, reason: str) -> None:
-        """An image was refused."""
+        """Count an image that was refused."""
         with self._lock:
             self._pending["fer_images_refused_total", reason] += 1
 
     def count_failed(self) -> None:
-        """The server failed on an image."""
+        """Count an image that the server failed on."""
         with self._lock:
             self._pending["fer_images_failed_total", ""] += 1
 
     def close(self) -> None:
-        """Reports the rest."""
+        """Report the rest."""
         self._stop.set()
         self._reporter.join()
         self._report()
@@ -110,10 +110,10 @@ class ImageCounters:
 
 
 def publish_model_info(manifest: Path) -> tuple[Any, Any] | None:
-    """Says which model is served as the labels of a series whose value is 1: `fer_model_info`.
+    """Publish which model is served as the labels of a series whose value is 1: `fer_model_info`.
 
     Args:
-        manifest: manifest.json of the assembled repository.
+        manifest: The manifest.json of the assembled repository.
 
     Returns:
         What has to be kept for as long as the series shall be there; None where the repository is not assembled.
@@ -130,15 +130,15 @@ def publish_model_info(manifest: Path) -> tuple[Any, Any] | None:
 
 
 class StageClock:
-    """Takes the time that one image spends in each stage."""
+    """A clock of the time that one image spends in each stage."""
 
     def __init__(self) -> None:
-        """The first stage starts now."""
+        """Start the first stage."""
         self.durations_us: dict[str, int] = {}
         self._last = time.perf_counter_ns()
 
     def finish(self, stage: str) -> None:
-        """`stage` ends now, and the next one starts."""
+        """End `stage`, and start the next one."""
         now = time.perf_counter_ns()
         self.durations_us[stage] = self.durations_us.get(stage, 0) + (now - self._last) // 1000
         self._last = now

@@ -17,21 +17,21 @@ _MAX_SIDE: Final = 1_000_000
 def decode_with_opencv(
     data: bytes, name: str, width: int, height: int, *, keep_all: bool
 ) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    """Decodes one file that OpenCV knows.
+    """Decode one file of a format that OpenCV reads.
 
     Args:
-        data: the file.
-        name: of its format, for people.
-        width: in px, as its header says.
-        height: in px, as its header says.
-        keep_all: whether to keep gray, transparency and 16 bits as they are.
+        data: The file.
+        name: Of its format, for people.
+        width: In px, as its header says.
+        height: In px, as its header says.
+        keep_all: Whether to keep gray, transparency and 16 bits as they are.
 
     Returns:
         uint8, (height, width, 3), BGR; or, with `keep_all`, uint8 or uint16, (height, width), (height, width, 3) BGR or
         (height, width, 4) BGRA.
 
     Raises:
-        ImageRefusedError: pixels are missing or wrong.
+        ImageRefusedError: Pixels are missing or wrong.
     """
     if max(width, height) > _MAX_SIDE:
         raise ImageRefusedError(
@@ -48,7 +48,7 @@ def decode_with_opencv(
 
 
 def to_bgr(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Puts a decoded picture on white, as it would be seen on paper.
+    """Put a decoded picture on white, as it would be seen on paper.
 
     Args:
         pixels: uint8 or uint16, (height, width), (height, width, 3) BGR or (height, width, 4) BGRA, not multiplied by
@@ -72,8 +72,8 @@ def _mix(strip: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
     if channels < 4:
         return np.asarray(cv2.cvtColor(strip, cv2.COLOR_GRAY2BGR) if channels == 1 else strip, np.uint8)
     bgr = cv2.cvtColor(strip, cv2.COLOR_BGRA2BGR)
-    alpha = strip[..., 3]
-    if alpha.min() == 255:
+    opacity = strip[..., 3]
+    if opacity.min() == 255:
         return np.asarray(bgr, np.uint8)
-    alpha = cv2.cvtColor(np.ascontiguousarray(alpha), cv2.COLOR_GRAY2BGR)
+    alpha = cv2.cvtColor(np.ascontiguousarray(opacity), cv2.COLOR_GRAY2BGR)
     return np.asarray(~cv2.multiply(~bgr, alpha, scale=1 / 255), np.uint8)  # 255 - (255 - colour) * alpha

@@ -10,7 +10,7 @@ unpacked, whatever their size and state, and **whatever libpng then complains ab
 | no end mark | added |
 | too much image data, or bytes behind them | passed over: no pixel is missing |
 | a wrong checksum of one of the four, or inside the image data | refused |
-| not enough image data, or data that can't be unpacked | refused |
+| not enough image data, or data that cannot be unpacked | refused |
 | an unknown filter, no palette, a second header | refused |
 """
 
@@ -59,13 +59,13 @@ class PngFile:
     scans = 1
 
     def decode(self) -> npt.NDArray[np.uint8]:
-        """Decodes the pixels, at full size.
+        """Decode the pixels, at full size.
 
         Returns:
             uint8, (height, width, 3), BGR, 0..255, as stored, on white. 16 bits are reduced to 8.
 
         Raises:
-            ImageRefusedError: pixels are missing or wrong.
+            ImageRefusedError: Pixels are missing or wrong.
         """
         keyed = self.transparent and self.color_type in (_GRAY, _RGB)
         opaque = not self.transparent and self.color_type not in _WITH_ALPHA
@@ -73,7 +73,7 @@ class PngFile:
         return self._whiten_key(pixels) if keyed else to_bgr(pixels)
 
     def _whiten_key(self, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-        """Makes the one colour white that stands for nothing."""
+        """Make the one colour white that stands for nothing."""
         samples = 1 if self.color_type == _GRAY else 3
         if len(self.transparent) != 2 * samples:
             raise corrupt("PNG", self.width, self.height, "its transparent colour is damaged")
@@ -93,13 +93,13 @@ class PngFile:
 
 
 def read_png(data: bytes) -> PngFile:
-    """Walks the chunks of a PNG file. Nothing is unpacked.
+    """Walk the chunks of a PNG file. Nothing is unpacked.
 
     Args:
-        data: begins with the signature.
+        data: Begins with the signature.
 
     Raises:
-        ImageRefusedError: the header is missing, or the file has no image data.
+        ImageRefusedError: The header is missing, or the file has no image data.
     """
     width, height, bits, color_type = _read_header(data)
     kept: dict[bytes, list[bytes]] = {b"PLTE": [], b"tRNS": [], b"IDAT": []}
@@ -125,7 +125,7 @@ def read_png(data: bytes) -> PngFile:
 
 
 def _read_header(data: bytes) -> tuple[int, ...]:
-    """Width, height, bits of a sample and colour type."""
+    """Return width, height, bits of a sample and colour type."""
     if len(data) < _HEADER_BYTES or data[8:16] != b"\0\0\0\rIHDR" or not _is_whole(data[8:_HEADER_BYTES]):
         raise unreadable()
     width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
@@ -135,7 +135,7 @@ def _read_header(data: bytes) -> tuple[int, ...]:
 
 
 def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The kind of each chunk behind the header, and all of it; to the end mark, or to where a chunk is not whole."""
+    """Yield kind and all of each chunk behind the header; to the end mark, or to where a chunk is not whole."""
     position = _HEADER_BYTES
     for _ in range(_MAX_CHUNKS):
         kind = data[position + 4 : position + 8]

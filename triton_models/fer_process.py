@@ -1,6 +1,7 @@
 """How a process that looks at images is set up. Called once in each by the preprocessing models, and by benchmarks."""
 
 import ctypes
+import gc
 from typing import Final
 
 import cv2
@@ -14,7 +15,7 @@ _KEPT_BYTES: Final = 64 << 20
 
 
 def set_up_process() -> None:
-    """One thread for OpenCV, and memory that is used again for the next image instead of being given back.
+    """Set up one thread for OpenCV, and memory that is used again for the next image instead of being given back.
 
     A machine is filled by model instances, each of which keeps one core busy.
 
@@ -28,3 +29,15 @@ def set_up_process() -> None:
     if hasattr(libc, "mallopt"):  # glibc; others have no such habit to change
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def end_set_up() -> None:
+    """Give back the memory that loading took, and stop looking for garbage in what was loaded.
+
+    What is there by now stays for as long as the process does.
+    """
+    gc.collect()
+    gc.freeze()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

@@ -18,7 +18,7 @@ HEAD_MODEL: Final = np.array(
     np.float64,
 )
 """float64, (5, 3): x to the right of the image, y down, z away from the camera, of the landmarks of a face that looks
-into the camera, in distances between its eyes. Source: python -m fer_training.head_model on FER2013's PublicTest: what
+into the camera, in distances between its eyes. Source: fer-train head-model on FER2013's PublicTest: what
 the landmarks of many faces that are turned this way and that have in common."""
 
 _FIT: Final = np.linalg.pinv(HEAD_MODEL - HEAD_MODEL.mean(axis=0))
@@ -33,7 +33,7 @@ def measure_faces(
     image_size: npt.NDArray[np.int32],
     frame: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
-    """Measures the faces of one image.
+    """Measure the faces of one image.
 
     Args:
         crops: uint8, (N, 1, 48, 48): the aligned faces, gray, 0..255, as they are before any normalisation.
@@ -61,7 +61,7 @@ def measure_faces(
 
 
 def measure_crop(crop: npt.NDArray[np.uint8]) -> tuple[float, float, float]:
-    """Measures the pixels of one face.
+    """Measure the pixels of one face.
 
     Args:
         crop: uint8, (48, 48): gray, 0..255.
@@ -83,7 +83,7 @@ def measure_crop(crop: npt.NDArray[np.uint8]) -> tuple[float, float, float]:
 
 
 def estimate_pose(landmarks: npt.NDArray[np.float32]) -> tuple[float, float, float]:
-    """Estimates which way a head is turned, by fitting HEAD_MODEL to its landmarks under weak perspective.
+    """Estimate which way a head is turned, by fitting HEAD_MODEL to its landmarks under weak perspective.
 
     The nose alone tells yaw and pitch, so both depend on how far it stands out: a nose that is longer by a tenth makes
     a yaw of 30 degrees one of 32. A camera half a metre away is worth 2 degrees. And a detector may know upright heads
@@ -102,7 +102,7 @@ def estimate_pose(landmarks: npt.NDArray[np.float32]) -> tuple[float, float, flo
 
 
 def _pose_of(columns: list[list[float]]) -> tuple[float, float, float]:
-    """Yaw, pitch and roll of three rows (x, y): a rotation's first two rows, scaled, as columns.
+    """Return yaw, pitch and roll of three rows (x, y): a rotation's first two rows, scaled, as columns.
 
     The rotation is the one nearest to these rows (its polar factor, in closed form for two rows).
     """
@@ -123,7 +123,7 @@ def _pose_of(columns: list[list[float]]) -> tuple[float, float, float]:
 
 
 def _share_outside(seen: list[complex], goal: list[complex], size: Point) -> float:
-    """The part of a crop, 0..1, that lies beyond an image of `size`.
+    """Return the part of a crop, 0..1, that lies beyond an image of `size`.
 
     `seen` are the landmarks in the image, `goal` in the crop; the crop is what the similarity transform that brings
     the former closest to the latter makes of the image, as in `fer_faces.similarity_transform`.
@@ -147,7 +147,7 @@ def _share_outside(seen: list[complex], goal: list[complex], size: Point) -> flo
 
 
 def _cut(polygon: list[complex], limit: float) -> list[complex]:
-    """The part of a convex polygon with real parts of at most `limit`."""
+    """Return the part of a convex polygon with real parts of at most `limit`."""
     kept = []
     for start, end in zip(polygon, polygon[1:] + polygon[:1], strict=True):
         if start.real <= limit:
@@ -158,5 +158,5 @@ def _cut(polygon: list[complex], limit: float) -> list[complex]:
 
 
 def _area(polygon: list[complex]) -> float:
-    """Area of a polygon, whichever way round its corners are listed."""
+    """Return the area of a polygon, whichever way round its corners are listed."""
     return abs(sum((a.conjugate() * b).imag for a, b in zip(polygon, polygon[1:] + polygon[:1], strict=True))) / 2

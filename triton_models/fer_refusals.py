@@ -11,14 +11,14 @@ _MAX_PIXELS: Final = 178_956_970
 
 
 class ImageRefusedError(ValueError):
-    """The bytes can't be used as an image. The message says what was wrong and what is accepted.
+    """The bytes cannot be used as an image. The message says what was wrong and what is accepted.
 
     Attributes:
-        reason: one of `REFUSALS`.
+        reason: One of `REFUSALS`.
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        """`reason` is for programs, `message` for people."""
+        """Make one with a `reason` for programs and a `message` for people."""
         super().__init__(message)
         self.reason = reason
 
@@ -40,30 +40,30 @@ class ImageLimits:
 
 
 def unreadable() -> ImageRefusedError:
-    """For bytes of no accepted format, and for those that end or break before they say how large the image is."""
+    """Describe bytes of no accepted format, and for those that end or break before they say how large the image is."""
     return ImageRefusedError(
         "not_an_image", f"the bytes are not an image that can be read, or only the start of one. {ACCEPTED}."
     )
 
 
 def unsupported(what: str, remedy: str = ACCEPTED) -> ImageRefusedError:
-    """For an image of another format, or of a rare kind of an accepted one.
+    """Describe an image of another format, or of a rare kind of an accepted one.
 
     Args:
-        what: a noun with its article, as in "a GIF file".
-        remedy: a sentence without its full stop.
+        what: A noun with its article, as in "a GIF file".
+        remedy: A sentence without its full stop.
     """
     return ImageRefusedError("not_an_image", f"the bytes are {what}, which is not accepted. {remedy}.")
 
 
 def corrupt(name: str, width: int, height: int, reason: str) -> ImageRefusedError:
-    """For an image of which pixels are missing or wrong.
+    """Describe an image of which pixels are missing or wrong.
 
     Args:
-        name: of the format, as people call it.
-        width: in px, as stored.
-        height: in px, as stored.
-        reason: what was found, a clause.
+        name: Of the format, as people call it.
+        width: In px, as stored.
+        height: In px, as stored.
+        reason: What was found, a clause.
     """
     return ImageRefusedError(
         "corrupt",

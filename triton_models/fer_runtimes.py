@@ -1,4 +1,6 @@
-"""The runtimes that execute the classifier's ONNX file on a CPU. Used by `fer_classifier` and, to measure, `fer_build`.
+"""The runtimes that execute the classifier's ONNX file on a CPU.
+
+Used by the models `fer_classifier` and `fer_preprocess` and, to measure, by `fer_build`.
 
 Imports a runtime only when it is asked for, so that a machine needs no more than the one it serves with.
 """
@@ -16,33 +18,46 @@ ONNX_RUNTIME: Final = "onnxruntime"
 OPENVINO: Final = "openvino"
 RUNTIMES: Final = (ONNX_RUNTIME, OPENVINO)
 
-OPENVINO_BATCHES: Final = (4, 2, 1)
+OPENVINO_BATCHES: Final = (4, 1)
 """Faces that it works on at once, the largest first; a batch is made up of these. A network that takes any number is
 prepared anew whenever the number changes, which costs as much as a face itself, and under load it changes all the time.
 """
+
+SERVED_ONNX: Final = Path(__file__).resolve().parent / "fer_classifier" / "1" / "model.onnx"
+"""The classifier of an assembled repository."""
 
 Classify = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """FACES, uint8, (N, 1, 48, 48), gray, 0..255 -> PROBABILITIES, float32, (N, 7). Not to be shared between threads."""
 
 
 def open_classifier(path: Path, runtime: str, threads: int) -> Classify:
-    """Loads an ONNX file.
+    """Load an ONNX file.
 
     Args:
-        path: the file.
-        runtime: one of `RUNTIMES`.
-        threads: how many cores a batch is worked on with.
+        path: The file.
+        runtime: One of `RUNTIMES`.
+        threads: How many cores a batch is worked on with.
 
     Raises:
-        ValueError: there is no such runtime.
-        ImportError: it is not installed.
-        Exception: it can't load the file; the runtimes have no common class for that.
+        ValueError: There is no such runtime.
+        ImportError: It is not installed.
+        Exception: It cannot load the file; the runtimes have no common class for that.
     """
     if runtime == ONNX_RUNTIME:
         return _open_onnx_runtime(path, threads)
     if runtime == OPENVINO:
         return _open_openvino(path, threads)
     raise ValueError(f"RUNTIME must be one of {', '.join(RUNTIMES)}, not {runtime!r}")
+
+
+def open_served_classifier(runtime: str, threads: int) -> Classify:
+    """Load the classifier of the assembled repository that this module lies in, and run it once.
+
+    Called by the models `fer_classifier` and `fer_preprocess` with their settings; raises what `open_classifier` does.
+    """
+    classify = open_classifier(SERVED_ONNX, runtime, threads)
+    classify(np.zeros((sum(OPENVINO_BATCHES), 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX), np.uint8))
+    return classify
 
 
 def _open_onnx_runtime(path: Path, threads: int) -> Classify:
@@ -72,19 +87,23 @@ def _open_openvino(path: Path, threads: int) -> Classify:
     }
     core = openvino.Core()
     network = core.read_model(path)
-    requests = {}
+    requests = []
     for size in OPENVINO_BATCHES:
         sized = network.clone()
         sized.reshape({contract.FACES: [size, 1, contract.FACE_SIZE_PX, contract.FACE_SIZE_PX]})
-        requests[size] = core.compile_model(sized, "CPU", settings).create_infer_request()
+        request = core.compile_model(sized, "CPU", settings).create_infer_request()
+        # The runtime's own tensors: filled and read in place.
+        requests.append((size, request, request.get_input_tensor().data, request.get_output_tensor().data))
 
     def classify(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        rows, start = [], 0
-        for size, request in requests.items():
+        probabilities = np.empty((len(faces), len(contract.LABELS)), np.float32)
+        start = 0
+        for size, request, taken, answered in requests:
             while start + size <= len(faces):
-                answer = request.infer({contract.FACES: faces[start : start + size]}, share_inputs=True)
-                rows.append(np.asarray(answer[contract.PROBABILITIES]))
+                taken[:] = faces[start : start + size]
+                request.infer(share_outputs=True)
+                probabilities[start : start + size] = answered
                 start += size
-        return np.concatenate(rows)
+        return probabilities
 
     return classify

@@ -12,17 +12,17 @@ at 5/8 to 7/8 longer than whole."""
 
 
 def choose_reduction(width: int, height: int, enough_px: int) -> int:
-    """The largest of 1, 2, 4 and 8 by which both sides can be divided and a square of `enough_px` has no more px."""
+    """Return the largest of 1, 2, 4 and 8 by which a picture can be reduced and keep `enough_px` squared px."""
     return next((factor for factor in _REDUCTIONS if width * height >= (enough_px * factor) ** 2), 1)
 
 
 def reduce_to(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Averages blocks of 2x2, 4x4 or 8x8 px, so that an image that was decoded whole is like one that was not.
+    """Average blocks of 2x2, 4x4 or 8x8 px, so that an image that was decoded whole is like one that was not.
 
     Args:
         image: uint8, (height, width, 3), perhaps of the wanted size already.
-        width: of the result: the image's, divided by the factor, rounded up.
-        height: in the same way.
+        width: Of the result: the image's, divided by the factor, rounded up.
+        height: In the same way.
 
     Returns:
         uint8, (height, width, 3). A block that reaches over the edge repeats the edge.
@@ -37,7 +37,7 @@ def reduce_to(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDAr
 
 
 def scale_to(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Scales a picture; where it shrinks, px are averaged.
+    """Scale a picture; where it shrinks, px are averaged.
 
     It is halved as often as possible, which OpenCV does fast, and what is left, less than a half, is interpolated: from
     2000x1500 to 320x240 px that takes 0.8 ms where averaging in one step takes 5.7. An odd row or column at the edge is
@@ -45,8 +45,8 @@ def scale_to(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArr
 
     Args:
         image: uint8, (height, width) or (height, width, 3).
-        width: of the result, 1 at least.
-        height: of the result, 1 at least.
+        width: Of the result, 1 at least.
+        height: Of the result, 1 at least.
 
     Returns:
         The same number of channels; `image` itself if it has the size already.
@@ -59,7 +59,7 @@ def scale_to(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArr
 
 
 def halve(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Averages each 2x2 px; an odd row or column at the edge is left out."""
+    """Average each 2x2 px; an odd row or column at the edge is left out."""
     height, width = image.shape[0] // 2, image.shape[1] // 2
     even = image[: 2 * height, : 2 * width]
     return np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -16,11 +16,14 @@ class Settings:
     """The `parameters` of a model's config.pbtxt. A missing or malformed one stops the model from loading."""
 
     def __init__(self, args: Mapping[str, str]) -> None:
-        """`args` is what Triton hands to `initialize`."""
-        self._parameters = json.loads(args["model_config"])["parameters"]
+        """Read what Triton hands to `initialize`."""
+        config = json.loads(args["model_config"])
+        self._parameters = config["parameters"]
+        self.outputs = tuple(output["name"] for output in config["output"])
+        """Names of the tensors that the model answers with."""
 
     def read(self, name: str, kind: Callable[[str], Setting]) -> Setting:
-        """The parameter `name` as `kind`: int, float or str."""
+        """Return the parameter `name` as `kind`: int, float or str."""
         try:
             return kind(self._parameters[name]["string_value"])
         except (KeyError, ValueError) as error:

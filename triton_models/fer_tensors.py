@@ -11,11 +11,11 @@ import triton_python_backend_utils as pb_utils
 
 
 def array_of(request: Any, name: str) -> np.ndarray[Any, Any]:
-    """The input tensor `name`."""
+    """Return the input tensor `name`."""
     array: np.ndarray[Any, Any] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
     return array
 
 
 def response(tensors: Mapping[str, np.ndarray[Any, Any]]) -> Any:
-    """A response of output tensors by name."""
+    """Return a response of output tensors by name."""
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])

@@ -2,7 +2,7 @@
 
 The decoder is handed a still picture made anew of what carries pixels: the first frame and its alpha. So profiles,
 texts and the further frames of an animation can neither break it nor be unpacked, whatever their state. libwebp has no
-warnings: what it doesn't decode is damaged.
+warnings: what it does not decode is damaged.
 """
 
 import struct
@@ -42,13 +42,13 @@ class WebpFile:
     scans = 1
 
     def decode(self) -> npt.NDArray[np.uint8]:
-        """Decodes the pixels of a still picture, or of an animation's first frame, at full size.
+        """Decode the pixels of a still picture, or of an animation's first frame, at full size.
 
         Returns:
             uint8, (height, width, 3), BGR, 0..255, as stored, on white.
 
         Raises:
-            ImageRefusedError: pixels are missing or wrong.
+            ImageRefusedError: Pixels are missing or wrong.
         """
         picture = to_bgr(decode_with_opencv(self.still, "WebP", *self.size, keep_all=self.has_alpha))
         if self.size == (self.width, self.height):
@@ -60,13 +60,13 @@ class WebpFile:
 
 
 def read_webp(data: bytes) -> WebpFile:
-    """Walks the chunks of a WebP file. Nothing is unpacked.
+    """Walk the chunks of a WebP file. Nothing is unpacked.
 
     Args:
-        data: begins with RIFF, four bytes, and WEBP.
+        data: Begins with RIFF, four bytes, and WEBP.
 
     Raises:
-        ImageRefusedError: there is no whole picture in it.
+        ImageRefusedError: There is no whole picture in it.
     """
     alpha = exif = frame = picture = b""
     canvas = None
@@ -90,7 +90,7 @@ def read_webp(data: bytes) -> WebpFile:
 
 
 def _walk(data: bytes, start: int) -> Iterator[tuple[bytes, memoryview]]:
-    """The chunks that are whole; a damaged length ends the way."""
+    """Yield the chunks that are whole; a damaged length ends the way."""
     view = memoryview(data)
     for _ in range(_MAX_CHUNKS):
         length = int.from_bytes(data[start + 4 : start + 8], "little")
@@ -118,7 +118,7 @@ def _read_first_frame(frame: bytes, canvas: tuple[int, int] | None, exif: bytes)
 
 
 def _make_still(size: tuple[int, int], alpha: bytes, picture: bytes) -> tuple[bytes, bool]:
-    """A file of one picture, and whether any of it may be transparent."""
+    """Return a file of one picture, and whether any of it may be transparent."""
     body = picture
     if alpha and picture.startswith(b"VP8 "):
         extended = struct.pack("<B3x", _WITH_ALPHA) + b"".join((side - 1).to_bytes(3, "little") for side in size)
@@ -128,7 +128,7 @@ def _make_still(size: tuple[int, int], alpha: bytes, picture: bytes) -> tuple[by
 
 
 def _read_picture_size(picture: bytes) -> tuple[int, int]:
-    """Width and height out of the first bytes of a VP8 or VP8L chunk.
+    """Return width and height out of the first bytes of a VP8 or VP8L chunk.
 
     Source: RFC 6386, 9.1, and RFC 9649, 3.4.
     """
@@ -146,7 +146,7 @@ def _read_picture_size(picture: bytes) -> tuple[int, int]:
 
 
 def _read_size(content: memoryview, at: int) -> tuple[int, int]:
-    """Two sides in 24 bits each, less one."""
+    """Return two sides in 24 bits each, less one."""
     width, height = (int.from_bytes(content[start : start + 3], "little") + 1 for start in (at, at + 3))
     return width, height
 

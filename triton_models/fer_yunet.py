@@ -1,12 +1,13 @@
 """YuNet, the network of libfacedetection, in ONNX Runtime: BGR pixels in; boxes, five landmarks and scores out.
 
 Called by `fer_detector`, which decides at what sizes a picture is looked at. The file that it runs is written by
-`python -m fer_build.detector`, and lies beside the model `fer_preprocess`.
+`fer-build detector`, and lies beside the model `fer_preprocess`.
 
 Source: Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023; decoding and suppression follow
 facedetectcnn.cpp of libfacedetection v3.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -33,27 +34,27 @@ GRID_PX: Final = 32
 STRIDES: Final = (8, 16, 32)
 _MAX_OVERLAP: Final = 0.45
 """Of two boxes of one face, the better one is kept. Intersection over union. Source: facedetectcnn.cpp, and the gate of
-`fer_build.detector`, which fails on eight pictures of 240 at 0.4 and on ten at 0.5."""
+`fer-build detector`, which fails on eight pictures of 240 at 0.4 and on ten at 0.5."""
 _LEAST_WEIGHT: Final = 1e-6
 """Lest a sum be 0."""
 _MAX_CANDIDATES: Final = 512
-"""The best ones only are compared with each other, so that a picture of nothing but faces doesn't take for ever."""
+"""The best ones only are compared with each other, so that a picture of nothing but faces does not take for ever."""
 
 
 class YuNet:
     """The network on one thread. Not to be shared between threads."""
 
     def __init__(self, onnx: Path | bytes = ONNX_FILE, averages: bool = True) -> None:
-        """Loads a network.
+        """Load a network.
 
         Args:
-            onnx: the file, or the bytes of one.
-            averages: whether a face's box and landmarks are the mean of what all cells say that show it, each weighted
+            onnx: The file, or the bytes of one.
+            averages: Whether a face's box and landmarks are the mean of what all cells say that show it, each weighted
                 by its score. Otherwise they are those of the best cell, as libfacedetection has it; which one that is
                 changes with the least noise, and the landmarks with it by 2 % of the face's height.
 
         Raises:
-            Exception: it can't be loaded; ONNX Runtime has no public base class for that.
+            Exception: It cannot be loaded; ONNX Runtime has no public base class for that.
         """
         self._averages = averages
         options = onnxruntime.SessionOptions()
@@ -63,11 +64,11 @@ class YuNet:
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
     def look(self, pixels: npt.NDArray[np.uint8], min_score: float) -> Detections:
-        """Finds the faces that are between 10 and 300 px large.
+        """Find the faces that are between 10 and 300 px large.
 
         Args:
             pixels: uint8, (height, width, 3), BGR, 0..255, any size from 1x1 px. Looked at as they are.
-            min_score: weaker detections are dropped. 0..1.
+            min_score: Weaker detections are dropped. 0..1.
 
         Returns:
             In px of `pixels`, best score first; not cut to whole px.
@@ -90,7 +91,7 @@ class YuNet:
 
 
 def _pad(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Black px at the right and below, up to multiples of the grid: what libfacedetection does."""
+    """Add black px at the right and below, up to multiples of the grid: what libfacedetection does."""
     below, right = (-side % GRID_PX for side in pixels.shape[:2])
     if below or right:
         pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_CONSTANT), np.uint8)
@@ -100,15 +101,9 @@ def _pad(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def _decode(
     offsets: npt.NDArray[np.float32], cells: npt.NDArray[np.intp], height: int, width: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Boxes, float32, (N, 4), and landmarks, float32, (N, 5, 2), in px, of the `offsets` (14, N) of `cells` (N,)."""
-    strides = np.array(STRIDES)
-    columns = width // strides
-    ends = np.cumsum(columns * (height // strides))
-    levels = np.searchsorted(ends, cells, side="right")
-    within = cells - (ends - columns * (height // strides))[levels]
-    row, column = np.divmod(within, columns[levels])
-    stride = strides[levels].astype(np.float32)
-    corner = np.stack([column, row]).astype(np.float32)  # (2, N)
+    """Return boxes (N, 4) and landmarks (N, 5, 2), float32, in px, of the `offsets` (14, N) of `cells` (N,)."""
+    corners, strides = _grid(height, width)
+    corner, stride = corners.take(cells, axis=1), strides.take(cells)
     centres = (corner + offsets[:2]) * stride
     halves = np.exp(offsets[2:4]) * (stride / 2)
     boxes = np.concatenate([centres - halves, centres + halves]).T
@@ -116,10 +111,21 @@ def _decode(
     return boxes, np.ascontiguousarray(landmarks.transpose(2, 0, 1))
 
 
+@lru_cache(maxsize=16)
+def _grid(height: int, width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the cells of a picture: x and y of their corners in cells, float32, (2, cells), and strides, (cells,)."""
+    corners, strides = [], []
+    for stride in STRIDES:
+        row, column = np.mgrid[: height // stride, : width // stride].reshape(2, -1)
+        corners.append(np.stack([column, row]).astype(np.float32))
+        strides.append(np.full(len(row), stride, np.float32))
+    return np.concatenate(corners, axis=1), np.concatenate(strides)
+
+
 def _group(
     boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Puts the cells that show the same face together.
+    """Put the cells that show the same face together.
 
     Args:
         boxes: float32, (N, 4), best score first.

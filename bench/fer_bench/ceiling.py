@@ -1,29 +1,25 @@
-"""Compares the server with its ceiling: the same functions in one process per core, without a server.
-
-    python -m fer_bench.ceiling [--rounds N] [--seconds S] [--in-flight 1 4 16] [--repository DIR]
+"""The server beside its ceiling: the same functions in one process per core, without a server.
 
 Every cell is measured in turn, several rounds of it; a ratio is taken within its round. With one request in flight the
-ceiling is one process. The load (h2load) runs on the same cores as the server, the ceiling needs none.
+ceiling is one process. The load (h2load) runs on the same cores as the server; the ceiling needs no load.
 """
 
 import argparse
 import statistics
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tqdm import tqdm
 
-from fer_bench.load import LoadError, Request, grpc_request, http_request, send_load
+from fer_bench.command import choose_workloads, describe_rounds, format_markdown, make_parser, median, run
+from fer_bench.load import grpc_request, http_request
 from fer_bench.machine import describe_machine, usable_cores
-from fer_bench.processes import Workers, start_workers
-from fer_bench.serving import check_answers, serve
-from fer_bench.workloads import Workload, make_workloads
-from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.server import EmbeddedTriton
+from fer_bench.pictures import Workload
+from fer_bench.pipeline import Workers, start_workers
+from fer_bench.serving import load_checked
+from fer_serve.server import EmbeddedTriton, serving
 
 PROTOCOLS: Final = ("http", "grpc")
 
@@ -50,7 +46,7 @@ class Measurement:
 
     @property
     def ratio(self) -> float:
-        """What the server reaches of its ceiling."""
+        """Share of its ceiling that the server reaches."""
         return self.server_per_s / self.ceiling_per_s
 
 
@@ -60,17 +56,14 @@ Measured = dict[Cell, list[Measurement]]
 def measure(
     server: EmbeddedTriton, workers: dict[int, Workers], workload: Workload, in_flight: int, seconds: float
 ) -> dict[Cell, Measurement]:
-    """One round of one workload: the ceiling, then the server over each protocol, then the ceiling again."""
+    """Measure one workload once: the ceiling, then the server over each protocol, then the ceiling again."""
     processes = workers[min(in_flight, max(workers))]
     before = processes.images_per_s(workload.image, seconds / 2)
-    requests: dict[str, Request] = {
+    requests = {
         "http": http_request(server.http_url, workload.image),
         "grpc": grpc_request(server.grpc_url, workload.image),
     }
-    loads = {}
-    for protocol in PROTOCOLS:
-        with check_answers(server, in_flight):
-            loads[protocol] = send_load(requests[protocol], in_flight, seconds)
+    loads = {name: load_checked(server.metrics_url, requests[name], in_flight, seconds)[0] for name in PROTOCOLS}
     ceiling = (before + processes.images_per_s(workload.image, seconds / 2)) / 2
     return {
         Cell(workload.name, in_flight, protocol): Measurement(ceiling, load.per_s, load.p50_ms, load.p99_ms)
@@ -79,64 +72,46 @@ def measure(
 
 
 def format_table(measured: Measured) -> str:
-    """A Markdown table of the medians over the rounds, and the means of the ratios below."""
-    lines = [
-        "| workload | in flight | ceiling, images/s | HTTP, images/s | gRPC, images/s | HTTP ratio | gRPC ratio "
-        "| HTTP p50 / p99, ms | gRPC p50 / p99, ms |",
-        "|" + " --- |" * 9,
-    ]
+    """Return a Markdown table of the medians over the rounds, and another of the means of the ratios."""
+    header = ["workload", "in flight", "ceiling, images/s", "HTTP, images/s", "gRPC, images/s", "HTTP ratio"]
+    header += ["gRPC ratio", "HTTP p50 / p99, ms", "gRPC p50 / p99, ms"]
+    rows = []
     for workload, in_flight in dict.fromkeys((cell.workload, cell.in_flight) for cell in measured):
-        rounds = {protocol: measured[Cell(workload, in_flight, protocol)] for protocol in PROTOCOLS}
-        cells = [workload, str(in_flight), f"{_median(rounds['http'], 'ceiling_per_s'):.1f}"]
-        cells += [f"{_median(rounds[protocol], 'server_per_s'):.1f}" for protocol in PROTOCOLS]
-        cells += [f"{_median(rounds[protocol], 'ratio'):.2f}" for protocol in PROTOCOLS]
-        cells += [
-            f"{_median(rounds[protocol], 'p50_ms'):.1f} / {_median(rounds[protocol], 'p99_ms'):.1f}"
-            for protocol in PROTOCOLS
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
+        rounds = [measured[Cell(workload, in_flight, protocol)] for protocol in PROTOCOLS]
+        cells = [workload, str(in_flight), f"{median(rounds[0], 'ceiling_per_s'):.1f}"]
+        cells += [f"{median(one, 'server_per_s'):.1f}" for one in rounds]
+        cells += [f"{median(one, 'ratio'):.2f}" for one in rounds]
+        rows.append([*cells, *(f"{median(one, 'p50_ms'):.1f} / {median(one, 'p99_ms'):.1f}" for one in rounds)])
+    means = []
     for in_flight in dict.fromkeys(cell.in_flight for cell in measured):
-        ratios = [_median(rounds, "ratio") for cell, rounds in measured.items() if cell.in_flight == in_flight]
-        lines.append(f"{in_flight} in flight: mean ratio {statistics.mean(ratios):.3f}, lowest {min(ratios):.3f}")
-    return "\n".join(lines)
-
-
-def _median(rounds: list[Measurement], name: str) -> float:
-    return statistics.median(float(getattr(one, name)) for one in rounds)
+        ratios = [median(rounds, "ratio") for cell, rounds in measured.items() if cell.in_flight == in_flight]
+        means.append([str(in_flight), f"{statistics.mean(ratios):.3f}", f"{min(ratios):.3f}"])
+    return f"{format_markdown(header, rows)}\n\n{format_markdown(['in flight', 'mean ratio', 'lowest'], means)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_bench.ceiling",
-        description="Compare the server with the same functions in one process per core, without a server.",
-        epilog=EXIT_STATUSES,
+    """Run the subcommand. Return its exit code."""
+    parser = make_parser(
+        "ceiling",
+        "Compare the server with the same functions in one process per core, without a server.",
+        rounds=3,
+        seconds=4.0,
+        in_flight=(1, 4, 16),
+        workloads=True,
+        repository=True,
     )
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each cell; default: %(default)s")
-    parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 4, 16], metavar="N", help="default: 1 4 16")
-    parser.add_argument("--workloads", nargs="+", metavar="NAME", help="default: all")
-    parser.add_argument("--repository", type=Path, metavar="DIR", help="default: the released model, assembled anew")
     options = parser.parse_args(arguments)
-    if min(options.rounds, *options.in_flight) < 1 or options.seconds <= 0:
-        parser.error("--rounds and --in-flight must be at least 1, --seconds above 0")
-    return run_command("fer_bench.ceiling", lambda: _run(options), LoadError)
+    return run(parser, options, lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
-    workloads = [one for one in make_workloads() if options.workloads is None or one.name in options.workloads]
     measured: Measured = {}
     with ExitStack() as stack:
-        server = stack.enter_context(serve(options.repository))
+        server = stack.enter_context(serving(options.repository))
         workers = {count: stack.enter_context(start_workers(count)) for count in {1, usable_cores()}}
-        turns = [(workload, n) for _ in range(options.rounds) for workload in workloads for n in options.in_flight]
-        for workload, in_flight in tqdm(turns, unit="cell", leave=False, disable=None):
+        cells = [(workload, n) for workload in choose_workloads(options) for n in options.in_flight]
+        for workload, in_flight in tqdm(cells * options.rounds, unit="cell", leave=False, disable=None):
             for cell, one in measure(server, workers, workload, in_flight, options.seconds).items():
                 measured.setdefault(cell, []).append(one)
     print(format_table(measured))
-    print(f"\n{describe_machine()}; {options.rounds} rounds of {options.seconds:g} s")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(f"\n{describe_machine()}; {describe_rounds(options)}.")

@@ -1,15 +1,12 @@
-"""Shows what searching for faces costs and finds, by the size of the picture and of its faces.
-
-    python -m fer_bench.detection [--seeds N] [--invented N]
+"""What searching for faces costs and finds, by the size of the picture and of its faces.
 
 Ten heads of the shipped photo are pasted into random backgrounds, and the pictures searched in several ways: at one
 size, and with a second look of several sizes where the first shows no face or only small ones. With `--invented`, busy
-pictures without a face are searched besides. Everything runs in this process on one thread; times are medians of CPU.
+pictures without a face are searched as well. Everything runs in this process on one thread; times are medians of CPU.
 """
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +16,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from fer_bench.command import at_least_one, format_markdown, make_parser, run
 from fer_bench.machine import describe_machine
-from fer_bench.scenes import Picture, Scene, make_busy_picture, make_scene
-from fer_build.command import EXIT_STATUSES, run_command
+from fer_bench.pictures import JPEG_QUALITY, Picture, Scene, make_busy_picture, make_scene
 from fer_detector import YUNET, Detections, open_network
 from fer_search import FaceSearch, SearchSettings
 
@@ -37,7 +34,6 @@ WAYS: Final[Mapping[str, SearchSettings]] = {
 }
 """The longest side of the first look, and the second look, by name. The last but one is the default."""
 PORTRAITS: Final = ((640, 480), (1280, 720), (2000, 1500))
-_QUALITY: Final = 90
 _SAME: Final = 0.4
 """Boxes that overlap more, as intersection over union, are of the same face."""
 
@@ -49,12 +45,12 @@ class Tally:
     faces: int = 0
     found: int = 0
     others: int = 0
-    """What was found and is no face."""
+    """Number of places that were taken for a face and are none."""
     cpu_ms: float = 0.0
 
 
 def search(way: SearchSettings, scenes: Sequence[Scene]) -> Tally:
-    """Searches the scenes in one way."""
+    """Search the scenes in one way."""
     finder = FaceSearch(open_network(YUNET), way)
     finder.detect(scenes[0].picture)
     tally, times = Tally(), []
@@ -77,11 +73,11 @@ def _count_found(scene: Scene, detections: Detections) -> int:
 
 
 def count_invented(seeds: range) -> tuple[int, int, float]:
-    """How many faces are found in busy pictures without any, by a first look of today's detector and by the search.
+    """Count the faces that are found in busy pictures, which have none.
 
     Returns:
-        What libfacedetection's own rule says, one look at 320 px with a score of 0.5; what the search says; and the
-        search's mean CPU time in ms.
+        How many libfacedetection's own rule finds, one look at 320 px with a score of 0.5; how many the search finds;
+        and the search's mean CPU time in ms.
     """
     careless = FaceSearch(open_network(YUNET), SearchSettings(candidate_score=0.5, sure_score=0.5, second_look_px=0))
     careful = FaceSearch(open_network(YUNET))
@@ -97,39 +93,32 @@ def count_invented(seeds: range) -> tuple[int, int, float]:
 
 
 def format_table(tallies: Mapping[tuple[str, tuple[int, int], int], Tally]) -> str:
-    """A Markdown table: a row for each way and size, a column for each height of faces: found (CPU ms)."""
+    """Return a Markdown table: a row for each way and size, a column for each height of faces: found (CPU ms)."""
     heights = list(dict.fromkeys(height for _, _, height in tallies))
-    lines = ["| looks | picture | " + " | ".join(f"faces of {height} px" for height in heights) + " |"]
-    lines.append("|" + " --- |" * (len(heights) + 2))
+    rows = []
     for way, size in dict.fromkeys((way, size) for way, size, _ in tallies):
         cells = [tallies[way, size, height] for height in heights]
         found = [f"{100 * cell.found / cell.faces:.0f} % ({cell.cpu_ms:.0f} ms)" for cell in cells]
-        lines.append(f"| {way} | {size[0]}x{size[1]} | " + " | ".join(found) + " |")
-    return "\n".join(lines)
+        rows.append([way, f"{size[0]}x{size[1]}", *found])
+    return format_markdown(["looks", "picture", *(f"faces of {height} px" for height in heights)], rows)
 
 
 def _as_photo(scene: Scene) -> Scene:
-    """What is left of it in a JPEG file."""
-    _, data = cv2.imencode(".jpg", scene.picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    """Return what is left of a scene in a JPEG file."""
+    _, data = cv2.imencode(".jpg", scene.picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     picture: Picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return Scene(picture, scene.boxes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_bench.detection",
-        description="Show what searching for faces costs and finds.",
-        epilog=EXIT_STATUSES,
-    )
-    parser.add_argument("--seeds", type=int, default=6, metavar="N", help="pictures of each kind; default: %(default)s")
+    """Run the subcommand. Return its exit code."""
+    parser = make_parser("detection", "Show what searching for faces costs and finds.")
     parser.add_argument(
-        "--invented", type=int, default=0, metavar="N", help="search N busy pictures too; default: none"
+        "--seeds", type=at_least_one, default=6, metavar="N", help="pictures of each kind; default: %(default)s"
     )
+    parser.add_argument("--invented", type=at_least_one, metavar="N", help="search N busy pictures too; default: none")
     options = parser.parse_args(arguments)
-    if options.seeds < 1 or options.invented < 0:
-        parser.error("--seeds must be at least 1, --invented at least 0")
-    return run_command("fer_bench.detection", lambda: _run(options))
+    return run(parser, options, lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -141,19 +130,15 @@ def _run(options: argparse.Namespace) -> None:
         for way, settings in WAYS.items():
             tallies[way, size, height] = search(settings, scenes)
     print(format_table(dict(sorted(tallies.items(), key=lambda one: (list(WAYS).index(one[0][0]), one[0][1])))))
-    print(f"\nfound that is no face: {sum(tally.others for tally in tallies.values())}")
+    print(f"\n- found that is no face: {sum(tally.others for tally in tallies.values())}")
     for width, height in PORTRAITS:
         portraits = [make_scene(seed, width, height, height // 3, faces=1) for seed in range(options.seeds)]
         tally = search(SearchSettings(), portraits)
-        print(f"portrait of {width}x{height}: {tally.found} of {tally.faces}, {tally.cpu_ms:.1f} ms")
+        print(f"- portrait of {width}x{height}: {tally.found} of {tally.faces} faces, {tally.cpu_ms:.1f} ms")
     if options.invented:
         by_rule, by_search, cpu_ms = count_invented(range(options.invented))
         print(
-            f"{options.invented} busy pictures without a face: {by_rule} invented by one look at 320 px, {by_search} "
-            f"by the search, which took {cpu_ms:.0f} ms a picture"
+            f"- {options.invented:,} busy pictures without a face: {by_rule} invented by one look at 320 px with a "
+            f"threshold of 0.5, {by_search} by the search, which took {cpu_ms:.0f} ms a picture"
         )
-    print(f"\n{options.seeds} pictures of each kind; {describe_machine()}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(f"\n{describe_machine()}; {options.seeds} pictures of each kind.")

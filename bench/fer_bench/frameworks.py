@@ -1,9 +1,7 @@
-"""Compares the server with other frameworks that run the very same functions.
+"""The server beside other frameworks that run the very same functions, or those of another checkout.
 
-    python -m fer_bench.frameworks [--rounds N] [--seconds S] [--in-flight 16] [--only fastapi litserve ...]
-
-All run at once, so that each cell is measured in turn and a ratio taken within its round; who is not measured idles.
-Each framework gets as many worker processes as there are cores. Load is made by h2load over HTTP.
+All run at once, so that each cell is measured in turn and a ratio taken within its round; a server that is not measured
+idles. Each framework gets as many worker processes as there are cores. Load is made by h2load over HTTP.
 """
 
 import argparse
@@ -19,25 +17,33 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import psutil
 from tqdm import tqdm
 
-from fer_bench.load import Load, LoadError, Request, http_request, send_load
-from fer_bench.machine import ONE_THREAD, describe_machine, resident_mb, usable_cores
-from fer_bench.serving import serve
-from fer_bench.workloads import Workload, make_workloads
-from fer_build.command import EXIT_STATUSES, run_command
+from fer_bench.command import choose_workloads, describe_rounds, format_markdown, make_parser, median, run
+from fer_bench.load import LoadError, Request, http_request
+from fer_bench.machine import ONE_THREAD, Family, describe_machine, usable_cores
+from fer_bench.serving import CHECKOUT, Cost, measure_cost, run_checkout
 
 OURS: Final = "fer-serve"
-_READY_TIMEOUT_S: Final = 120.0
-_CONTENDERS: Final = "fer_bench.contenders"
+_READY_TIMEOUT_S: Final = 240.0
+_CONTENDERS: Final = Path(__file__).with_name("contenders")
+"""On the contenders' PYTHONPATH, so that they are the same whatever checkout's functions they call."""
+_ROOMS: Final = ("triton_models", "build", "serve", "commands", "client", "bench")
+
+
+_QUIET: Final = {
+    "BENTOML_DO_NOT_TRACK": "true",
+    "RAY_AUTH_MODE": "disabled",  # or it writes a token to the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "200",
+}
 
 
 @dataclass(frozen=True)
@@ -45,20 +51,19 @@ class Contender:
     """Another framework."""
 
     package: str
-    """On PyPI."""
+    """Its name on PyPI."""
     command: Callable[[int, Path], list[str]]
-    """The command that serves on a port of 127.0.0.1; the folder is empty and its own."""
+    """Makes the arguments of Python that serve on a port of 127.0.0.1; the folder is empty and the contender's own."""
     request: Callable[[str, bytes], Request]
-    """For `host:port` and an image."""
+    """Makes a request of `host:port` and an encoded image."""
 
 
-def _raw_body(path: str) -> Callable[[str, bytes], Request]:
-    headers = ("content-type: image/jpeg",)
-    return lambda server, image: Request(f"http://{server}{path}", image, headers)
+def _raw_body(server: str, image: bytes) -> Request:
+    return Request(f"http://{server}/predict", image, ("content-type: image/jpeg",))
 
 
 def _form_request(server: str, image: bytes) -> Request:
-    """A file in a form: LitServe takes any other body for JSON."""
+    """Return a request with a file in a form: LitServe takes any other body for JSON."""
     boundary = b"fer-bench-boundary"
     part = b'Content-Disposition: form-data; name="image"; filename="image.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
     body = b"--" + boundary + b"\r\n" + part + image + b"\r\n--" + boundary + b"--\r\n"
@@ -75,16 +80,20 @@ def _mlserver_request(server: str, image: bytes) -> Request:
 
 
 def _fastapi(port: int, _: Path) -> list[str]:
-    app = f"{_CONTENDERS}.fastapi_app:app"
-    return ["-m", "uvicorn", app, f"--port={port}", f"--workers={usable_cores()}", "--log-level=warning"]
+    workers = f"--workers={usable_cores()}"
+    return ["-m", "uvicorn", "fastapi_app:app", f"--port={port}", workers, "--log-level=warning", "--no-access-log"]
 
 
 def _litserve(port: int, _: Path) -> list[str]:
-    return ["-m", f"{_CONTENDERS}.litserve_app", f"--port={port}", f"--workers={usable_cores()}"]
+    return ["-m", "litserve_app", f"--port={port}", f"--workers={usable_cores()}"]
 
 
 def _bentoml(port: int, _: Path) -> list[str]:
-    return ["-m", "bentoml", "serve", f"{_CONTENDERS}.bentoml_service:Fer", "--host=127.0.0.1", f"--port={port}"]
+    return ["-m", "bentoml", "serve", "bentoml_service:Fer", "--host=127.0.0.1", f"--port={port}"]
+
+
+def _ray(port: int, _: Path) -> list[str]:
+    return ["-m", "ray_app", f"--port={port}", f"--workers={usable_cores()}"]
 
 
 def _mlserver(port: int, folder: Path) -> list[str]:
@@ -97,16 +106,17 @@ def _mlserver(port: int, folder: Path) -> list[str]:
         "debug": False,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
-    model = {"name": "fer", "implementation": f"{_CONTENDERS}.mlserver_runtime.Fer"}
+    model = {"name": "fer", "implementation": "mlserver_runtime.Fer"}
     (folder / "model-settings.json").write_text(json.dumps(model))
     return ["-c", "from mlserver.cli import main; main()", "start", str(folder)]
 
 
-CONTENDERS: Final = {
-    "fastapi": Contender("fastapi", _fastapi, _raw_body("/predict")),
+CONTENDERS: Final[Mapping[str, Contender]] = {
+    "fastapi": Contender("fastapi", _fastapi, _raw_body),
     "litserve": Contender("litserve", _litserve, _form_request),
-    "bentoml": Contender("bentoml", _bentoml, _raw_body("/predict")),
+    "bentoml": Contender("bentoml", _bentoml, _raw_body),
     "mlserver": Contender("mlserver", _mlserver, _mlserver_request),
+    "ray": Contender("ray", _ray, _raw_body),
 }
 
 
@@ -115,38 +125,60 @@ class Running:
     """A server that answers."""
 
     request: Callable[[bytes], Request]
+    """Makes a request of an encoded image."""
+    family: Family
+    """Its processes."""
     ready_s: float
     """From its start to its first answer."""
-    resident_mb: float
-    """Memory after that answer."""
+    memory_mb: float
+    """Proportional set size after that answer."""
+
+
+def find_environment(package: str, environments: Sequence[Path]) -> tuple[Path, str] | None:
+    """Return the interpreter of the first environment that has a package, and the package's version; or None."""
+    for environment in environments:
+        python = environment.absolute() / "bin" / "python"
+        code = f"from importlib.metadata import version; print(version('{package}'))"
+        with contextlib.suppress(OSError):
+            found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+            if not found.returncode:
+                return python, found.stdout.strip()
+    return None
 
 
 @contextmanager
-def run_contender(name: str, sample: bytes) -> Iterator[Running]:
-    """Serves until the `with` block ends.
+def run_contender(name: str, python: Path, functions: Path, sample: bytes) -> Iterator[Running]:
+    """Serve with another framework until the `with` block ends.
+
+    Args:
+        name: One of `CONTENDERS`.
+        python: An interpreter that has the framework.
+        functions: The checkout whose functions answer.
+        sample: A picture. The server is ready when it has answered it.
 
     Raises:
-        LoadError: it did not answer the picture `sample` in time; the message has the end of its log.
+        LoadError: It did not answer the sample in time; the message has the end of its log.
     """
     contender = CONTENDERS[name]
     with tempfile.TemporaryDirectory(prefix=f"fer-{name}-") as folder:
         port = _free_port()
         log = Path(folder) / "log"
-        command = [sys.executable, *contender.command(port, Path(folder))]
-        environment = os.environ | ONE_THREAD | {"WORKERS": str(usable_cores()), "BENTOML_DO_NOT_TRACK": "true"}
-        others_mb = resident_mb()
+        command = [str(python), *contender.command(port, Path(folder))]
+        path = os.pathsep.join(map(str, (_CONTENDERS, *(functions.absolute() / room for room in _ROOMS))))
+        environment = os.environ | ONE_THREAD | {"PYTHONPATH": path, "WORKERS": str(usable_cores())}
+        environment |= _QUIET
         started = time.monotonic()
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment)
         try:
-            request = contender.request(f"127.0.0.1:{port}", sample)
-            while not _is_answered(request):
+            address = f"127.0.0.1:{port}"
+            while not _is_answered(contender.request(address, sample)):
                 if process.poll() is not None or time.monotonic() - started > _READY_TIMEOUT_S:
-                    raise LoadError(f"{name} did not start:\n" + log.read_text(errors="replace")[-2000:])
+                    raise LoadError(f"{name} did not start: {log.read_text(errors='replace')[-2000:]}")
                 time.sleep(0.05)
             ready_s = time.monotonic() - started
-            address = f"127.0.0.1:{port}"
-            yield Running(lambda image: contender.request(address, image), ready_s, resident_mb() - others_mb)
+            family = Family(psutil.Process(process.pid))
+            yield Running(lambda image: contender.request(address, image), family, ready_s, family.memory_mb())
         finally:
             _end(process)
 
@@ -162,7 +194,7 @@ def _is_answered(request: Request) -> bool:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends it with all its workers."""
+    """End a process with all that it has started."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
         process.terminate()
@@ -180,83 +212,152 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-Measured = dict[tuple[str, str], list[Load]]
-"""Rounds by server and workload."""
+Measured = dict[tuple[str, str], list[Cost]]
+"""The rounds' costs by server and cell; a cell is a workload and a number of requests in flight."""
+
+QUANTITIES: Final = {
+    "CPU ms an image": ("cpu_ms", "{:.2f}", True),
+    "images/s": ("images_per_s", "{:.0f}", False),
+    "p99 ms": ("p99_ms", "{:.0f}", True),
+}
+"""The attribute of `Cost`, its format, and whether less of it is better."""
 
 
-def format_table(measured: Measured, running: dict[str, Running]) -> str:
-    """A Markdown table of medians over the rounds: images per second and p99 by workload, and ratios to ours."""
-    servers = list(dict.fromkeys(server for server, _ in measured))
-    workloads = list(dict.fromkeys(workload for _, workload in measured))
-    header = [
-        "server",
-        *(f"{name}, images/s (p99, ms)" for name in workloads),
-        "fer-serve is faster by",
-        "MB",
-        "ready, s",
+def compare(ours: Sequence[Cost], theirs: Sequence[Cost], quantity: str) -> float:
+    """Return how many times better ours is, as the median of the ratios within a round; below 1 we are behind."""
+    attribute, _, less_is_better = QUANTITIES[quantity]
+    ratios = [
+        float(getattr(other, attribute)) / float(getattr(one, attribute))
+        for one, other in zip(ours, theirs, strict=True)
     ]
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    for server in servers:
-        cells = [server]
-        advantages = []
-        for workload in workloads:
-            rounds, ours = measured[server, workload], measured[OURS, workload]
-            per_s, p99 = (statistics.median(getattr(one, name) for one in rounds) for name in ("per_s", "p99_ms"))
-            cells.append(f"{per_s:.1f} ({p99:.0f})")
-            advantages.append(statistics.median(a.per_s / b.per_s for a, b in zip(ours, rounds, strict=True)))
-        cells.append("" if server == OURS else ", ".join(f"{advantage:.2f}" for advantage in advantages))
-        lines.append(
-            "| " + " | ".join([*cells, f"{running[server].resident_mb:.0f}", f"{running[server].ready_s:.1f}"]) + " |"
-        )
-    return "\n".join(lines)
+    return statistics.median(ratios if less_is_better else [1 / ratio for ratio in ratios])
+
+
+def format_table(measured: Measured, quantity: str) -> str:
+    """Return a Markdown table of one quantity: medians over the rounds, and how many times better `fer-serve` is."""
+    cells = list(dict.fromkeys(cell for _, cell in measured))
+    attribute, form, _ = QUANTITIES[quantity]
+    rows = []
+    for server in dict.fromkeys(server for server, _ in measured):
+        row = [server]
+        for cell in cells:
+            figure = form.format(median(measured[server, cell], attribute))
+            times = compare(measured[OURS, cell], measured[server, cell], quantity)
+            row.append(figure if server == OURS else f"{figure} ({times:.2f})")
+        rows.append(row)
+    return format_markdown([quantity, *cells], rows)
+
+
+def describe_losses(measured: Measured, tolerance: float = 0.05) -> str:
+    """Return a sentence that names each cell in which a server is ahead of `fer-serve` by more than the tolerance."""
+    ahead = [
+        f"{server} by {1 / times:.2f} ({quantity}, {cell})"
+        for server, cell in measured
+        for quantity in QUANTITIES
+        if server != OURS and (times := compare(measured[OURS, cell], measured[server, cell], quantity)) < 1 - tolerance
+    ]
+    return f"Ahead of fer-serve by more than {tolerance:.0%}: {'; '.join(ahead) or 'none in any cell'}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_bench.frameworks",
-        description="Compare the server with other frameworks that run the very same functions.",
-        epilog=EXIT_STATUSES,
+    """Run the subcommand. Return its exit code."""
+    parser = make_parser(
+        "frameworks",
+        "Compare the server with other frameworks that run the very same functions.",
+        rounds=3,
+        seconds=3.0,
+        in_flight=(1, 16),
+        workloads=True,
     )
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each cell; default: %(default)s")
-    parser.add_argument("--in-flight", type=int, default=16, metavar="N", help="default: %(default)s")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="default: all")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        nargs="+",
+        default=[CHECKOUT / ".venv-bench", CHECKOUT / ".venv-ray"],
+        metavar="DIR",
+        help="virtual environments to look for the frameworks in; default: .venv-bench and .venv-ray of this checkout",
+    )
+    parser.add_argument(
+        "--functions-of",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CHECKOUT",
+        help="run the frameworks around the functions of other checkouts too, and their fer-serve",
+    )
     options = parser.parse_args(arguments)
-    if min(options.rounds, options.in_flight) < 1 or options.seconds <= 0:
-        parser.error("--rounds and --in-flight must be at least 1, --seconds above 0")
-    return run_command("fer_bench.frameworks", lambda: _run(options), LoadError)
+    return run(parser, options, lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
-    workloads = make_workloads()
+    workloads = choose_workloads(options)
     measured: Measured = {}
+    failed: set[str] = set()
     with ExitStack() as stack:
-        running = {OURS: stack.enter_context(_run_ours())}
-        for name in options.only:
-            running[name] = stack.enter_context(run_contender(name, workloads[0].image))
-        turns = [(server, workload) for _ in range(options.rounds) for workload in workloads for server in running]
-        for server, workload in tqdm(turns, unit="cell", leave=False, disable=None):
-            load = send_load(running[server].request(workload.image), options.in_flight, options.seconds)
-            measured.setdefault((server, workload.name), []).append(load)
-    print(format_table(measured, running))
-    print("\n" + _describe(workloads, options))
+        running, versions = _start_all(stack, options, workloads[0].image)
+        cells = [(workload, n) for workload in workloads for n in options.in_flight]
+        turns = [(server, *cell) for _ in range(options.rounds) for cell in cells for server in running]
+        for server, workload, in_flight in tqdm(turns, unit="cell", leave=False, disable=None):
+            if server in failed:
+                continue
+            one = running[server]
+            try:
+                cost = measure_cost(one.request(workload.image), one.family, in_flight, options.seconds)
+            except LoadError as error:
+                if server == OURS:
+                    raise
+                print(f"{server} is left out: {error}", file=sys.stderr)
+                failed.add(server)
+            else:
+                measured.setdefault((server, f"{workload.name}, {in_flight}"), []).append(cost)
+    measured = {(server, cell): rounds for (server, cell), rounds in measured.items() if server not in failed}
+    for quantity in QUANTITIES:
+        print(format_table(measured, quantity) + "\n")
+    rows = [[name, f"{one.memory_mb:.0f}", f"{one.ready_s:.1f}"] for name, one in running.items() if name not in failed]
+    print(format_markdown(["server", "MB at rest", "ready, s"], rows) + "\n")
+    print(describe_losses(measured) + "\n")
+    print("; ".join(f"{workload.name}: {workload.description}" for workload in workloads) + ".")
+    print(f"{', '.join(versions)}; {describe_machine()}, load {os.getloadavg()[0]:.1f}; {describe_rounds(options)}.")
 
 
-@contextmanager
-def _run_ours() -> Iterator[Running]:
-    started = time.monotonic()
-    with serve() as server:
-        ready_s = time.monotonic() - started
-        yield Running(lambda image: http_request(server.http_url, image), ready_s, resident_mb())
+def _start_all(stack: ExitStack, options: argparse.Namespace, sample: bytes) -> tuple[dict[str, Running], list[str]]:
+    """Start every server that can be started; standard error says which cannot.
+
+    Returns:
+        The servers by name, and the frameworks with their versions.
+
+    Raises:
+        LoadError: A `fer-serve` did not start.
+    """
+    running: dict[str, Running] = {}
+    versions = []
+    checkouts = {"": CHECKOUT} | {f", {name_commit(one)}": one for one in options.functions_of}
+    for suffix, checkout in checkouts.items():
+        server = stack.enter_context(run_checkout(checkout))
+        request = _requester(server.http_url)
+        running[OURS + suffix] = Running(request, server.family, server.ready_s, server.family.memory_mb())
+    for name in options.only:
+        package = CONTENDERS[name].package
+        found = find_environment(package, options.environments)
+        if found is None:
+            places = ", ".join(map(str, options.environments))
+            print(f"{name} is left out: {places} do not have it; see bench/README.md", file=sys.stderr)
+            continue
+        try:
+            for suffix, checkout in checkouts.items():
+                running[name + suffix] = stack.enter_context(run_contender(name, found[0], checkout, sample))
+        except LoadError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+        versions.append(f"{package} {found[1]}")
+    return running, versions
 
 
-def _describe(workloads: Sequence[Workload], options: argparse.Namespace) -> str:
-    frameworks = ", ".join(f"{CONTENDERS[name].package} {version(CONTENDERS[name].package)}" for name in options.only)
-    kinds = "; ".join(f"{workload.name}: {workload.description}" for workload in workloads)
-    how = f"{options.in_flight} requests in flight, {options.rounds} rounds of {options.seconds:g} s"
-    return f"{kinds}\n{frameworks}; {how}\n{describe_machine()}"
+def _requester(http_url: str) -> Callable[[bytes], Request]:
+    return lambda image: http_request(http_url, image)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def name_commit(checkout: Path) -> str:
+    """Return the short name of a checkout's commit, or its folder's name where git does not know it."""
+    done = subprocess.run(["git", "-C", checkout, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)  # noqa: S607
+    return checkout.absolute().name if done.returncode else done.stdout.strip()

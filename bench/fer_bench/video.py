@@ -1,13 +1,9 @@
 """What a frame of video costs the client: reading it beside OpenCV, and encoding it with one codec beside another.
 
-    python -m fer_bench.video [CLIP] [--rounds N]
-
 Everything is measured in turn, several rounds of it, as CPU time of this process: the fewest ms a frame count. Without
 a clip, one of 720p and two seconds is made.
 """
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,8 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fer_bench.command import format_markdown, make_parser, run
 from fer_bench.machine import describe_machine
-from fer_build.command import EXIT_STATUSES, run_command
 from fer_client.video.annotated import CODEC, ENCODER_OPTIONS
 from fer_client.video.frames import JPEG_QUALITY, VideoSource
 
@@ -42,18 +38,15 @@ RATE: Final = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print a table. Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_bench.video", description="What a frame of video costs the client.", epilog=EXIT_STATUSES
-    )
-    parser.add_argument("clip", nargs="?", type=Path, help="a video file (default: one is made)")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the fastest counts (default: %(default)s)")
+    """Run the subcommand. Return its exit code."""
+    parser = make_parser("video", "Measure what a frame of video costs the client.", rounds=5)
+    parser.add_argument("clip", nargs="?", type=Path, help="a video file; default: one is made")
     options = parser.parse_args(arguments)
-    return run_command(parser.prog, lambda: _run(options.clip, options.rounds))
+    return run(parser, options, lambda: _run(options.clip, options.rounds))
 
 
 def _run(clip: Path | None, rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(prefix="fer-bench-") as name:
         folder = Path(name)
         clip = clip or _make_clip(folder / "made.mp4")
         with av.open(str(clip)) as file:
@@ -69,17 +62,18 @@ def _run(clip: Path | None, rounds: int) -> None:
                 before_s = time.process_time()
                 do()
                 fewest[work] = min(fewest[work], time.process_time() - before_s)
-        height, width = pictures[0].shape[:2]
-        print(f"{describe_machine()}; PyAV {version('av')}; {len(pictures)} frames of {width}x{height} px\n")
-        print("| | ms of CPU per frame | kB per frame |\n|---|---|---|")
+        rows = []
         for work, seconds in fewest.items():
             written = folder / f"{work.removeprefix('written as ')}.mp4"
             size = f"{written.stat().st_size / 1000 / len(pictures):.1f}" if written.is_file() else ""
-            print(f"| {work} | {1000 * seconds / len(pictures):.2f} | {size} |")
+            rows.append([work, f"{1000 * seconds / len(pictures):.2f}", size])
+    height, width = pictures[0].shape[:2]
+    print(format_markdown(["", "ms of CPU per frame", "kB per frame"], rows))
+    print(f"\n{describe_machine()}, PyAV {version('av')}; {len(pictures)} frames of {width}x{height} px.")
 
 
 def _read_by_opencv(clip: Path) -> None:
-    """Each frame as JPEG, as the client once read them."""
+    """Read each frame and make a JPEG of it, as the client once did."""
     capture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG)
     while capture.grab():
         cv2.imencode(".jpg", capture.retrieve()[1], (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
@@ -93,7 +87,7 @@ def _read_by_client(clip: Path) -> None:
 
 
 def _write(path: Path, pictures: Pictures, kind: str) -> None:
-    """All pictures, in one thread."""
+    """Write all pictures in one thread."""
     codec, options = ENCODERS[kind]
     with av.open(str(path), "w") as file:
         stream: Any = file.add_stream(codec, rate=RATE, options=dict(options))
@@ -108,13 +102,9 @@ def _write(path: Path, pictures: Pictures, kind: str) -> None:
 
 
 def _make_clip(path: Path) -> Path:
-    """Two seconds of 720p: a picture of many details that moves."""
+    """Write two seconds of 720p: a picture of many details that moves."""
     rng = np.random.default_rng(0)
     picture = cv2.resize(rng.integers(0, 256, (80, 140, 3), np.uint8), (1400, 800), interpolation=cv2.INTER_CUBIC)
     views = [np.ascontiguousarray(picture[number // 2 :, number:][:720, :1280]) for number in range(2 * RATE)]
     _write(path, views, "H.264, x264 veryfast")
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

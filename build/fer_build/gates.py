@@ -1,7 +1,4 @@
-"""What a smaller file must keep of the float32 one's accuracy before it ships.
-
-Called by `fer_build.quantize`, and by `fer_build.onnx_file` to hold a file against its own figures.
-"""
+"""What a smaller file must keep of the float32 one's accuracy before it ships."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +19,7 @@ _ROW: Final = "{:<28}{:>12}{:>14}  {}"
 
 @dataclass(frozen=True)
 class Gate:
-    """Limits; None where there is none."""
+    """The limits of a precision; None where there is none."""
 
     least_agreement: float | None = None
     most_accuracy_lost: float | None = None
@@ -33,10 +30,10 @@ GATES: Final = {
     FP16: Gate(least_agreement=0.999),
     INT8: Gate(most_accuracy_lost=0.003, most_macro_f1_lost=0.005),
 }
-"""By precision."""
+"""The gates by precision."""
 
 LEAST_FACES: Final = 500
-"""Fewer can't tell losses of 0.3 points: one face of them is 0.2."""
+"""Fewer cannot tell losses of 0.3 points: one face of them is 0.2."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +46,28 @@ class Comparison:
     accuracy: float
     macro_f1: float
     accuracy_lost: float
-    """Of the float32 file's accuracy; negative where it gained."""
+    """The float32 file's accuracy less this one's; negative where it gained."""
     macro_f1_lost: float
     agreement: float
-    """Part of the faces that both give the same class."""
+    """Share of the faces that both give the same class, 0..1."""
     largest_difference: float
-    """Of any probability."""
+    """The largest difference of a probability."""
     mean_difference: float
 
 
-def compare(whole: npt.NDArray[np.float32], smaller: npt.NDArray[np.float32], crops: LabelledCrops) -> Comparison:
-    """Compares two classifiers' answers.
+def compare(fp32: npt.NDArray[np.float32], smaller: npt.NDArray[np.float32], crops: LabelledCrops) -> Comparison:
+    """Compare two classifiers' answers.
 
     Args:
-        whole: probabilities of the float32 file, float32, (N, 7).
-        smaller: of the other one.
-        crops: the N faces, labelled.
+        fp32: Probabilities of the float32 file, float32, (N, 7).
+        smaller: Probabilities of the other file, float32, (N, 7).
+        crops: The N faces, labelled.
     """
-    answers = [probabilities.argmax(axis=1) for probabilities in (whole, smaller)]
+    answers = [probabilities.argmax(axis=1) for probabilities in (fp32, smaller)]
     right = [int(np.sum(answer == crops.labels)) for answer in answers]
     images = len(crops.labels)
     scores = [macro_f1(answer, crops.labels) for answer in answers]
-    differences = np.abs(whole - smaller)
+    differences = np.abs(fp32 - smaller)
     return Comparison(
         source=crops.source,
         faces_sha256=crops.sha256(),
@@ -86,7 +83,7 @@ def compare(whole: npt.NDArray[np.float32], smaller: npt.NDArray[np.float32], cr
 
 
 def macro_f1(answers: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> float:
-    """Mean over the contract's classes of F1 = 2 TP / (answered + labelled); a class that is in neither counts 0."""
+    """Return the mean over the classes of F1 = 2 TP / (answered + labelled); a class that is in neither counts 0."""
     scores = []
     for label in range(len(contract.LABELS)):
         answered, labelled = answers == label, labels == label
@@ -95,15 +92,15 @@ def macro_f1(answers: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> f
 
 
 def require(precision: str, found: Mapping[str, Comparison]) -> None:
-    """Lets a file pass, or not.
+    """Make sure that a smaller file keeps what its gate demands.
 
     Args:
-        precision: of the file.
-        found: how it compares, by runtime.
+        precision: The file's precision.
+        found: How it compares, by runtime.
 
     Raises:
-        GateError: a runtime is missing, there were too few faces, or it lost more than its gate allows; the message has
-            a table of all limits for each runtime.
+        GateError: A runtime is missing, there were too few faces, or the file lost more than its gate allows; the
+            details have a table of all limits for each runtime.
     """
     missing = [runtime for runtime in RUNTIMES if runtime not in found]
     if missing:
@@ -111,16 +108,23 @@ def require(precision: str, found: Mapping[str, Comparison]) -> None:
     few = min(comparison.images for comparison in found.values())
     if few < LEAST_FACES:
         raise GateError(f"the gate of {precision} was measured on {few} faces, and takes {LEAST_FACES} at least")
-    if not all(kept for comparison in found.values() for *_, kept in _check(precision, comparison)):
+    failed = [
+        f"{name} by {runtime}"
+        for runtime, comparison in found.items()
+        for name, _, _, kept in _check(precision, comparison)
+        if not kept
+    ]
+    if failed:
         tables = [format_table(precision, runtime, comparison) for runtime, comparison in found.items()]
-        raise GateError("\n".join([f"{precision} does not pass its gate:", *tables]))
+        lines = [line for table in tables for line in table.splitlines()]
+        raise GateError(f"{precision} does not pass its gate: {', '.join(failed)}", lines)
 
 
 def read_gate(written: str) -> dict[str, Comparison]:
-    """Reads what `write_gate` wrote.
+    """Read what `write_gate` wrote.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: It is something else.
     """
     try:
         return {runtime: Comparison(**found) for runtime, found in json.loads(written).items()}
@@ -129,12 +133,12 @@ def read_gate(written: str) -> dict[str, Comparison]:
 
 
 def write_gate(found: Mapping[str, Comparison]) -> str:
-    """How a file compares, by runtime, for its metadata: JSON."""
+    """Return a file's comparisons by runtime as JSON, for its metadata."""
     return json.dumps({runtime: asdict(comparison) for runtime, comparison in found.items()})
 
 
 def format_table(precision: str, runtime: str, found: Comparison) -> str:
-    """What was measured, what the gate allows, and whether it was kept: for people."""
+    """Return a table for people: what was measured, what the gate allows, and whether it was kept."""
     rows = [f"{precision} by {runtime}, {found.images} faces of {found.source}"]
     rows.append(_ROW.format("", "measured", "allowed", "").rstrip())
     for name, value, limit, kept in _check(precision, found):
@@ -150,7 +154,7 @@ def format_table(precision: str, runtime: str, found: Comparison) -> str:
 
 
 def _check(precision: str, found: Comparison) -> list[tuple[str, float, float, bool]]:
-    """Name, value, limit, and whether it is kept, for each limit of the precision's gate."""
+    """Return name, value, limit, and whether it is kept, for each limit of the precision's gate."""
     gate = GATES[precision]
     checks = []
     if gate.least_agreement is not None:

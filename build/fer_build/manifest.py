@@ -1,7 +1,4 @@
-"""manifest.json: what an assembled model repository consists of, and whether it still does.
-
-Written by `fer_build.assemble`; read by it, `fer_build.plan`, `fer_build.verify` and `fer_build.server`.
-"""
+"""manifest.json: the files that an assembled model repository consists of, and whether they have changed since."""
 
 import hashlib
 import json
@@ -9,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from fer_build.atomic_file import write_atomically
 from fer_build.errors import RepositoryError
-from fer_build.whole_file import write_whole
 
 CPU: Final = "cpu"
 GPU: Final = "gpu"
@@ -22,26 +19,25 @@ ONNX: Final = "model.onnx"
 PLAN: Final = "model.plan"
 """The TensorRT plan's file in the classifier's version folder: what Triton looks for."""
 
-
 _BYTECODE: Final = r"[^/]+/1/__pycache__/"
 
 _KEYS: Final = {"model_version", "profile", "runtime", "precision", "instances", "onnx_sha256", "plan", "sha256"}
-"""What is read of it."""
+"""The keys that are read."""
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def hash_files(repository: Path) -> dict[str, str]:
-    """SHA-256 of each file of a repository by its path in it, but for the manifest and the models' own bytecode."""
+    """Return the SHA-256 by path of all files of a repository but the manifest and the models' own bytecode."""
     names = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
     return {name: hash_file(path) for name, path in names.items() if name != MANIFEST and not re.match(_BYTECODE, name)}
 
 
 def read_manifest(repository: Path) -> dict[str, Any]:
-    """The manifest of an assembled repository.
+    """Return the manifest of an assembled repository.
 
     Raises:
         RepositoryError: `repository` is not an assembled one.
@@ -52,16 +48,16 @@ def read_manifest(repository: Path) -> dict[str, Any]:
             return dict(manifest)
     except (OSError, ValueError, AttributeError):
         pass
-    raise RepositoryError(f"{repository} is not a model repository: make one with fer_build.assemble")
+    raise RepositoryError(f"{repository} is not a model repository: make one with fer-build assemble")
 
 
 def write_manifest(repository: Path, manifest: dict[str, Any]) -> None:
-    """Lays the manifest beside the models, as a whole or not at all."""
-    write_whole(repository / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    """Write the manifest beside the models."""
+    write_atomically(repository / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def find_changes(repository: Path, manifest: dict[str, Any]) -> list[str]:
-    """What differs from the manifest, for people: files that are missing, changed or were added."""
+    """Return the differences from the manifest, for people: files that are missing, changed or were added."""
     expected, found = manifest["sha256"], hash_files(repository)
     folders = {parent.as_posix() for name in expected for parent in Path(name).parents}
     changes = [f"{name} is missing" for name in expected if name not in found]

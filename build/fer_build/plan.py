@@ -1,7 +1,7 @@
-"""Builds a TensorRT plan of an ONNX file.
+"""Build a TensorRT plan of an ONNX file.
 
-    python -m fer_build.plan --repository DIR     # of an assembled repository, into it, on the GPU that serves it
-    python -m fer_build.plan --out FILE [--onnx FILE] [--flavour tensorrt|rtx] [--compute-capability 8.9]
+    fer-build plan --repository DIR     # of an assembled repository, into it, on the GPU that serves it
+    fer-build plan --out FILE [--onnx FILE] [--flavour tensorrt|rtx] [--compute-capability 8.9]
 
 Beside the plan are its description, FILE.json, and its layers, FILE.layers.json. A plan whose description says that it
 was built of the same file for the same target is left alone. Everything is written aside and renamed, the description
@@ -14,7 +14,6 @@ import json
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
@@ -22,14 +21,24 @@ from pathlib import Path
 from typing import Final, TextIO
 
 import fer_contract as contract
-from fer_build.command import EXIT_STATUSES, run_command
+from fer_build.atomic_file import write_together
+from fer_build.classifier_file import ClassifierFile, read_classifier
 from fer_build.engine_layers import count_promised, describe_layers, require_precision
-from fer_build.errors import PlanError, RepositoryError
-from fer_build.gpu import Gpu, parse_version, read_gpu
+from fer_build.errors import EXIT_CODES, PlanError, RepositoryError
 from fer_build.manifest import GPU, ONNX, PLAN, hash_file, read_manifest, write_manifest
-from fer_build.onnx_file import ClassifierFile, read_classifier
 from fer_build.plan_compiler import CompiledPlan, compile_plan
-from fer_build.plan_file import AMPERE, PlanInfo, Target, format_info, info_path, layers_path, read_plan
+from fer_build.plan_file import (
+    AMPERE,
+    Gpu,
+    PlanInfo,
+    Target,
+    format_info,
+    info_path,
+    layers_path,
+    parse_version,
+    read_gpu,
+    read_plan,
+)
 from fer_build.release import SERVED_ONNX
 from fer_build.tensorrt_flavours import (
     FLAVOURS,
@@ -40,6 +49,8 @@ from fer_build.tensorrt_flavours import (
     list_capabilities,
     load_tensorrt,
 )
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 
 BATCHES: Final = (1, 16, contract.MAX_CLASSIFIER_BATCH)
 """The optimisation profile: the middle one is the first preferred batch of the classifier's config.pbtxt."""
@@ -49,7 +60,7 @@ WORKSPACE_MIB: Final = 1024
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """A plan that can be built, as far as that is known beforehand."""
+    """A plan that can be built, as far as can be told beforehand."""
 
     classifier: ClassifierFile
     out: Path
@@ -57,7 +68,7 @@ class PlanRequest:
     timing_cache: Path | None
 
     def describe(self) -> str:
-        """For people: `int8 plan for compute capability 8.9 by TensorRT-RTX 1.7.1.116`."""
+        """Return a description for people: `int8 plan for compute capability 8.9 by TensorRT-RTX 1.7.1.116`."""
         target = self.target
         capability = f"{AMPERE} and later" if target.hardware_compatible else target.compute_capability
         later = " and later" if target.version_compatible else ""
@@ -78,32 +89,29 @@ def request_plan(
     timing_cache_dir: Path | None = None,
     workspace_mib: int = WORKSPACE_MIB,
 ) -> PlanRequest:
-    """Checks all that can be checked before building; writes nothing.
+    """Check all that can be checked before building. Nothing is written.
 
     Args:
-        onnx: the classifier. Its metadata say its precision and how that passed its gate.
-        out: the plan to write.
+        onnx: The classifier. Its metadata say its precision and how that passed its gate.
+        out: The plan to write.
         flavour: `tensorrt` or `rtx`.
-        compute_capability: of the GPU that will serve, `8.9`; by default this machine's. TensorRT knows no other.
-        version_compatible: whether later TensorRTs run it too. Not for `rtx`.
-        hardware_compatible: whether all GPUs from compute capability 8.0 on run it. May be slower.
-        timing_cache_dir: a folder to keep measured times of kernels in. Not for `rtx`, which measures none.
-        workspace_mib: the memory on the GPU, MiB, that a layer may use besides its tensors.
+        compute_capability: That of the GPU that will serve, `8.9`; by default this machine's. TensorRT knows no other.
+        version_compatible: Whether later TensorRTs run it too. Not for `rtx`.
+        hardware_compatible: Whether all GPUs from compute capability 8.0 on run it. May be slower.
+        timing_cache_dir: A folder to keep measured times of kernels in. Not for `rtx`, which measures none.
+        workspace_mib: The memory on the GPU, MiB, that a layer may use besides its tensors.
 
     Raises:
-        ContractError: the ONNX file doesn't fit the contract, or its metadata aren't understood.
-        GateError: it is of a smaller precision that has not passed its gate.
-        PlanError: the options contradict each other, there is no such target, or the server has another TensorRT.
-        NotInstalledError: the flavour is missing or too old.
+        ContractError: The ONNX file does not fit the contract, or its metadata are not understood.
+        GateError: It is of a smaller precision that has not passed its gate.
+        PlanError: The options contradict each other, there is no such target, or the server has another TensorRT.
+        NotInstalledError: The flavour is missing or too old.
     """
     if flavour not in FLAVOURS:
         raise PlanError(f"the flavour must be one of {', '.join(FLAVOURS)}, not {flavour!r}")
-    if out.is_dir():
-        raise PlanError(f"{out} is a folder: name the file to write")
-    if onnx.resolve() in [path.resolve() for path in (out, info_path(out), layers_path(out))]:
-        raise PlanError(f"{out} would overwrite the ONNX file that it is built of: name another file to write")
     if workspace_mib < 1:
         raise PlanError(f"the workspace must be 1 MiB at least, not {workspace_mib}")
+    _check_out(out, onnx)
     classifier = read_classifier(onnx)
     tensorrt = load_tensorrt(FLAVOURS[flavour])
     if flavour == RTX.name:
@@ -128,6 +136,13 @@ def request_plan(
     )
     timing_cache = timing_cache_dir / _name_timing_cache(target) if timing_cache_dir else None
     return PlanRequest(classifier, out, target, timing_cache)
+
+
+def _check_out(out: Path, onnx: Path) -> None:
+    if out.is_dir():
+        raise PlanError(f"{out} is a folder: name the file to write")
+    if onnx.resolve() in [path.resolve() for path in (out, info_path(out), layers_path(out))]:
+        raise PlanError(f"{out} would overwrite the ONNX file that it is built of: name another file to write")
 
 
 def _choose_capability(tensorrt: TensorRT, wanted: str | None, hardware_compatible: bool) -> str | None:
@@ -166,7 +181,7 @@ def _require_gpu(wanted: str | None, hardware_compatible: bool) -> Gpu:
 
 
 def _require_served_version(tensorrt: TensorRT) -> None:
-    """A plan of the Python module's version is none for a server that loads the system's library of another."""
+    """Make sure that the Python module is of the version of the system's library, which the server loads."""
     built, served = tensorrt.__version__, find_system_version(FLAVOURS[TENSORRT.name])
     if served is not None and parse_version(built) != parse_version(served):
         raise PlanError(
@@ -181,7 +196,7 @@ def _name_timing_cache(target: Target) -> str:
 
 
 def is_up_to_date(request: PlanRequest) -> bool:
-    """Whether the plan is there, whole with its layers, and built of the same file for the same target."""
+    """Return whether the plan is there, complete with its layers, and built of the same file for the same target."""
     try:
         info = read_plan(request.out)
     except PlanError:
@@ -190,20 +205,20 @@ def is_up_to_date(request: PlanRequest) -> bool:
 
 
 def build_plan(request: PlanRequest, progress: TextIO | None = None) -> PlanInfo:
-    """Builds a plan, or finds it there. Half-written files never look finished.
+    """Build a plan, unless it is there already. Half-written files never look finished.
 
     Args:
-        request: by `request_plan`.
-        progress: where to show on one line how far it is; a terminal.
+        request: Made by `request_plan`.
+        progress: A terminal to show the progress on, on one line.
 
     Returns:
         The plan's description, as it is in the file beside it.
 
     Raises:
-        ContractError: TensorRT can't read the graph; the message names the node.
-        PlanError: it can't build the plan, or the engine doesn't compute in the file's precision.
-        NotInstalledError: the flavour, or `onnx`, is missing.
-        OSError: the files can't be written.
+        ContractError: TensorRT cannot read the graph; the message names the node.
+        PlanError: It cannot build the plan, or the engine does not compute in the file's precision.
+        NotInstalledError: The flavour, or `onnx`, is missing.
+        OSError: The files cannot be written.
     """
     if is_up_to_date(request):
         return read_plan(request.out)
@@ -238,26 +253,20 @@ def _describe(request: PlanRequest, compiled: CompiledPlan, layers: bytes) -> Pl
 
 
 def _write(out: Path, plan: bytes, layers: bytes, info: PlanInfo) -> None:
-    """Until the description is renamed, the one there names the SHA-256 of another plan, or there is none."""
-    contents = {out: plan, layers_path(out): layers, info_path(out): format_info(info).encode()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
-        for path, content in contents.items():
-            (Path(aside) / path.name).write_bytes(content)
-        for path in contents:
-            (Path(aside) / path.name).replace(path)
+    """Write a plan's files. Until the description is renamed, the old one names the SHA-256 of another plan."""
+    write_together({out: plan, layers_path(out): layers, info_path(out): format_info(info).encode()})
 
 
 def add_to_repository(repository: Path, plan: Path) -> None:
-    """Notes in the manifest of an assembled repository that its plan was built; once is enough.
+    """Note in the manifest of an assembled repository that its plan was built, unless it says so already.
 
     Args:
-        repository: of profile gpu.
-        plan: inside it.
+        repository: A repository of profile gpu.
+        plan: The plan inside it.
 
     Raises:
-        RepositoryError: it is no repository.
-        PlanError: the plan is not finished, of another ONNX file, or none for Triton.
+        RepositoryError: It is no repository.
+        PlanError: The plan is not finished, of another ONNX file, or not for Triton.
     """
     manifest, info = read_manifest(repository), read_plan(plan)
     if (info.onnx_sha256, info.target.flavour) != (manifest["onnx_sha256"], TENSORRT.name):
@@ -271,9 +280,15 @@ def add_to_repository(repository: Path, plan: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_build.plan", description="Build a TensorRT plan of an ONNX file.", epilog=EXIT_STATUSES
+    """Run `fer-build plan` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-build plan",
+        description="Build a TensorRT plan of an ONNX file.",
+        examples=(
+            "  fer-build plan --repository repository    # of profile gpu, on the GPU that serves it\n"
+            "  fer-build plan --flavour rtx --compute-capability 8.9 --out FILE.plan"
+        ),
+        exit_codes=EXIT_CODES,
     )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--out", type=Path, metavar="FILE", help="the plan; FILE.json will be beside it")
@@ -312,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.repository and (options.onnx or options.flavour != TENSORRT.name):
         parser.error("a repository has its own ONNX file, and Triton serves plans of flavour tensorrt only")
-    return run_command("fer_build.plan", lambda: _run(options))
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -344,7 +359,3 @@ def _run(options: argparse.Namespace) -> None:
         print(f"built {request.out}: {request.describe()}, {info.plan_bytes / 1e6:.1f} MB, convolutions: {counts}")
     if options.repository and not options.dry_run:
         add_to_repository(options.repository, out)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""An ONNX file in, a TensorRT plan and the list of its layers out; one way for both flavours. Used by `fer_build.plan`.
+"""Compile an ONNX file to a TensorRT plan and the list of its layers, in the same way for both flavours.
 
 The network is strongly typed: its precision is that of the ONNX file. TF32, which TensorRT would otherwise use for
 products of float32, is off.
@@ -14,12 +14,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, TextIO
 
 import fer_contract as contract
+from fer_build.atomic_file import write_atomically
 from fer_build.engine_layers import Layer, parse_inspection, parse_listing
 from fer_build.errors import ContractError, PlanError
-from fer_build.onnx_parts import read_onnx
+from fer_build.onnx_weights import read_onnx
 from fer_build.plan_file import AMPERE, Target
 from fer_build.tensorrt_flavours import FLAVOURS, Flavour, TensorRT, list_capabilities, load_tensorrt
-from fer_build.whole_file import write_whole
 
 if TYPE_CHECKING:
     from fer_build import tensorrt_api as trt
@@ -29,7 +29,7 @@ _ERROR_LINES: Final = 3
 
 @dataclass(frozen=True)
 class CompiledPlan:
-    """What TensorRT made."""
+    """A plan, and the layers of its engine."""
 
     content: bytes
     layers: tuple[Layer, ...]
@@ -37,7 +37,7 @@ class CompiledPlan:
 
 @dataclass
 class _Log:
-    """What is kept of TensorRT's log."""
+    """The parts of TensorRT's log that are kept."""
 
     errors: list[str] = field(default_factory=list)
     listing: str = ""
@@ -55,30 +55,30 @@ class _Interrupt:
     requested: bool = False
 
     def request(self, _signal: int, _frame: FrameType | None) -> None:
-        """Handles the signal."""
+        """Handle the signal."""
         self.requested = True
 
 
 def compile_plan(
     onnx: Path, target: Target, timing_cache: Path | None = None, progress: TextIO | None = None
 ) -> CompiledPlan:
-    """Compiles a classifier that fits the contract.
+    """Compile a classifier that fits the contract.
 
-    The same inputs don't give the same bytes. In what TensorRT-RTX 1.7 builds, the numbers of some generated names
+    The same inputs do not give the same bytes. In what TensorRT-RTX 1.7 builds, the numbers of some generated names
     (`__mye2184`) follow memory addresses; so does what is sorted by them, and the size by a few bytes. The layers are
     the same. TensorRT times kernels on the GPU and may choose others the next time, unless a timing cache tells it.
 
     Args:
-        onnx: the file.
-        target: what to compile for.
-        timing_cache: a file to read measured times from, if it is there, and to keep them in.
-        progress: where to show on one line how far it is.
+        onnx: The file.
+        target: The GPU and TensorRT to compile for.
+        timing_cache: A file to read measured times from, if it is there, and to keep them in.
+        progress: A terminal to show the progress on, on one line.
 
     Raises:
-        ContractError: TensorRT can't read the graph; the message names the node.
-        PlanError: it can't build the plan; the message ends with its last errors.
-        NotInstalledError: the flavour is missing.
-        KeyboardInterrupt: the user pressed Ctrl-C; TensorRT has stopped by then.
+        ContractError: TensorRT cannot read the graph; the message names the node.
+        PlanError: It cannot build the plan; the message ends with its last errors.
+        NotInstalledError: The flavour is missing.
+        KeyboardInterrupt: The user pressed Ctrl-C; TensorRT has stopped by then.
     """
     tensorrt = load_tensorrt(FLAVOURS[target.flavour])
     with _hold_interrupt() as interrupt:
@@ -87,10 +87,10 @@ def compile_plan(
 
 @contextlib.contextmanager
 def _hold_interrupt() -> Iterator[_Interrupt]:
-    """Lets Ctrl-C set a flag, and raises KeyboardInterrupt at the end, whatever came of it.
+    """Let Ctrl-C set a flag, and raise KeyboardInterrupt at the end of the block in any case.
 
     Raised earlier, in a method that TensorRT calls, it would be lost: the log's are swallowed, the monitor's fail the
-    build. Where Ctrl-C raises nothing anyway - in another thread, or where it is ignored - all is left as it is.
+    build. Where Ctrl-C raises nothing anyway - in another thread, or where it is ignored - nothing is changed.
     """
     interrupt = _Interrupt()
     before = signal.getsignal(signal.SIGINT)
@@ -128,7 +128,7 @@ def _compile(
     plan = builder.build_serialized_network(network, config)
     _show(progress, "")
     if plan is None:
-        raise PlanError(f"{onnx}: {flavour.title} can't build a plan for {_explain(target, log.last_errors())}")
+        raise PlanError(f"{onnx}: {flavour.title} cannot build a plan for {_explain(target, log.last_errors())}")
     if timing_cache is not None:
         _save_timing_cache(config, timing_cache)
     content = bytes(plan)
@@ -147,7 +147,7 @@ def _start_builder(tensorrt: TensorRT, flavour: Flavour, logger: "trt.ILogger", 
     try:
         return tensorrt.Builder(logger)
     except TypeError:  # pybind11: the factory returned nullptr
-        raise PlanError(f"{flavour.title} can't start on this machine: {log.last_errors()}") from None
+        raise PlanError(f"{flavour.title} cannot start on this machine: {log.last_errors()}") from None
 
 
 def _parse(parser: "trt.OnnxParser", onnx: Path, flavour: Flavour) -> None:
@@ -161,7 +161,9 @@ def _parse(parser: "trt.OnnxParser", onnx: Path, flavour: Flavour) -> None:
         if error.node_operator() == "DequantizeLinear" and "Int32" in description:
             reason += " - biases must not be quantised"
         reasons.append(reason)
-    raise ContractError(f"{onnx}: {flavour.title} can't read this graph: {'; '.join(reasons) or 'it does not say why'}")
+    raise ContractError(
+        f"{onnx}: {flavour.title} cannot read this graph: {'; '.join(reasons) or 'it does not say why'}"
+    )
 
 
 def _configure(
@@ -180,7 +182,7 @@ def _configure(
 
 
 def _name_target(config: "trt.IBuilderConfig", tensorrt: TensorRT, capability: str | None) -> None:
-    """Without a target, TensorRT-RTX builds for all GPUs from 8.0 on."""
+    """Name the target. Without one, TensorRT-RTX builds for all GPUs from 8.0 on."""
     if capability is None:
         return
     config.num_compute_capabilities = 1
@@ -196,7 +198,7 @@ def _make_profile(builder: "trt.Builder", batches: tuple[int, int, int]) -> "trt
 
 
 def _load_timing_cache(config: "trt.IBuilderConfig", path: Path) -> None:
-    """A cache that doesn't fit is as good as none: TensorRT times again."""
+    """Load a cache of measured times. One that does not fit is replaced: TensorRT measures again."""
     written = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(written)
     if not config.set_timing_cache(cache, ignore_mismatch=False):
@@ -204,7 +206,7 @@ def _load_timing_cache(config: "trt.IBuilderConfig", path: Path) -> None:
 
 
 def _save_timing_cache(config: "trt.IBuilderConfig", path: Path) -> None:
-    write_whole(path, bytes(config.get_timing_cache().serialize()))
+    write_atomically(path, bytes(config.get_timing_cache().serialize()))
 
 
 def _inspect(tensorrt: TensorRT, logger: "trt.ILogger", log: _Log, content: bytes) -> tuple[Layer, ...]:
@@ -212,7 +214,7 @@ def _inspect(tensorrt: TensorRT, logger: "trt.ILogger", log: _Log, content: byte
     runtime.engine_host_code_allowed = True  # a version-compatible plan carries its own runtime; this one is ours
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
-        raise PlanError(f"TensorRT can't load the plan that it has just built: {log.last_errors()}")
+        raise PlanError(f"TensorRT cannot load the plan that it has just built: {log.last_errors()}")
     inspector = engine.create_engine_inspector()
     return parse_inspection(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
 
@@ -232,7 +234,7 @@ def _make_logger(tensorrt: TensorRT, log: _Log) -> "trt.ILogger":
 
 
 def _make_monitor(tensorrt: TensorRT, progress: TextIO | None, interrupt: _Interrupt) -> "trt.IProgressMonitor":
-    """Shows how far the build is, and ends it after Ctrl-C."""
+    """Return a monitor that shows the progress, and ends the build after Ctrl-C."""
     if not TYPE_CHECKING:
         trt = tensorrt
 
@@ -256,7 +258,7 @@ def _make_monitor(tensorrt: TensorRT, progress: TextIO | None, interrupt: _Inter
 
 
 def _show(progress: TextIO | None, text: str) -> None:
-    """Replaces the line, where there is one. An error must not escape into TensorRT's threads."""
+    """Replace the line on the terminal, if any. An error must not escape into TensorRT's threads."""
     if progress is None:
         return
     with contextlib.suppress(OSError, ValueError):

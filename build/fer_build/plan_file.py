@@ -1,17 +1,17 @@
-"""What is known of a plan, in a JSON file beside it, and whether the plan fits this machine.
+"""The description of a plan in a JSON file beside it, and whether the plan fits this machine's GPU and TensorRT.
 
-Written by `fer_build.plan` after everything else, so that a plan without it is an unfinished one. Read by whoever
-packs or serves the plan: NVIDIA's own loader finds out late, and says little.
+The description is written after everything else, so that a plan without it is unfinished. Whoever packs or serves a
+plan reads it: NVIDIA's own loader notices a misfit late, and says little.
 """
 
 import hashlib
 import json
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from fer_build.errors import NotInstalledError, PlanError
-from fer_build.gpu import Gpu, parse_version, read_gpu
 from fer_build.tensorrt_flavours import FLAVOURS, find_version
 
 AMPERE: Final = "8.0"
@@ -24,9 +24,13 @@ Source: the support matrix of TensorRT 11.4.
 """
 
 
+_DRIVER_QUERY: Final = ("nvidia-smi", "--query-gpu=compute_cap,name", "--format=csv,noheader")
+_DRIVER_TIMEOUT_S: Final = 30
+
+
 @dataclass(frozen=True)
 class Target:
-    """What a plan is built for and by. Another target is another plan."""
+    """The GPU and the TensorRT that a plan is built for and by. Another target is another plan."""
 
     flavour: str
     """A key of FLAVOURS."""
@@ -44,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True)
 class PlanInfo:
-    """All that is known of a plan."""
+    """The description of a plan."""
 
     target: Target
     model_version: str
@@ -65,33 +69,42 @@ class PlanInfo:
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """A GPU of this machine."""
+
+    compute_capability: str
+    """As NVIDIA writes it: `8.9`."""
+    name: str
+
+
+@dataclass(frozen=True)
 class Machine:
-    """What a plan has to fit."""
+    """The GPU and the TensorRT that a plan has to fit."""
 
     tensorrt_version: str | None
     gpu: Gpu | None
 
 
 def info_path(plan: Path) -> Path:
-    """Where a plan's description is: `NAME.plan` -> `NAME.plan.json`."""
+    """Return the path of a plan's description: `NAME.plan` -> `NAME.plan.json`."""
     return plan.with_name(f"{plan.name}.json")
 
 
 def layers_path(plan: Path) -> Path:
-    """Where a plan's layers are listed: `NAME.plan` -> `NAME.plan.layers.json`."""
+    """Return the path of the list of a plan's layers: `NAME.plan` -> `NAME.plan.layers.json`."""
     return plan.with_name(f"{plan.name}.layers.json")
 
 
 def format_info(info: PlanInfo) -> str:
-    """The text of a plan's description."""
+    """Return the text of a plan's description."""
     return json.dumps(asdict(info), indent=2) + "\n"
 
 
 def read_plan(plan: Path) -> PlanInfo:
-    """Reads a plan's description, and makes sure that it is of this very plan and these layers.
+    """Read a plan's description, and make sure that it is of this very plan and these layers.
 
     Raises:
-        PlanError: the plan, its description or its layers are missing, unreadable, or don't belong together.
+        PlanError: The plan, its description or its layers are missing, unreadable, or do not belong together.
     """
     path, layers = info_path(plan), layers_path(plan)
     if not plan.is_file():
@@ -128,25 +141,25 @@ def _parse_info(table: dict[str, Any]) -> PlanInfo:
 
 
 def read_machine(flavour: str) -> Machine:
-    """This machine, as far as plans of a flavour are concerned.
+    """Return this machine, as far as plans of a flavour are concerned.
 
     Raises:
         NotInstalledError: TensorRT is installed but broken.
-        PlanError: the GPU's driver doesn't answer, or there are GPUs of different kinds.
+        PlanError: The GPU's driver does not answer, or there are GPUs of different kinds.
     """
     return Machine(find_version(FLAVOURS[flavour]), read_gpu())
 
 
 def check_plan(plan: Path, machine: Machine | None = None) -> None:
-    """Refuses a plan that this machine can't run.
+    """Make sure that this machine can run a plan.
 
     Args:
-        plan: the file; its description is beside it.
-        machine: by default this one.
+        plan: The file; its description is beside it.
+        machine: The machine that runs it; by default this one.
 
     Raises:
-        PlanError: the plan doesn't belong to its description, or doesn't fit; the message is one line.
-        NotInstalledError: there is no TensorRT.
+        PlanError: The plan does not belong to its description, or does not fit; the message is one line.
+        NotInstalledError: There is no TensorRT.
     """
     target = read_plan(plan).target
     machine = machine or read_machine(target.flavour)
@@ -170,7 +183,7 @@ def _check_version(plan: Path, target: Target, running: str | None) -> None:
 
 
 def _runs_with(target: Target, running: str) -> bool:
-    """Without version compatibility all four numbers have to be the same, the build number too."""
+    """Return whether a TensorRT runs a plan: without version compatibility all four numbers have to be the same."""
     built, runs = parse_version(target.tensorrt_version), parse_version(running)
     if not target.version_compatible:
         return built == runs
@@ -191,3 +204,46 @@ def _check_gpu(plan: Path, target: Target, gpu: Gpu | None) -> None:
             f"{plan}: needs a GPU of compute capability {needed}, but this machine's {gpu.name} has "
             f"{gpu.compute_capability}: build it for this GPU"
         )
+
+
+def read_gpu() -> Gpu | None:
+    """Return the GPU of this machine as `nvidia-smi` describes it, or None; the first of several that are alike.
+
+    Raises:
+        PlanError: The driver does not answer, or there are GPUs of different compute capabilities.
+    """
+    try:
+        answer = subprocess.run(_DRIVER_QUERY, capture_output=True, text=True, timeout=_DRIVER_TIMEOUT_S, check=False)
+    except FileNotFoundError:
+        return None
+    except subprocess.TimeoutExpired:
+        raise PlanError(f"nvidia-smi did not answer within {_DRIVER_TIMEOUT_S} s: the GPU's driver hangs") from None
+    lines = (answer.stdout.strip() or answer.stderr.strip()).splitlines()
+    if answer.returncode:
+        raise PlanError(f"nvidia-smi fails: {lines[0] if lines else f'exit code {answer.returncode}'}")
+    gpus = [_parse_gpu(line) for line in lines]
+    if len({gpu.compute_capability for gpu in gpus}) > 1:
+        described = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in gpus)
+        raise PlanError(
+            f"a plan fits one kind of GPU, and this machine has several: {described}. Work in a container that is "
+            "given one of them: docker run --gpus device=0"
+        )
+    return gpus[0] if gpus else None
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Parse a compute capability or a version into numbers that compare: `8.9` -> (8, 9).
+
+    Raises:
+        ValueError: It is neither.
+    """
+    return tuple(int(part) for part in text.split("."))
+
+
+def _parse_gpu(line: str) -> Gpu:
+    capability, _, name = line.partition(", ")
+    try:
+        parse_version(capability)
+    except ValueError:
+        raise PlanError(f"nvidia-smi describes a GPU in a way that is not known: {line!r}") from None
+    return Gpu(capability, name)

@@ -1,4 +1,4 @@
-"""Where the model sources and the released classifier are, and which of it is served by default."""
+"""Where the model sources and the released classifier are, and which of its precisions is served by default."""
 
 from pathlib import Path
 from typing import Final
@@ -11,12 +11,12 @@ _HOME: Final = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).resolve().par
 SOURCES: Final = _HOME / "triton_models"
 """The models as they are written by hand."""
 
-WHOLE: Final = "fp32"
+FP32: Final = "fp32"
 """The precision of a classifier as training exports it."""
 FP16: Final = "fp16"
 INT8: Final = "int8"
 SMALLER: Final = (FP16, INT8)
-"""What is made of it."""
+"""The precisions that are made of it."""
 
 EXAMPLE_PHOTO: Final = _HOME / "examples" / "astronaut.png"
 """The one photo that is shipped."""
@@ -24,16 +24,16 @@ EXAMPLE_PHOTO: Final = _HOME / "examples" / "astronaut.png"
 RELEASED_ONNX: Final = _HOME / "training" / "release" / "fer_classifier.onnx"
 
 
-def name_precision(whole: Path, precision: str) -> Path:
-    """What the file of another precision is called: `fer_classifier.onnx` -> `fer_classifier_int8.onnx`."""
-    return whole if precision == WHOLE else whole.with_stem(f"{whole.stem}_{precision}")
+def name_precision(fp32_path: Path, precision: str) -> Path:
+    """Return the path of a file in another precision: `fer_classifier.onnx` -> `fer_classifier_int8.onnx`."""
+    return fp32_path if precision == FP32 else fp32_path.with_stem(f"{fp32_path.stem}_{precision}")
 
 
-def name_calibration(whole: Path) -> Path:
-    """Where the ranges are that INT8 needs: in the folder of the float32 file."""
-    return whole.with_name("calibration.json")
+def ranges_path(fp32_path: Path) -> Path:
+    """Return the path of the ranges that INT8 needs: in the folder of the float32 file."""
+    return fp32_path.with_name("int8_ranges.json")
 
 
 SERVED_ONNX: Final = name_precision(RELEASED_ONNX, INT8)
 SERVED_RUNTIME: Final = OPENVINO
-"""On a CPU: the fastest that passes its gate (see DECISIONS.md)."""
+"""The fastest on a CPU that passes its gate (see DECISIONS.md)."""

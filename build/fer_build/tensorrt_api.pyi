@@ -1,6 +1,6 @@
 """Types of what is used of TensorRT's Python API, the same in `tensorrt` and `tensorrt_rtx`. There is no such module.
 
-PyPI's `tensorrt-stubs` would have more, but mypy can't read it: no version of it is valid Python (10.13.0.35.1 has a
+PyPI's `tensorrt-stubs` would have more, but mypy cannot read it: no version of it is valid Python (10.13.0.35.1 has a
 parameter named `in`). `tests/unit/build/test_plan.py` holds this file against the real API.
 """
 

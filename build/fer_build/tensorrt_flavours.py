@@ -1,7 +1,7 @@
-"""The two TensorRTs that build plans, and how they are found. Called by the room's modules that deal with plans.
+"""The two TensorRTs that build plans, and how they are found.
 
 `tensorrt` builds on the GPU that will serve, for Triton. `rtx` (TensorRT-RTX) builds for RTX cards, also where there is
-no GPU; Triton can't serve its plans, but it is a real compiler behind the same API, which every machine can run.
+no GPU; Triton cannot serve its plans, but it is a real compiler behind the same API, which every machine can run.
 
 Neither is imported before it is asked for.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flavour:
-    """One of the two."""
+    """One of the two TensorRTs."""
 
     name: str
     title: str
@@ -34,7 +34,7 @@ class Flavour:
     """How to install the Python module, for people."""
     oldest: tuple[int, int]
     ahead_of_time: bool
-    """Whether it builds for a GPU that this machine doesn't have."""
+    """Whether it builds for a GPU that this machine does not have."""
     served_by_system: bool
     """Whether the server loads the system's library, whatever Python module there is."""
 
@@ -68,7 +68,7 @@ _ASKING_TIMEOUT_S: Final = 60
 
 
 class TensorRT(Protocol):
-    """What is used of the module."""
+    """The part of the module that is used."""
 
     __version__: str
     Builder: "type[trt.Builder]"
@@ -87,10 +87,10 @@ class TensorRT(Protocol):
 
 
 def load_tensorrt(flavour: Flavour) -> TensorRT:
-    """Imports a flavour.
+    """Import a flavour.
 
     Raises:
-        NotInstalledError: it is missing, broken or too old.
+        NotInstalledError: It is missing, broken or too old.
     """
     module = _import(flavour)
     if module is None:
@@ -104,20 +104,20 @@ def load_tensorrt(flavour: Flavour) -> TensorRT:
 
 
 def list_capabilities(tensorrt: TensorRT) -> "dict[str, trt.ComputeCapability]":
-    """The compute capabilities that TensorRT-RTX builds for ahead of time: `8.9` -> its enumerator."""
+    """Return the compute capabilities that TensorRT-RTX builds for ahead of time: `8.9` -> its enumerator."""
     members = tensorrt.ComputeCapability.__members__
     return {f"{name[2:-1]}.{name[-1]}": member for name, member in members.items() if name.startswith("SM")}
 
 
 def find_version(flavour: Flavour) -> str | None:
-    """The version that runs plans on this machine, `10.13.3.9`, or None where there is none.
+    """Return the version that runs plans on this machine, `10.13.3.9`, or None where there is none.
 
     Triton loads the system's libnvinfer, whatever Python module is installed beside it; without such a library, the
     module's version is the best that is known. NVIDIA's Triton image has the library without the module. A program
     that runs plans of TensorRT-RTX does so with the module.
 
     Raises:
-        NotInstalledError: the module is asked, and broken.
+        NotInstalledError: The module is asked, and broken.
     """
     if flavour.served_by_system:
         return find_system_version(flavour) or _find_module_version(flavour)
@@ -125,7 +125,7 @@ def find_version(flavour: Flavour) -> str | None:
 
 
 def find_system_version(flavour: Flavour) -> str | None:
-    """The version of the system's library; None where there is none.
+    """Return the version of the system's library; None where there is none.
 
     Asked in a process of its own: in one that has imported the Python module, the loader answers with the module's
     library, which has the same soname; and the module must not come upon the system's.
@@ -141,7 +141,7 @@ def find_system_version(flavour: Flavour) -> str | None:
 
 
 def read_first_version(libraries: Iterable[str]) -> str | None:
-    """Asks TensorRT libraries, by name, soname or path, for a version; the first that has one answers."""
+    """Ask TensorRT libraries, by name, soname or path, for a version; the first that has one answers."""
     for library in libraries:
         version = read_library_version(find_library(library) or library)
         if version:
@@ -150,7 +150,7 @@ def read_first_version(libraries: Iterable[str]) -> str | None:
 
 
 def read_library_version(library: str) -> str | None:
-    """Asks a TensorRT library, by path or soname, for its version; None if it isn't there or is none."""
+    """Ask a TensorRT library, by path or soname, for its version; None if it is not there or is none."""
     try:
         loaded = ctypes.CDLL(library)
         parts = [getattr(loaded, f"getInferLib{part}Version")() for part in ("Major", "Minor", "Patch", "Build")]
@@ -165,7 +165,7 @@ def _find_module_version(flavour: Flavour) -> str | None:
 
 
 def _import(flavour: Flavour) -> Any:
-    """The module, or None where it is missing.
+    """Return the module, or None where it is missing.
 
     `tensorrt-stubs` leaves a folder of that name without code, which Python imports as an empty package.
     """
@@ -181,7 +181,7 @@ def _import(flavour: Flavour) -> Any:
 
 
 def _explain(flavour: Flavour, error: Exception) -> str:
-    return f"{flavour.title} is installed but can't be imported ({error}): {flavour.install}"
+    return f"{flavour.title} is installed but cannot be imported ({error}): {flavour.install}"
 
 
 if __name__ == "__main__":

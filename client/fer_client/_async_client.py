@@ -1,28 +1,30 @@
-"""The client for asyncio: awaits the steps of `_core`."""
+"""The client for asyncio: awaits the steps of `_base_client` and `_retries`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from typing import Protocol as Interface
 
-from fer_client._calls import Call
-from fer_client._core import Ask, Core, Encode, Pause, Step, Steps
-from fer_client._endpoint import Protocol
-from fer_client._errors import FerClientError
-from fer_client._extras import require_extra
-from fer_client._images import Channels, ImageSource, encoded
+from fer_client._base_client import BaseClient
+from fer_client._config import Settings
+from fer_client._errors import FerClientError, require_extra
+from fer_client._images import Channels, ImageSource, encode
 from fer_client._results import CroppedPrediction, Prediction
-from fer_client._server_info import ServerInfo
-from fer_client._settings import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Compression, Settings, read_settings
-from fer_client._tls import Tls
+from fer_client._retries import Ask, Encode, Pause, Step, Steps
+from fer_client._server import ServerInfo
+from fer_client.protocol import Call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _Result = TypeVar("_Result")
+
+Images: TypeAlias = Iterable[ImageSource] | AsyncIterable[ImageSource]
+Results: TypeAlias = AsyncGenerator[_Result | FerClientError, None]
+IndexedResults: TypeAlias = AsyncGenerator[tuple[int, _Result | FerClientError], None]
 
 
 class AsyncTransport(Interface):
@@ -35,7 +37,7 @@ class AsyncTransport(Interface):
         """Close all connections."""
 
 
-class AsyncFerClient:
+class AsyncFerClient(BaseClient):
     """`FerClient` for asyncio: the same names, arguments, results and errors, to be awaited.
 
     Use it in one event loop at a time, from any number of its tasks, in an `async with` statement or with `close` at
@@ -45,28 +47,7 @@ class AsyncFerClient:
     close or drop one that it inherits and that was not running: Python would stop it in the parent too.
     """
 
-    def __init__(
-        self,
-        url: str = "localhost",
-        protocol: Protocol | None = None,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        *,
-        deadline_s: float | None = None,
-        retries: int = DEFAULT_RETRIES,
-        tls: Tls | None = None,
-        headers: Mapping[str, str] | None = None,
-        token: str | None = None,
-        compression: Compression | None = None,
-    ) -> None:
-        """Say where the server is, and how to talk to it. Arguments and errors are those of `FerClient`."""
-        settings = read_settings(url, protocol, timeout_s, deadline_s, retries, tls, headers, token, compression)
-        self._core = Core(settings)
-        self._transport = _open_transport(settings)
-
-    @property
-    def url(self) -> str:
-        """See `FerClient.url`."""
-        return self._core.settings.endpoint.url
+    _transport: AsyncTransport
 
     async def labels(self) -> tuple[str, ...]:
         """See `FerClient.labels`."""
@@ -96,29 +77,51 @@ class AsyncFerClient:
         """See `FerClient.infer`."""
         return await self._run(self._core.infer(image, channels))
 
+    @overload
     def predict_many(
-        self,
-        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
-        *,
-        concurrency: int = 8,
-        channels: Channels | None = None,
-    ) -> AsyncGenerator[Prediction | FerClientError, None]:
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[False] = False
+    ) -> Results[Prediction]: ...
+
+    @overload
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
+    ) -> Results[CroppedPrediction]: ...
+
+    @overload
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> Results[Prediction | CroppedPrediction]: ...
+
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
+    ) -> Results[Any]:
         """See `FerClient.predict_many`. Images may come from an asynchronous iterable too.
 
         A loop that is left early ends when its iterator is closed: by `aclose()`, `contextlib.aclosing`, or when it is
         garbage collected.
         """
-        return _without_index(self._many(images, concurrency, channels, in_order=True))
+        return _without_index(self._many(images, concurrency, channels, cropped, in_order=True))
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[False] = False
+    ) -> IndexedResults[Prediction]: ...
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
+    ) -> IndexedResults[CroppedPrediction]: ...
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> IndexedResults[Prediction | CroppedPrediction]: ...
 
     def predict_as_completed(
-        self,
-        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
-        *,
-        concurrency: int = 8,
-        channels: Channels | None = None,
-    ) -> AsyncGenerator[tuple[int, Prediction | FerClientError], None]:
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
+    ) -> IndexedResults[Any]:
         """See `FerClient.predict_as_completed`, and `predict_many`."""
-        return self._many(images, concurrency, channels, in_order=False)
+        return self._many(images, concurrency, channels, cropped, in_order=False)
 
     async def describe(self) -> ServerInfo:
         """See `FerClient.describe`."""
@@ -138,7 +141,7 @@ class AsyncFerClient:
         await self._transport.close()
 
     async def __aenter__(self) -> AsyncFerClient:
-        """The client itself."""
+        """Return the client itself."""
         return self
 
     async def __aexit__(
@@ -147,31 +150,28 @@ class AsyncFerClient:
         """Close the client."""
         await self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: all that the client was told, headers and token included."""
-        return {"settings": self._core.settings, "is_closed": self._core.is_closed}
+    @staticmethod
+    def _open_transport(settings: Settings) -> AsyncTransport:
+        if settings.endpoint.protocol == "grpc":
+            require_extra("grpc")
+            from fer_client._grpc import AsyncGrpcTransport
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the same client anew, with connections of its own."""
-        self._core = Core(state["settings"])
-        self._core.is_closed = state["is_closed"]
-        self._transport = _open_transport(state["settings"])
+            return AsyncGrpcTransport(settings)
+        require_extra("async")
+        from fer_client._http_async import AsyncHttpTransport
 
-    def __repr__(self) -> str:
-        return f"AsyncFerClient({self.url!r})"
+        return AsyncHttpTransport(settings)
 
     def _many(
-        self,
-        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
-        concurrency: int,
-        channels: Channels | None,
-        in_order: bool,
-    ) -> AsyncGenerator[tuple[int, Prediction | FerClientError], None]:
-        from fer_client._tasks import work_in_tasks  # Not at the top, so that `import fer_client` stays light.
+        self, images: Images, concurrency: int, channels: Channels | None, cropped: bool, in_order: bool
+    ) -> IndexedResults[Any]:
+        from fer_client._many import work_in_tasks  # Not at the top, so that `import fer_client` stays light.
 
-        async def predict(image: ImageSource) -> Prediction | FerClientError:
+        steps_of = self._core.predict_cropped if cropped else self._core.predict
+
+        async def predict(image: ImageSource) -> Any:
             try:
-                return await self._run(self._core.predict(image, channels))
+                return await self._run(steps_of(image, channels))
             except FerClientError as error:
                 return error
 
@@ -201,7 +201,7 @@ class AsyncFerClient:
             case Encode(bytes() as content):
                 return content
             case Encode(image, channels):
-                return await asyncio.to_thread(encoded, image, channels)
+                return await asyncio.to_thread(encode, image, channels)
             case Pause(duration_s):
                 return await asyncio.sleep(duration_s)
 
@@ -210,16 +210,3 @@ async def _without_index(numbered: AsyncGenerator[tuple[int, _Result], None]) ->
     async with contextlib.aclosing(numbered):
         async for _, result in numbered:
             yield result
-
-
-def _open_transport(settings: Settings) -> AsyncTransport:
-    """The transport for the endpoint's protocol. The other one, and what it imports, is not even loaded."""
-    if settings.endpoint.protocol == "grpc":
-        require_extra("grpc")
-        from fer_client._grpc_aio import AsyncGrpcTransport
-
-        return AsyncGrpcTransport(settings)
-    require_extra("async")
-    from fer_client._aiohttp import AsyncHttpTransport
-
-    return AsyncHttpTransport(settings)

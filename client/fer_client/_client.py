@@ -1,30 +1,33 @@
-"""The client for threads: carries out the steps of `_core`, one after the other."""
+"""The client for threads: carries out the steps of `_base_client` and `_retries`, one after the other."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from typing import Protocol as Interface
 
-from fer_client._calls import Call
-from fer_client._cancellation import Cancellation
-from fer_client._core import Ask, Core, Encode, Pause, Step, Steps
-from fer_client._endpoint import Protocol
-from fer_client._errors import FerClientError
-from fer_client._extras import require_extra
-from fer_client._images import Channels, ImageSource, encoded
+from fer_client._base_client import BaseClient
+from fer_client._config import Settings
+from fer_client._errors import FerClientError, require_extra
+from fer_client._images import Channels, ImageSource, encode
 from fer_client._results import CroppedPrediction, Prediction
-from fer_client._server_info import ServerInfo
-from fer_client._settings import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Compression, Settings, read_settings
-from fer_client._tls import Tls
+from fer_client._retries import Ask, Encode, Pause, Step, Steps
+from fer_client._server import ServerInfo
+from fer_client.protocol import Call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fer_client._many import Cancellation
+
 _Result = TypeVar("_Result")
+
+Images: TypeAlias = Iterable[ImageSource]
+Results: TypeAlias = Generator[_Result | FerClientError, None, None]
+IndexedResults: TypeAlias = Generator[tuple[int, _Result | FerClientError], None, None]
 
 
 class Transport(Interface):
@@ -37,7 +40,7 @@ class Transport(Interface):
         """Close all connections."""
 
 
-class FerClient:
+class FerClient(BaseClient):
     """Asks one Triton server for the apparent facial expressions in images.
 
     Nothing is sent before the first question. Use it in a `with` statement, or call `close` in the end.
@@ -56,48 +59,7 @@ class FerClient:
     of a Dataset. The pickle holds what the client was told, its headers and token included, and no connection.
     """
 
-    def __init__(
-        self,
-        url: str = "localhost",
-        protocol: Protocol | None = None,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        *,
-        deadline_s: float | None = None,
-        retries: int = DEFAULT_RETRIES,
-        tls: Tls | None = None,
-        headers: Mapping[str, str] | None = None,
-        token: str | None = None,
-        compression: Compression | None = None,
-    ) -> None:
-        """Say where the server is, and how to talk to it.
-
-        Args:
-            url: `host`, `host:port`, or that after `http://`, `grpc://`, `https://` or `grpcs://`. Without a port,
-                Triton's own: 8000 for HTTP, 8001 for gRPC; with TLS 443.
-            protocol: `http` or `grpc`; None takes the URL's, or HTTP where it names none.
-            timeout_s: How long one try may take, in seconds.
-            deadline_s: How long all tries of one call may take together, pauses included, in seconds; None for no
-                limit beyond that of each try.
-            retries: How often a request is sent again after the server was overloaded (HTTP 503, gRPC UNAVAILABLE) or
-                the connection was refused or dropped, with growing random pauses. After nothing else.
-            tls: Certificates for an encrypted connection, which this asks for where the URL has no scheme. With
-                `https://` or `grpcs://`, None is good where the server's certificate is signed by a public authority.
-            headers: Sent with each request; over gRPC as metadata.
-            token: Sent with each request as `Authorization: Bearer TOKEN`.
-            compression: `gzip` or `deflate`: compress requests, and ask for compressed answers. It pays for arrays of
-                pixels over a slow line; JPEG and PNG files are compressed already.
-
-        Raises:
-            ValueError: An argument makes no sense, or contradicts another; the message says which, and no secret.
-        """
-        settings = read_settings(url, protocol, timeout_s, deadline_s, retries, tls, headers, token, compression)
-        self._core = Core(settings)
-        self._transport = _open_transport(settings)
-
-    @property
-    def url(self) -> str:
-        """The server's URL in full: `http://host:port`, or another of the schemes."""
-        return self._core.settings.endpoint.url
+    _transport: Transport
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -156,14 +118,14 @@ class FerClient:
         return self._run(self._core.predict(image, channels))
 
     def predict_cropped(self, image: ImageSource, *, channels: Channels | None = None) -> CroppedPrediction:
-        """The apparent expression of an image that is one face, cut out as FER2013's are. Nothing is detected.
+        """Classify the apparent expression of an image that is one face, cut out as FER2013's are, detecting nothing.
 
         Takes and raises the same as `predict`.
         """
         return self._run(self._core.predict_cropped(image, channels))
 
     def infer(self, image: ImageSource, *, channels: Channels | None = None) -> dict[str, NDArray[Any]]:
-        """The raw tensors of the model `fer`, checked. Takes and raises the same as `predict`.
+        """Return the raw tensors of the model `fer`, checked. Takes and raises the same as `predict`.
 
         Returns:
             For N faces, largest first, in px of the upright image: IMAGE_SIZE int32 (2,), width and height; FACES_FOUND
@@ -175,9 +137,24 @@ class FerClient:
         """
         return self._run(self._core.infer(image, channels))
 
+    @overload
     def predict_many(
-        self, images: Iterable[ImageSource], *, concurrency: int = 8, channels: Channels | None = None
-    ) -> Generator[Prediction | FerClientError, None, None]:
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[False] = False
+    ) -> Results[Prediction]: ...
+
+    @overload
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
+    ) -> Results[CroppedPrediction]: ...
+
+    @overload
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> Results[Prediction | CroppedPrediction]: ...
+
+    def predict_many(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
+    ) -> Results[Any]:
         """Predict many images, several at a time, and return the results in the order of the images.
 
         What goes wrong with one image stays with it: its error comes in its place, and the others go on. So does an
@@ -190,27 +167,43 @@ class FerClient:
                 result has come.
             concurrency: How many images are sent at a time, each in a thread of its own.
             channels: Order of the colours of all arrays among the images.
+            cropped: Whether each image is one face, cut out. Results are those of `predict_cropped` then, else those
+                of `predict`.
 
         Raises:
             TypeError: An image is nothing that `predict` takes.
             ValueError: An array is no picture, `channels` is missing, or the concurrency is less than 1.
             RuntimeError: The client is closed.
         """
-        results = self._many(images, concurrency, channels, in_order=True)
-        return _without_index(results)
+        return _without_index(self._many(images, concurrency, channels, cropped, in_order=True))
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[False] = False
+    ) -> IndexedResults[Prediction]: ...
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: Literal[True]
+    ) -> IndexedResults[CroppedPrediction]: ...
+
+    @overload
+    def predict_as_completed(
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool
+    ) -> IndexedResults[Prediction | CroppedPrediction]: ...
 
     def predict_as_completed(
-        self, images: Iterable[ImageSource], *, concurrency: int = 8, channels: Channels | None = None
-    ) -> Generator[tuple[int, Prediction | FerClientError], None, None]:
-        """As `predict_many`, but results come as soon as they are there, each with the index of its image."""
-        return self._many(images, concurrency, channels, in_order=False)
+        self, images: Images, *, concurrency: int = 8, channels: Channels | None = None, cropped: bool = False
+    ) -> IndexedResults[Any]:
+        """Predict many images as `predict_many` does, and return each result with its index as soon as it is there."""
+        return self._many(images, concurrency, channels, cropped, in_order=False)
 
     def describe(self) -> ServerInfo:
-        """What the server says about itself: software, models, labels, limits. Raises as `labels`."""
+        """Return what the server says about itself: software, models, labels, limits. Raises as `labels`."""
         return self._run(self._core.describe())
 
     def is_ready(self) -> bool:
-        """Whether the server says that it and the model are ready; False as well where it cannot even be asked.
+        """Return whether the server says that it and the model are ready; False as well where it cannot be asked.
 
         It is quick and meant for waiting for a server. `check_health` proves more.
 
@@ -233,7 +226,7 @@ class FerClient:
         self._transport.close()
 
     def __enter__(self) -> FerClient:
-        """The client itself."""
+        """Return the client itself."""
         return self
 
     def __exit__(
@@ -242,27 +235,27 @@ class FerClient:
         """Close the client."""
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: all that the client was told, headers and token included."""
-        return {"settings": self._core.settings, "is_closed": self._core.is_closed}
+    @staticmethod
+    def _open_transport(settings: Settings) -> Transport:
+        if settings.endpoint.protocol == "grpc":
+            require_extra("grpc")
+            from fer_client._grpc import GrpcTransport
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the same client anew, with connections of its own."""
-        self._core = Core(state["settings"])
-        self._core.is_closed = state["is_closed"]
-        self._transport = _open_transport(state["settings"])
+            return GrpcTransport(settings)
+        from fer_client._http import HttpTransport
 
-    def __repr__(self) -> str:
-        return f"FerClient({self.url!r})"
+        return HttpTransport(settings)
 
     def _many(
-        self, images: Iterable[ImageSource], concurrency: int, channels: Channels | None, in_order: bool
-    ) -> Generator[tuple[int, Prediction | FerClientError], None, None]:
-        from fer_client._threads import work_in_threads  # Not at the top, so that `import fer_client` stays light.
+        self, images: Images, concurrency: int, channels: Channels | None, cropped: bool, in_order: bool
+    ) -> IndexedResults[Any]:
+        from fer_client._many import work_in_threads  # Not at the top, so that `import fer_client` stays light.
 
-        def predict(image: ImageSource, cancellation: Cancellation) -> Prediction | FerClientError:
+        steps_of = self._core.predict_cropped if cropped else self._core.predict
+
+        def predict(image: ImageSource, cancellation: Cancellation) -> Any:
             try:
-                return self._run(self._core.predict(image, channels), cancellation)
+                return self._run(steps_of(image, channels), cancellation)
             except FerClientError as error:
                 return error
 
@@ -288,7 +281,7 @@ class FerClient:
             case Ask(call, timeout_s):
                 return self._transport.ask(call, timeout_s, cancellation)
             case Encode(image, channels):
-                return encoded(image, channels)
+                return encode(image, channels)
             case Pause(duration_s):
                 return time.sleep(duration_s) if cancellation is None else cancellation.wait(duration_s)
 
@@ -297,15 +290,3 @@ def _without_index(numbered: Generator[tuple[int, _Result], None, None]) -> Gene
     with contextlib.closing(numbered):
         for _, result in numbered:
             yield result
-
-
-def _open_transport(settings: Settings) -> Transport:
-    """The transport for the endpoint's protocol. The other one, and what it imports, is not even loaded."""
-    if settings.endpoint.protocol == "grpc":
-        require_extra("grpc")
-        from fer_client._grpc import GrpcTransport
-
-        return GrpcTransport(settings)
-    from fer_client._http import HttpTransport
-
-    return HttpTransport(settings)

@@ -14,15 +14,21 @@ import socket
 import ssl
 import time
 import weakref
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fer_client import _forks
-from fer_client._calls import Call
-from fer_client._cancellation import Cancellation
-from fer_client._errors import ContractError, RequestTimeoutError, ServerUnreachableError
-from fer_client._failures import of_closed_connection, of_connection
-from fer_client._http_codec import HttpAnswer, HttpCodec, HttpRequest
-from fer_client._settings import Settings
+from fer_client._config import Settings
+from fer_client._errors import (
+    ContractError,
+    RequestTimeoutError,
+    ServerUnreachableError,
+    error_of_closing,
+    error_of_connection,
+)
+from fer_client.protocol import Call, HttpAnswer, HttpCodec, HttpRequest
+
+if TYPE_CHECKING:
+    from fer_client._many import Cancellation
 
 _CHUNK_BYTES: Final = 65_536
 """More than any answer has."""
@@ -88,9 +94,9 @@ class HttpTransport:
         except TimeoutError as error:
             raise RequestTimeoutError(url, f"{timeout_s:g} s") from error
         except (http.client.RemoteDisconnected, http.client.IncompleteRead) as error:
-            raise of_closed_connection(url, midway=isinstance(error, http.client.IncompleteRead)) from error
+            raise error_of_closing(url, midway=isinstance(error, http.client.IncompleteRead)) from error
         except OSError as error:
-            raise of_connection(url, error) from error
+            raise error_of_connection(url, error) from error
         except UnicodeError as error:  # A host such as `a..b`.
             raise ServerUnreachableError(url, str(error)) from error
         except http.client.HTTPException as error:
@@ -99,7 +105,7 @@ class HttpTransport:
         return answer
 
     def _message(self, request: HttpRequest) -> bytes:
-        """A request as it is sent, in one piece: http.client would send head and body apart, which costs both sides.
+        """Write a request in one piece: http.client would send head and body apart, which costs both sides.
 
         Settings have checked what users give for it: no header holds the end of a line.
         """
@@ -110,7 +116,7 @@ class HttpTransport:
         return "\r\n".join([*lines, "", ""]).encode("ascii") + request.body
 
     def _connect(self, timeout_s: float) -> socket.socket:
-        """A new connection, opened before anything is asked: only then is a timeout known to be no server's slowness.
+        """Open a connection before anything is asked: only then is a timeout known not to be the server's slowness.
 
         Raises:
             ServerUnreachableError: Nothing takes the connection in time.
@@ -138,11 +144,11 @@ class HttpTransport:
         except BaseException as error:
             encrypted.close()
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-                raise of_connection(self._endpoint.url, error, in_handshake=True) from error
+                raise error_of_connection(self._endpoint.url, error, in_handshake=True) from error
             raise
 
     def _take_idle(self) -> socket.socket | None:
-        """An idle connection that the server has not closed meanwhile, or None."""
+        """Take an idle connection that the server has not closed meanwhile, or return None."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -166,7 +172,7 @@ def _abortable(connection: socket.socket, cancellation: Cancellation | None) -> 
         return contextlib.nullcontext()
 
     def hang_up() -> None:
-        """Wakes whoever waits for this connection, which closing it would not."""
+        """Wake whoever waits for this connection, which closing it would not do."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)  # Not TLS's own, which would take the socket apart.
 
@@ -174,7 +180,7 @@ def _abortable(connection: socket.socket, cancellation: Cancellation | None) -> 
 
 
 def _send_and_read(connection: socket.socket, message: bytes, method: str, end: float) -> tuple[HttpAnswer, bool]:
-    """The answer to a message, and whether the server keeps the connection open.
+    """Send a message, and return the answer and whether the server keeps the connection open.
 
     Raises:
         TimeoutError: It is not complete at the time `end`.
@@ -206,7 +212,7 @@ def _allow_until(end: float, connection: socket.socket) -> None:
 
 
 def _is_readable(connection: socket.socket) -> bool:
-    """Whether something waits to be read. Between two exchanges that is the end of the stream: the server closed it."""
+    """Tell whether something waits to be read. Between two exchanges that means that the server has closed it."""
     if isinstance(connection, ssl.SSLSocket) and connection.pending():
         return True
     with selectors.DefaultSelector() as selector:  # select.select fails on descriptors from 1024 on.

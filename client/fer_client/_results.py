@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fer_contract
-from fer_client._quality import LOW_CONFIDENCE, find_reasons
-from fer_client._served import ServedModel
+from fer_client._server import LOW_CONFIDENCE, ServedModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,7 +139,7 @@ class Face(_Expression):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Face:
         """Read back what `to_dict` made. Raises as `Prediction.from_dict`."""
-        with _reading("face"):
+        with _reading("Face"):
             return cls(
                 box=Box(**values["box"]),
                 landmarks=Landmarks(**{name: Point(**point) for name, point in values["landmarks"].items()}),
@@ -223,7 +222,7 @@ class Prediction:
         Raises:
             ValueError: It was made by something else.
         """
-        with _reading("prediction"):
+        with _reading("Prediction"):
             size = ImageSize(**values["image_size"])
             faces = tuple(Face.from_dict(face) for face in values["faces"])
             left_out = int(values.get("faces_found", len(faces))) - len(faces)
@@ -266,7 +265,7 @@ class CroppedPrediction(_Expression):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CroppedPrediction:
         """Read back what `to_dict` made. Raises as `Prediction.from_dict`."""
-        with _reading("cropped prediction"):
+        with _reading("CroppedPrediction"):
             return cls(
                 image_size=ImageSize(**values["image_size"]),
                 probabilities=_probabilities_from(values),
@@ -316,13 +315,13 @@ def cropped_prediction_from_tensors(tensors: Mapping[str, NDArray[Any]], served:
 
 
 def _expressions(tensors: Mapping[str, NDArray[Any]], served: ServedModel) -> list[dict[str, Any]]:
-    """What faces and cropped faces have in common, for each row: the fields of `_Expression`."""
+    """Return the fields of `_Expression`, which faces and cropped faces have in common, for each row."""
     rows = tensors[fer_contract.PROBABILITIES].tolist()
     measured = tensors[fer_contract.QUALITY].tolist() if served.quality_columns else [[]] * len(rows)
     expressions = []
     for row, values in zip(rows, measured, strict=True):
         quality = dict(zip(served.quality_columns, values, strict=True))
-        reasons = find_reasons(max(row), served.uncertain_below, quality, served.quality_bounds)
+        reasons = served.find_reasons(max(row), quality)
         expressions.append(
             {
                 "probabilities": dict(zip(served.labels, row, strict=True)),
@@ -335,7 +334,7 @@ def _expressions(tensors: Mapping[str, NDArray[Any]], served: ServedModel) -> li
 
 
 def _array(rows: list[Any], *shape: int) -> NDArray[np.float32]:
-    """An array of one row of the given shape for each face, also where there are none."""
+    """Make an array of one row of the given shape for each face, also where there are none."""
     import numpy as np  # Not at the top, so that `import fer_client` stays light.
 
     return np.array(rows, np.float32).reshape(len(rows), *shape)
@@ -349,7 +348,7 @@ def _probabilities_from(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _reasons_from(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The reasons that were written; the only one that there was before any were."""
+    """Return the reasons that were written. Documents of older versions have none: there was only one then."""
     reasons = values.get("uncertain_reasons", [LOW_CONFIDENCE] if values["uncertain"] else [])
     if isinstance(reasons, str):
         raise TypeError("uncertain_reasons is text, expected a list")
@@ -361,11 +360,11 @@ def _quality_from(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Where plain values are read back, which may be anything."""
+def _reading(kind: str) -> Iterator[None]:
+    """Turn what goes wrong with a document within the block into a ValueError that says what it should be."""
     try:
         yield
     except KeyError as error:
-        raise ValueError(f"no {what} as to_dict makes it: {error} is missing") from error
+        raise ValueError(f"not a {kind}.to_dict() document: key {error} is missing") from error
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"no {what} as to_dict makes it: {error}") from error
+        raise ValueError(f"not a {kind}.to_dict() document: {error}") from error

@@ -1,4 +1,4 @@
-"""`fer-client`: the command line over `FerClient`, put together from `fer_client.command` and `fer_client.video`."""
+"""`fer-client`: the command line over `FerClient`, put together from the subcommands in `fer_client.command`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from fer_client._errors import FerClientError
-from fer_client._extras import MissingExtraError
 from fer_client.command.bench import add_bench_command
 from fer_client.command.completion import add_completion_command
-from fer_client.command.health import add_health_command
-from fer_client.command.info import add_info_command
-from fer_client.command.options import ClientParser, exit_code_of
+from fer_client.command.connection import PRECEDENCE
+from fer_client.command.options import EXIT_CODES, ClientParser
 from fer_client.command.predict import add_predict_command
-from fer_client.command.settings import PRECEDENCE
-from fer_client.video.command import add_video_command
+from fer_client.command.status import add_health_command, add_info_command
+from fer_client.command.video import add_video_command
 from fer_commands.exit_codes import describe
 from fer_commands.messages import escape_what_cannot_be_encoded
 from fer_commands.parser import HelpFormatter
@@ -56,11 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Return the parser of the whole command line."""
     parser: argparse.ArgumentParser = ClientParser(
         prog="fer-client",
         description=_DESCRIPTION,
-        epilog=f"{_EXAMPLES}\n{PRECEDENCE}\n{describe()}",
+        epilog=f"{_EXAMPLES}\n{PRECEDENCE}\n{describe(*EXIT_CODES)}",
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
@@ -71,18 +68,14 @@ def build_parser() -> argparse.ArgumentParser:
     add_health_command(commands)
     add_info_command(commands)
     add_bench_command(commands)
-    add_completion_command(commands, parser)
+    add_completion_command(commands)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Run the chosen subcommand. What the client raises becomes a line and an exit code."""
+    """Run the chosen subcommand and return its exit code."""
     try:
         code: int = options.run(options)
-    except FerClientError as error:
-        raise CommandError(str(error), exit_code_of(error)) from error
-    except MissingExtraError as error:
-        raise CommandError(str(error)) from error
     except MemoryError as error:
         message = "too little memory: name fewer or smaller pictures, or a lower --concurrency"
         raise CommandError(message) from error

@@ -23,19 +23,19 @@ class ExitCode(enum.IntEnum):
 
 
 MEANINGS: Final = {
-    ExitCode.OK: "done, or nothing to do; a picture without a face is answered too",
+    ExitCode.OK: "done, or nothing to do; no face in a picture is a result too",
     ExitCode.FAILED: "the work cannot be done, or the server failed, is overloaded or serves something else",
     ExitCode.USAGE: "wrong usage or settings, or a file that cannot be read or written",
     ExitCode.UNREACHABLE: "no server answers at the URL, or none that TLS trusts",
     ExitCode.REFUSED: "the server does not accept the image",
     ExitCode.PARTIAL: "some inputs have a result and others do not: standard error says which",
-    ExitCode.FORBIDDEN: "the server, or what stands before it, does not accept the token",
+    ExitCode.FORBIDDEN: "the server, or a proxy before it, does not accept the token",
     ExitCode.CHECK_FAILED: "a check failed: an accuracy gate, a threshold, or an answer that is wrong",
     ExitCode.DEFECT: "a defect of the command itself",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C, SIGTERM); what was finished is kept",
-    ExitCode.PIPE_CLOSED: "whatever was reading the output has stopped, as `| head` does",
+    ExitCode.PIPE_CLOSED: "the program that reads the output has stopped, as `head` does",
 }
-"""What each code means, as help texts and the README say it."""
+"""What each code means, as help texts and READMEs say it."""
 
 
 def describe(*codes: ExitCode) -> str:

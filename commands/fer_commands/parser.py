@@ -1,4 +1,4 @@
-"""The parser of every command: argparse, but for its help's layout and what it says about a wrong command line.
+"""The parser of every command: argparse with one layout of help and clearer words about a wrong command line.
 
 The usage of the command at hand is printed, in one line; a mistyped word gets the one that was probably meant; and no
 message repeats a value behind an option that does not exist, because it may be a secret.
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # argparse's has overloads, which all come to this
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """As argparse's, but what is not known ends here and not in the parser above, which knows less about it."""
+        """Parse as argparse does, but report unknown words here: the parser above would know less about them."""
         words = list(sys.argv[1:] if args is None else args)
         self._check_options(words)
         options, rest = super().parse_known_args(words, namespace)
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(ExitCode.USAGE, f"{usage.strip()}\n{self.prog}: {one_line(message)}{help_at}\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Make sure that a value is one of an action's choices, before argparse does with fewer words.
+        """Make sure that a value is one of an action's choices, with a clearer message than argparse's.
 
         Raises:
             ArgumentError: It is not.
@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(choices)}{did_you_mean(value, choices)}")
 
     def _commands(self) -> dict[str, argparse.ArgumentParser]:
-        """Parsers of the subcommands; empty in the parser of one."""
+        """Return the parsers of the subcommands; empty in the parser of a subcommand."""
         return {
             name: parser
             for action in self._actions
@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         }
 
     def _options(self) -> list[str]:
-        """Options that the help names."""
+        """Return the options that the help names."""
         return [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
 
     def _check_options(self, words: Sequence[str]) -> None:
@@ -97,6 +97,17 @@ class Parser(argparse.ArgumentParser):
         return f"did you mean {self.prog} {found}?" if found else None
 
 
+def format_epilog(examples: str, *exit_codes: ExitCode) -> str:
+    """Return what stands at the end of a help text: examples, if there are any, and exit codes.
+
+    Args:
+        examples: Command lines with a few words on each, indented by two.
+        exit_codes: The codes that the command ends with; none for all of them.
+    """
+    shown = f"examples:\n{examples.rstrip()}\n\n" if examples else ""
+    return f"{shown}{describe(*exit_codes)}"
+
+
 def subcommand_parser(
     prog: str, *, description: str, examples: str = "", exit_codes: Sequence[ExitCode] = ()
 ) -> argparse.ArgumentParser:
@@ -111,7 +122,7 @@ def subcommand_parser(
     parser: argparse.ArgumentParser = Parser(
         prog=prog,
         description=description,
-        epilog=(f"examples:\n{examples}\n" if examples else "") + describe(*exit_codes),
+        epilog=format_epilog(examples, *exit_codes),
         formatter_class=HelpFormatter,
         allow_abbrev=False,  # `--token SECRET` must not be taken for `--token-file`.
     )

@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from fer_commands.exit_codes import ExitCode
-from fer_commands.messages import escape_what_cannot_be_encoded, printable, say
+from fer_commands.messages import escape_what_cannot_be_encoded, one_line, printable, say
 
 
 class CommandError(Exception):
@@ -27,14 +27,34 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
+class DetailedError(Exception):
+    """An error of a room that may have lines for people beneath its message: a table, or the end of a log.
+
+    Attributes:
+        exit_code: The exit code of a command that ends with this error.
+        details: The lines; empty for most errors.
+    """
+
+    exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        """Keep the details beside the message."""
+        super().__init__(message)
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        """Return the message and the details, a line each."""
+        return "\n".join([*map(str, self.args), *self.details])
+
+
 def run_command(
     script: str, work: Callable[[], int | None], *, debug: bool = False, when_interrupted: str = "interrupted"
 ) -> int:
-    """Do a command's work, and say on standard error what went wrong.
+    """Do a command's work and say on standard error what went wrong.
 
     Args:
         script: As the user typed it, with its subcommand: `fer-build quantize`.
-        work: The rest. What it returns is the exit code; None is `ExitCode.OK`.
+        work: Does the command's work and returns its exit code; None is `ExitCode.OK`.
         debug: Whether errors are shown with their traceback.
         when_interrupted: What to say after Ctrl-C or SIGTERM; empty says nothing.
 
@@ -59,6 +79,8 @@ def run_command(
             traceback.print_exc()
         message, code = _describe(script, error)
         say(script, message)
+        if isinstance(error, DetailedError) and sys.stderr is not None:
+            sys.stderr.writelines(f"{one_line(line)}\n" for line in error.details)
         return code
 
 
@@ -81,12 +103,14 @@ def terminable() -> Iterator[None]:
 
 def _describe(script: str, error: Exception) -> tuple[str, int]:
     """Return the line and the exit code for an error."""
+    if isinstance(error, DetailedError):
+        return str(error.args[0]), error.exit_code
     exit_code = getattr(error, "exit_code", None)
     if isinstance(exit_code, int):
         return str(error), exit_code
     if isinstance(error, OSError) and error.filename is not None:
         return f"{printable(error.filename)}: {error.strerror}", ExitCode.USAGE
-    if isinstance(error, OSError):  # Of what has no name: standard output.
+    if isinstance(error, OSError):  # Without a file's name it is standard output that failed.
         _discard_output()
         return f"cannot write the output: {error.strerror or error}", ExitCode.USAGE
     if isinstance(error, MemoryError):
@@ -97,5 +121,5 @@ def _describe(script: str, error: Exception) -> tuple[str, int]:
 
 
 def _discard_output() -> None:
-    """Send what is still buffered nowhere: Python would fail at it again when it ends."""
+    """Drop what is still buffered: Python would try to write it again when it ends, and fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

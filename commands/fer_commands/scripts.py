@@ -13,9 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fer_commands.exit_codes import ExitCode, describe
-from fer_commands.messages import say
-from fer_commands.parser import HelpFormatter, Parser
+from fer_commands.exit_codes import ExitCode
+from fer_commands.messages import escape_what_cannot_be_encoded, say
+from fer_commands.parser import HelpFormatter, Parser, format_epilog
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Script:
         Raises:
             SystemExit: argparse printed the help or a usage error.
         """
+        escape_what_cannot_be_encoded()
         words = list(sys.argv[1:] if arguments is None else arguments)
         if words and words[0] in self.subcommands:
             return self._run(words[0], words[1:])
@@ -68,6 +69,8 @@ class Script:
         try:
             module = importlib.import_module(self.subcommands[name].module)
         except ModuleNotFoundError as error:
+            if (error.name or "").startswith("fer_"):  # One of our own: a defect, and no extra brings it.
+                raise
             say(f"{self.name} {name}", f"{error.name} is not installed: pip install 'fer-triton[{self.extra}]'")
             return ExitCode.FAILED
         code: int = module.main(words)
@@ -75,11 +78,10 @@ class Script:
 
     def _parser(self) -> argparse.ArgumentParser:
         """Return the parser for everything but a subcommand: help, version, and what is mistyped."""
-        examples = f"examples:\n{self.examples}\n" if self.examples else ""
         parser = Parser(
             prog=self.name,
             description=self.description,
-            epilog=f"{examples}{describe()}",
+            epilog=format_epilog(self.examples),
             formatter_class=HelpFormatter,
             allow_abbrev=False,
         )

@@ -3,9 +3,9 @@
 set -eu
 
 repository=${FER_MODELS:-/models}/repository
-python3 -m fer_build.verify "$repository"
+fer-build verify "$repository"
 
-# Nobody is given this key: who can reach the port can't load models, map memory, or write traces and logs.
+# Nobody is given this key: who can reach the port cannot load models, map memory, or write traces and logs.
 key=$(python3 -c 'import secrets; print(secrets.token_hex())')
 locked=model-repository,shared-memory,trace,logging
 exec tritonserver --model-repository="$repository" --disable-auto-complete-config \

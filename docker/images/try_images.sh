@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the images that need no GPU, and runs them as compose.yaml does, but without any network. Prints what it tries, with
-# sizes and times; ends with status 1 at the first thing that isn't as it should be.
+# sizes and times; ends with exit code 1 at the first thing that isn't as it should be.
 #
 #   docker/images/try_images.sh
 #   ENGINE=podman BASE=debootstrap docker/images/try_images.sh      # without Docker, without a registry

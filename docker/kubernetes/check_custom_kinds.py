@@ -1,10 +1,10 @@
-"""Validates what the chart and the examples say in kinds of other projects, of which Kubernetes has no schema.
+"""Validate what the chart and the examples say in kinds of other projects, of which Kubernetes has no schema.
 
     python docker/kubernetes/check_custom_kinds.py
 
 The TypeScript compiler compares each manifest with the types in npm's packages @kubernetes-models: a field that is
 unknown, missing or of another type is an error. Needs node, npm and its registry, so no test runs it. Prints what was
-checked; ends with status 1 if something is not valid.
+checked, and ends with exit code 1 if something is not valid.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import yaml
 
-from fer_sizing.helm import CHART, find_helm, render
+from fer_sizing.chart import CHART, find_helm, render
 
 EXAMPLES: Final = Path(__file__).parent
 
@@ -30,7 +30,7 @@ MODELS: Final = {
     ("gateway.networking.k8s.io", "GRPCRoute"): "gateway-api",
     ("gateway.networking.k8s.io", "HTTPRoute"): "gateway-api",
 }
-"""Package by API group and kind. There are no types of Envoy's, Traefik's and KServe's kinds."""
+"""The package that has the types, by API group and kind. None has those of Envoy's, Traefik's and KServe's kinds."""
 
 PACKAGES: Final = (
     "@kubernetes-models/gateway-api@2.0.0",
@@ -43,7 +43,7 @@ COMPILER: Final = ("--noEmit", "--strict", "--skipLibCheck", "--module", "esnext
 
 
 def find_manifests(helm: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every manifest of the chart, with each of its ci/ values, and of the examples; with the file that it is from."""
+    """Yield every manifest of the chart, with each of its ci/ values, and of the examples, with the file it is from."""
     for values in sorted((CHART / "ci").glob("*.yaml")):
         yield from ((values.name, manifest) for manifest in render(helm, [values]))
     for example in ("gateway-envoy.yaml", "ingress-traefik.yaml", "kserve.yaml"):
@@ -52,7 +52,7 @@ def find_manifests(helm: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_typescript(manifest: dict[str, Any], package: str) -> str:
-    """The manifest as a constant of its kind's type."""
+    """Return TypeScript that has the manifest as a constant of its kind's type."""
     group, _, version = manifest["apiVersion"].rpartition("/")
     kind = f"I{manifest['kind']}"
     module = f"@kubernetes-models/{package}/{group}/{version}"
@@ -60,7 +60,7 @@ def write_typescript(manifest: dict[str, Any], package: str) -> str:
 
 
 def main() -> int:
-    """The command; returns its exit status."""
+    """Run the command. Return its exit code."""
     npm = shutil.which("npm")
     if npm is None:
         sys.stderr.write("check_custom_kinds: npm is not installed\n")

@@ -1,10 +1,18 @@
 """Load tests of a server: users over HTTP and gRPC, shapes, thresholds, a report, and the search for its capacity.
 
-    python -m fer_loadtest --shape steps --levels 1,2,4,8       # or soak, spike, arrivals
-    python -m fer_loadtest.capacity --p99-ms 200                # the highest rate of arrivals that holds 200 ms
-    python -m fer_loadtest.compare before/report.json after/report.json
+    cli         `fer-loadtest` with its subcommands run, capacity, compare
+    options     everything that a user can choose
+    locustfile  what Locust loads: this process alone, a master, or a worker
+    master      leads a test through its course and ends it with a report
+    course      the levels of a load, and who says how many users there are now
+    capacity    the search for the highest rate that holds an objective
+    users       Locust's users, and what those of one process share
+    transports  the client's requests, carried without threads
+    baseline    what the server answers before the load
+    checks      whether an answer is the expected one
+    recorder    counts by second; histogram holds latencies
+    report      the document of a run; page and charts make its HTML by report.html, verdict its sentences
 
-Locust makes the load (`locustfile.py`), here or in workers elsewhere. Only `processes`, `lead`,
-`users` and `shape` import it: Locust makes the standard library of its whole process cooperative. Nothing imports this
-package.
+Locust makes the standard library of its whole process cooperative, so only `locustfile`, `master` and `users` import
+it. Nothing imports this package.
 """

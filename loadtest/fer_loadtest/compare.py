@@ -1,24 +1,23 @@
-"""Compare two reports: `python -m fer_loadtest.compare before/report.json after/report.json`.
-
-Prints a table of what changed, and marks as regressions what became worse by more than --tolerance-percent. Where both
-reports have an interval for a p99, it is a regression only if the intervals do not overlap either.
-"""
+"""`fer-loadtest compare`: two reports beside each other, with what became worse marked as a regression."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fer_loadtest.errors import LoadTestError
+from fer_commands.exit_codes import ExitCode
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import CommandError, run_command
 from fer_loadtest.report import FORMAT
 
-EXIT_REGRESSION: Final = 3
-
+_DESCRIPTION: Final = """\
+Print a table of what changed from one report to another. A figure that became worse by more than
+--tolerance-percent is a regression. A p99 is one only if the intervals of both reports do not
+overlap either.
+"""
 _FIGURES: Final = (
     ("images/s", ("images_per_s",), True),
     ("faces/s", ("faces_per_s",), True),
@@ -27,7 +26,7 @@ _FIGURES: Final = (
     ("p99 ms", ("latency_ms", "p99"), False),
     ("errors %", ("error_percent",), False),
 )
-"""Name, where it is, whether more is better."""
+"""Name, place in a summary, and whether more is better."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,10 @@ class Change:
     """One figure of two reports.
 
     Attributes:
-        name: Where it is from and what it is.
-        before: In the first one.
-        after: In the second one.
-        percent: By how much it grew; None from nothing.
+        name: Part of the report, and name of the figure.
+        before: Value in the first report.
+        after: Value in the second report.
+        percent: Growth in percent; None where it grew from nothing.
         is_regression: Whether it became worse by more than is tolerated.
     """
 
@@ -50,12 +49,12 @@ class Change:
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance_percent: float) -> list[Change]:
-    """All figures that both reports have, of the whole and of levels of the same name and load.
+    """Return the figures that both reports have, of the whole and of levels of the same name and load.
 
     Args:
-        before: A report's document.
-        after: Another one's.
-        tolerance_percent: What counts as unchanged.
+        before: Document of the first report.
+        after: Document of the second report.
+        tolerance_percent: Change that is no regression.
     """
     changes = list(_changes("all", before["totals"], after["totals"], tolerance_percent))
     for part, name in (("capacity", "images_per_s"), ("search", "rate")):
@@ -101,7 +100,7 @@ def _overlap(one: Sequence[float] | None, other: Sequence[float] | None) -> bool
 
 
 def differences_of_setup(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What makes two reports hard to compare: another load, other machines, another model."""
+    """Return what makes two reports hard to compare: another load, another machine, another model."""
     named = [
         (f"option {name}", "options", name) for name in ("shape", "protocols", "levels", "rates", "mix", "pictures")
     ]
@@ -115,7 +114,7 @@ def differences_of_setup(before: Mapping[str, Any], after: Mapping[str, Any]) ->
 
 
 def doubts_of(report: Mapping[str, Any]) -> list[str]:
-    """Why the figures of a report may not be the server's."""
+    """Return the reasons why the figures of a report may not be those of the server."""
     doubts = [] if report["is_complete"] else ["the run was broken off"]
     if report["generator"]["is_saturated"]:
         doubts.append("the load generator could not keep up")
@@ -123,20 +122,20 @@ def doubts_of(report: Mapping[str, Any]) -> list[str]:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """A report's document. Raises LoadTestError."""
+    """Return the document of a report. Raises CommandError."""
     path = path / "report.json" if path.is_dir() else path
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LoadTestError(f"{path} is no report.json that can be read: {error}") from error
+        raise CommandError(f"{path} cannot be read as a report.json ({error}): give the folder of a report") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else None
-        raise LoadTestError(f"{path} has the format {found!r}, expected {FORMAT}: compare reports of one version")
+        raise CommandError(f"{path} has the format {found!r}, expected {FORMAT}: compare reports of one version")
     return document
 
 
 def format_changes(changes: Sequence[Change]) -> str:
-    """A Markdown table."""
+    """Return a table in Markdown."""
     lines = ["| figure | before | after | change | |", "| --- | --- | --- | --- | --- |"]
     for one in changes:
         percent = "new" if one.percent is None and one.after else f"{one.percent or 0:+.1f} %"
@@ -145,24 +144,38 @@ def format_changes(changes: Sequence[Change]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_loadtest.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"exit codes: 0 no regression, 1 a report cannot be read, 2 wrong usage, {EXIT_REGRESSION} a regression",
+def main(arguments: Sequence[str]) -> int:
+    """Run the subcommand.
+
+    Args:
+        arguments: The words after the subcommand's name.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: argparse printed the help or a usage error.
+    """
+    parser = subcommand_parser(
+        "fer-loadtest compare",
+        description=_DESCRIPTION,
+        examples="  fer-loadtest compare reports/before reports/after --tolerance-percent 5\n",
+        exit_codes=(ExitCode.OK, ExitCode.USAGE, ExitCode.CHECK_FAILED),
     )
     parser.add_argument("before", type=Path, help="report.json, or its folder")
-    parser.add_argument("after", type=Path, help="the same")
+    parser.add_argument("after", type=Path, help="report.json to compare it with, or its folder")
     parser.add_argument("--tolerance-percent", type=float, default=10.0, metavar="P", help="default: %(default)g")
     options = parser.parse_args(arguments)
-    try:
-        before, after = read_report(options.before), read_report(options.after)
-        changes = compare(before, after, options.tolerance_percent)
-    except LoadTestError as error:
-        print(f"fer_loadtest.compare: {error}", file=sys.stderr)
-        return 1
+    return run_command(
+        parser.prog,
+        lambda: _compare_files(options.before, options.after, options.tolerance_percent),
+        debug=options.debug,
+    )
+
+
+def _compare_files(before_path: Path, after_path: Path, tolerance_percent: float) -> ExitCode:
+    before, after = read_report(before_path), read_report(after_path)
+    changes = compare(before, after, tolerance_percent)
     print(f"{before['label']}, {before['started']}  ->  {after['label']}, {after['started']}\n")
     print(format_changes(changes))
     notes = [f"not the same: {difference}" for difference in differences_of_setup(before, after)]
@@ -170,8 +183,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes += [f"{name}: {doubt}" for doubt in doubts_of(document)]
     if notes:
         print("", *notes, sep="\n")
-    return EXIT_REGRESSION if any(one.is_regression for one in changes) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return ExitCode.CHECK_FAILED if any(one.is_regression for one in changes) else ExitCode.OK

@@ -1,32 +1,51 @@
-"""What the load costs the process that makes it: a generator that cannot keep up measures itself, not the server."""
+"""The generator of the load: what it costs, and the machine that it runs on.
+
+A generator that cannot keep up measures itself, not the server.
+"""
 
 from __future__ import annotations
 
+import platform
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
+
+import psutil
 
 from fer_loadtest.histogram import Histogram
 from fer_loadtest.recorder import Recorder
 
 _BUSY_CORES: Final = 0.85
-"""Share of its one core that a process may use in a second: Python runs on one at a time, and queues form before it."""
+"""Share of its one core that a process may use in a second: beyond it, requests queue in the process."""
 BUSY_SHARE: Final = 0.1
-"""Share of the seconds that may be busier."""
+"""Share of the seconds that may be busier than that."""
 _LATE_MS: Final = 10.0
 _LATE_OF_LATENCY: Final = 0.1
+_PACKAGES: Final = (
+    "locust",
+    "gevent",
+    "geventhttpclient",
+    "grpcio",
+    "tritonclient",
+    "numpy",
+    "pillow",
+    "nvidia-pytriton",
+)
 
 
 def watch(recorder: Recorder, clock: Callable[[], float], in_flight: Callable[[], int], sleep: Any) -> None:
-    """Note CPU time, lag and requests in flight of this process, every quarter of a second, for ever.
+    """Record CPU time, lag and requests in flight of this process every quarter of a second, without end.
 
     Args:
-        recorder: Where to.
-        clock: Seconds since 1970, as the recorder counts them.
-        in_flight: How many requests have no answer yet.
-        sleep: A cooperative one.
+        recorder: Counts of this process.
+        clock: Returns seconds since 1970, as the recorder counts them.
+        in_flight: Returns the number of requests without an answer.
+        sleep: Cooperative sleep.
     """
     step_s = 0.25
     cpu_s, last_s = time.process_time(), time.perf_counter()
@@ -42,17 +61,17 @@ def watch(recorder: Recorder, clock: Callable[[], float], in_flight: Callable[[]
 
 @dataclass(frozen=True)
 class GeneratorCost:
-    """What the load cost.
+    """The cost of the load.
 
     Attributes:
-        processes: How many made it.
-        cores: CPU time per second of all of them together, in cores.
-        peak_cores: The most that one of them used in a second.
-        busy_share: The share of seconds in which one of them used nearly all of a core, 0..1.
-        ms_per_request: CPU time for each request.
-        late_p99_ms: How much later than intended 1 % of the requests were sent at least.
-        lag_max_ms: The longest that a process overslept.
-        is_saturated: Whether it was the generator that set the limit.
+        processes: Number of processes that made the load.
+        cores: CPU time of all processes per second, in cores.
+        peak_cores: Most CPU time of one process in one second, in cores.
+        busy_share: Share of seconds in which a process used nearly all of its core, 0..1.
+        ms_per_request: CPU time per request, in ms.
+        late_p99_ms: Delay with which 1 % of the requests or more were sent, in ms.
+        lag_max_ms: Longest delay with which a process woke up, in ms.
+        is_saturated: Whether the generator, and not the server, set the limit.
     """
 
     processes: int
@@ -66,13 +85,13 @@ class GeneratorCost:
 
 
 def cost_of(recorder: Recorder, begin_s: float, end_s: float, p99_ms: float | None) -> GeneratorCost:
-    """Add up what is known of the processes in a span.
+    """Add up the cost of all processes in a span.
 
     Args:
-        recorder: Of all processes.
-        begin_s: Seconds since 1970.
-        end_s: The same.
-        p99_ms: The latency measured then, beside which lateness is large or small.
+        recorder: Counts of all processes.
+        begin_s: Begin of the span, in seconds since 1970.
+        end_s: End of the span, in seconds since 1970.
+        p99_ms: Latency measured in the span, which delays are compared with; None where there is none.
     """
     seconds = {key: one for key, one in recorder.generator.items() if begin_s <= key[0] < end_s}
     processes = {process for (_, process), one in seconds.items() if one.cpu_s}
@@ -95,3 +114,40 @@ def cost_of(recorder: Recorder, begin_s: float, end_s: float, p99_ms: float | No
         lag_max_ms=max((one.lag_ms for one in seconds.values()), default=0.0),
         is_saturated=busy_share > BUSY_SHARE or is_late,
     )
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return CPU, cores, memory, system and versions as plain values. They name neither the machine nor a user."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": versions,
+        "load_average_before": round(psutil.getloadavg()[0], 2),
+    }
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether the address of a host is one of this machine."""
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    return bool(addresses & own)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,7 +1,7 @@
-"""Latencies counted in narrow buckets, so that those of many seconds, kinds and processes can be added up.
+"""Histograms of latencies, so that those of many seconds, kinds and processes can be added up.
 
-Percentiles of parts cannot be averaged; counts can be added. A bucket is 2 % wide: that much a percentile is too high
-at most, never too low.
+Percentiles of parts cannot be averaged, but counts can be added. A bucket is 2 % wide, so a percentile is never too low
+and at most 2 % too high.
 """
 
 from __future__ import annotations
@@ -18,37 +18,45 @@ _RESAMPLES: Final = 400
 
 
 class Histogram:
-    """How many latencies fell into each bucket."""
+    """Counts of latencies in each bucket; only those that are filled take memory."""
 
     def __init__(self, counts: Mapping[int, int] | None = None) -> None:
-        """Begin empty, or with the counts of `to_dict`."""
+        """Begin empty, or with the counts that `to_dict` returned."""
         self.counts: dict[int, int] = dict(counts or {})
 
     @classmethod
     def sum_of(cls, parts: Iterable[Histogram]) -> Histogram:
-        """All latencies of several."""
+        """Return the sum of several histograms."""
         total = cls()
         for part in parts:
             total.merge(part)
         return total
 
     def add(self, latency_ms: float) -> None:
-        """Count one."""
+        """Count a latency."""
         bucket = 0 if latency_ms <= _SMALLEST_MS else math.ceil(math.log(latency_ms / _SMALLEST_MS) / _WIDTH)
         self.counts[bucket] = self.counts.get(bucket, 0) + 1
 
     def merge(self, other: Histogram) -> None:
-        """Count all of another one too."""
+        """Add the counts of another histogram."""
         for bucket, count in other.counts.items():
             self.counts[bucket] = self.counts.get(bucket, 0) + count
 
     def __len__(self) -> int:
         return sum(self.counts.values())
 
-    def percentile_ms(self, percent: float) -> float | None:
-        """The latency that so many percent do not exceed (nearest rank); None where there are too few to say."""
+    def percentile_ms(self, percent: float, *, is_lenient: bool = False) -> float | None:
+        """Return the latency that so many percent do not exceed (nearest rank).
+
+        Args:
+            percent: Percentile, 0..100.
+            is_lenient: Whether too few latencies have a percentile too. It may be the highest of them then.
+
+        Returns:
+            The percentile, in ms; None where there are too few latencies.
+        """
         count = len(self)
-        if count < needed(percent):
+        if count < (1 if is_lenient else needed(percent)):
             return None
         rank, seen = math.ceil(round(percent / 100 * count, 9)), 0
         for bucket in sorted(self.counts):
@@ -58,38 +66,32 @@ class Histogram:
         return None
 
     def mean_ms(self) -> float | None:
-        """The mean, by the upper edges of the buckets; None where there is nothing."""
+        """Return the mean of the upper edges of the buckets; None where the histogram is empty."""
         count = len(self)
         return sum(_edge_ms(bucket) * n for bucket, n in self.counts.items()) / count if count else None
 
-    def share_above(self, limit_ms: float) -> float:
-        """The share of latencies above a limit, 0..1."""
-        count = len(self)
-        above = sum(n for bucket, n in self.counts.items() if _edge_ms(bucket) > limit_ms * (1 + 1e-9))
-        return above / count if count else 0.0
-
     def to_dict(self) -> dict[int, int]:
-        """Plain values: bucket to count."""
+        """Return the count of each bucket, as plain values."""
         return dict(self.counts)
 
 
 def needed(percent: float) -> int:
-    """How many latencies it takes to say anything about a percentile: one at least has to be beyond it."""
+    """Return how many latencies a percentile takes to mean anything: at least one has to lie beyond it."""
     return math.ceil(round(100 / (100 - percent), 6))
 
 
 def interval_ms(seconds: Sequence[Histogram], percent: float, seed: int = 0) -> tuple[float, float] | None:
-    """Where the percentile would lie if the test were repeated: the 95 % interval of a bootstrap over whole seconds.
+    """Return the 95 % interval of a percentile, by a bootstrap over whole seconds.
 
-    Latencies within a second depend on each other, through the same queue, so seconds are drawn and not latencies.
+    Latencies within a second depend on each other through the same queue, so seconds are drawn and not latencies.
 
     Args:
-        seconds: The latencies of each second.
-        percent: Which percentile.
-        seed: Of the random choice.
+        seconds: Latencies of each second.
+        percent: Percentile, 0..100.
+        seed: Seed of the random choice.
 
     Returns:
-        Lower and upper bound in ms; None for fewer than five seconds, or too few latencies for the percentile.
+        Lower and upper bound, in ms; None for fewer than five seconds, or too few latencies for the percentile.
 
     Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, 8.6 (blocks) and 13.3 (percentiles).
     """
@@ -107,5 +109,5 @@ def interval_ms(seconds: Sequence[Histogram], percent: float, seed: int = 0) -> 
 
 
 def _edge_ms(bucket: int) -> float:
-    """The largest latency that falls into a bucket."""
+    """Return the largest latency that falls into a bucket, in ms."""
     return _SMALLEST_MS * math.exp(bucket * _WIDTH)

@@ -1,6 +1,6 @@
-"""The options of a load test: the same for our commands and for Locust's own, checked before anything is sent.
+"""The options of a load test, the same for our commands and for Locust's own, checked before anything is sent.
 
-None of them has a name that Locust uses. A master sends them to its workers.
+No option has a name that Locust uses. A master sends them to its workers.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, cast, get_args
 
 from fer_client import Tls
-from fer_client._endpoint import Protocol
-from fer_client._settings import Settings, read_settings
-from fer_loadtest.errors import OptionError
+from fer_commands.running import CommandError
 from fer_loadtest.pictures import MIX_NAMES
-from fer_loadtest.thresholds import Thresholds
+from fer_loadtest.transports import Protocol, Settings, connect_settings
 
 Shape = Literal["steps", "soak", "spike", "arrivals", "capacity"]
 SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
@@ -33,7 +31,12 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "tolerance_percent": 5.0,
     "confirmations": 3,
     "max_in_flight": 1000,
+    "think_s": 0.0,
+    "pictures": None,
+    "mix": None,
+    "label": "",
     "out": "loadtest-report",
+    "ca_cert": None,
 }
 _SHAPE_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "steps": {"levels": (1.0, 2.0, 4.0, 8.0, 16.0), "level_s": 20.0},
@@ -59,32 +62,52 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Options:
-    """Everything a user can choose, checked.
+class Thresholds:
+    """Limits that a run must hold; None sets none.
 
     Attributes:
-        url: The server over HTTP, or None where it is not needed.
-        grpc_url: The same over gRPC.
-        metrics_urls: Where Triton's counters are read; empty for nowhere.
-        protocols: One or both.
-        shape: One of SHAPES.
-        levels: Users that each wait for their answer before they ask again; empty for an open load.
+        p50_ms: Highest median latency, in ms.
+        p95_ms: Highest latency that 5 % of the requests may exceed, in ms.
+        p99_ms: Highest latency that 1 % of the requests may exceed, in ms.
+        max_error_percent: Highest share of failed requests, 0..100.
+        min_images_per_s: Lowest number of images answered per second.
+    """
+
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    max_error_percent: float | None = None
+    min_images_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """All choices of a user, checked.
+
+    Attributes:
+        url: URL of the server over HTTP; None where HTTP is not used.
+        grpc_url: URL of the server over gRPC; None where gRPC is not used.
+        metrics_urls: URLs of Triton's metrics; empty if they are not read.
+        protocols: Protocols that carry the load.
+        shape: Course of the load.
+        levels: Numbers of users who each wait for their answer before they ask again; empty for an open load.
         rates: Arrivals per second that wait for nobody; empty for a closed load.
-        level_s: How long each level lasts.
-        settle_s: Seconds at the start of each level that count for nothing.
-        think_s: How long a user pauses between an answer and the next request.
-        timeout_s: How long an answer is waited for.
+        level_s: Duration of each level, in seconds.
+        settle_s: Seconds at the start of each level that are not counted.
+        think_s: Pause of a user between an answer and the next request, in seconds.
+        timeout_s: Longest wait for an answer, in seconds.
         max_in_flight: Requests without an answer beyond which arrivals are not sent, in each process.
-        pictures: A folder, or None for pictures made of the shipped photo.
-        mix: Share of each kind of picture, or None for the default.
-        seed: Of all random choices.
-        thresholds: What makes the test fail.
-        objective_p99_ms: The latency that capacity is searched for.
-        tolerance_percent: How exactly.
-        confirmations: How often the capacity found is tried again.
-        label: For the report.
+        pictures: Folder of pictures; None for pictures made of the shipped photo.
+        mix: Weight of each kind of picture; None for the default.
+        seed: Seed of all random choices.
+        thresholds: Limits that fail the test if they are broken.
+        objective_p99_ms: Latency that capacity is searched for, in ms.
+        tolerance_percent: Precision of the search for capacity.
+        confirmations: Number of times that the capacity found is tried again.
+        label: Title of the report.
         out: Folder of the report.
         ca_cert: PEM file of the authorities to trust, for https and grpcs.
+        connections: How to reach the server, by protocol. They hold the token.
     """
 
     url: str | None
@@ -112,65 +135,68 @@ class Options:
     connections: Mapping[Protocol, Settings] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """What a report says about them: no secrets."""
+        """Return what a report says about the options. It holds no secret."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "connections"}
         return {**plain, "thresholds": asdict(self.thresholds)}
 
 
 def add_options(parser: argparse.ArgumentParser, *, is_search: bool = False) -> None:
-    """Add our options to a parser of ours or Locust's. What is not given is None, so that presets can fill it.
+    """Add the options to a parser of ours or of Locust's. An option that is not given is None, so that presets fill it.
 
     Args:
-        parser: Where to.
-        is_search: Whether `--p99-ms` is what capacity is searched for, and no threshold.
+        parser: Parser to extend.
+        is_search: Whether `--p99-ms` is the latency that capacity is searched for, and not a threshold.
     """
     server = parser.add_argument_group("server")
-    server.add_argument("--url", help="the server over HTTP [$FER_URL; default: localhost:8000]")
-    server.add_argument("--grpc-url", help="the same over gRPC [$FER_GRPC_URL; default: --url's host, port 8001]")
+    server.add_argument("--url", help="server over HTTP [$FER_URL; default: localhost:8000]")
+    server.add_argument("--grpc-url", help="server over gRPC [$FER_GRPC_URL; default: host of --url, port 8001]")
     server.add_argument(
-        "--metrics-url", help="its metrics, several with commas, or `none` [$FER_METRICS_URL; default: port 8002]"
+        "--metrics-url", help="metrics, several with commas, or `none` [$FER_METRICS_URL; default: port 8002]"
     )
     server.add_argument("--protocol", choices=["http", "grpc", BOTH], help="default: http")
-    server.add_argument("--timeout-s", type=_positive, metavar="S", help="wait for an answer (default: 30)")
-    server.add_argument("--ca-cert", metavar="FILE", help="PEM file of who signed an https server's certificate")
+    server.add_argument("--timeout-s", type=_positive, metavar="S", help="longest wait for an answer (default: 30)")
+    server.add_argument("--ca-cert", metavar="FILE", help="PEM file of the authority behind an https server")
     load = parser.add_argument_group("load")
     load.add_argument("--preset", choices=sorted(PRESETS), help="ci: both protocols and thresholds, in 60 s")
-    load.add_argument("--shape", choices=SHAPES, help="default: steps")
+    of_shape = argparse.SUPPRESS if is_search else "course of the load (default: steps)"
+    load.add_argument("--shape", choices=SHAPES, help=of_shape)
     load.add_argument("--levels", type=_list_of(_count), metavar="N[,N...]", help="users who wait for their answers")
     load.add_argument("--rates", type=_list_of(_positive), metavar="R[,R...]", help="arrivals/s that wait for nobody")
     load.add_argument("--level-s", type=_positive, metavar="S", help="seconds of each level (default: by shape)")
-    load.add_argument("--settle-s", type=_not_negative, metavar="S", help="of them not counted (default: 2)")
-    load.add_argument("--think-s", type=_not_negative, metavar="S", help="a user's pause after an answer (default: 0)")
-    load.add_argument("--max-in-flight", type=_count, metavar="N", help="arrivals beyond are not sent (default: 1000)")
+    load.add_argument("--settle-s", type=_not_negative, metavar="S", help="first seconds, not counted (default: 2)")
+    load.add_argument("--think-s", type=_not_negative, metavar="S", help="pause of a user after an answer (default: 0)")
+    load.add_argument(
+        "--max-in-flight", type=_count, metavar="N", help="no arrival is sent beyond so many (default: 1000)"
+    )
     load.add_argument("--pictures", metavar="DIR", help="your own pictures (default: made of the shipped photo)")
     load.add_argument("--mix", type=_mix, metavar="KIND=W[,...]", help=f"weights of {', '.join(MIX_NAMES)}")
-    load.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 0)")
-    limits = parser.add_argument_group("thresholds: exit status 3 if one is broken")
+    load.add_argument("--seed", type=int, metavar="N", help="seed of all random choices (default: 0)")
+    limits = parser.add_argument_group("thresholds (exit code 7 if one is broken)")
     for percentile in (50, 95) if is_search else (50, 95, 99):
-        limits.add_argument(f"--p{percentile}-ms", type=_positive, metavar="MS", help=f"p{percentile} latency at most")
-    limits.add_argument("--max-error-percent", type=_not_negative, metavar="P", help="failed requests at most")
-    limits.add_argument("--min-images-per-s", type=_positive, metavar="R", help="images answered at least")
+        limits.add_argument(f"--p{percentile}-ms", type=_positive, metavar="MS", help=f"highest p{percentile} latency")
+    limits.add_argument("--max-error-percent", type=_not_negative, metavar="P", help="highest share of failed requests")
+    limits.add_argument("--min-images-per-s", type=_positive, metavar="R", help="lowest number of images answered")
     search = parser.add_argument_group("capacity")
     objective = ["--p99-ms", "--objective-p99-ms"] if is_search else ["--objective-p99-ms"]
     search.add_argument(
-        *objective, dest="objective_p99_ms", type=_positive, metavar="MS", help="capacity at this p99 (default: 200)"
+        *objective, dest="objective_p99_ms", type=_positive, metavar="MS", help="p99 to hold (default: 200)"
     )
-    search.add_argument("--tolerance-percent", type=_positive, metavar="P", help="of the search (default: 5)")
-    search.add_argument("--confirmations", type=_count, metavar="N", help="of what was found (default: 3)")
+    search.add_argument("--tolerance-percent", type=_positive, metavar="P", help="precision (default: 5)")
+    search.add_argument("--confirmations", type=_count, metavar="N", help="trials of the rate found (default: 3)")
     report = parser.add_argument_group("report")
     report.add_argument("--out", metavar="DIR", help="folder of the report (default: loadtest-report)")
     report.add_argument("--label", metavar="TEXT", help="title of the report")
 
 
 def read_options(given: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Options:
-    """Check what was given and fill in what was not.
+    """Check the options that were given and fill in the others.
 
     Args:
-        given: Parsed with the options of `add_options`.
-        environment: Where URLs and the token are if no option says so; what is empty counts as not set.
+        given: Parsed options of `add_options`.
+        environment: Source of URLs and of the token where no option gives them; an empty value counts as not set.
 
     Raises:
-        OptionError: Options make no sense, or contradict each other.
+        CommandError: An option makes no sense, or two contradict each other.
     """
     chosen = {name: value for name, value in vars(given).items() if value is not None}
     preset = PRESETS[chosen["preset"]] if "preset" in chosen else {}
@@ -193,26 +219,14 @@ def read_options(given: argparse.Namespace, environment: Mapping[str, str] = os.
         levels=tuple(round(level) for level in values.get("levels", ())),
         rates=tuple(values.get("rates", ())),
         level_s=values["level_s"],
-        settle_s=values["settle_s"],
-        think_s=values.get("think_s", 0.0),
-        timeout_s=values["timeout_s"],
-        max_in_flight=values["max_in_flight"],
-        pictures=values.get("pictures"),
-        mix=values.get("mix"),
-        seed=values["seed"],
         thresholds=Thresholds(**{name: values.get(name) for name in Thresholds.__dataclass_fields__}),
-        objective_p99_ms=values["objective_p99_ms"],
-        tolerance_percent=values["tolerance_percent"],
-        confirmations=values["confirmations"],
-        label=values.get("label", ""),
-        out=values["out"],
-        ca_cert=values.get("ca_cert"),
         connections=connections,
+        **{name: values[name] for name in _DEFAULTS.keys() - {"shape", "protocol"}},
     )
 
 
 def _without_load(defaults: Mapping[str, Any], *given: Mapping[str, Any]) -> dict[str, Any]:
-    """A shape's defaults, less its levels or rates where others were given."""
+    """Return the defaults of a shape, without its levels or rates where others were given."""
     has_load = any("levels" in one or "rates" in one for one in given)
     return {name: value for name, value in defaults.items() if not (has_load and name in ("levels", "rates"))}
 
@@ -220,20 +234,22 @@ def _without_load(defaults: Mapping[str, Any], *given: Mapping[str, Any]) -> dic
 def _check_load(values: Mapping[str, Any]) -> None:
     shape, levels, rates = values["shape"], values.get("levels", ()), values.get("rates", ())
     if levels and rates:
-        raise OptionError("--levels and --rates exclude each other: users that wait, or arrivals that do not")
+        raise CommandError("--levels and --rates exclude each other: give users who wait, or arrivals that do not")
     if shape in ("arrivals", "capacity") and not rates:
-        raise OptionError(f"--shape {shape} takes --rates, not --levels: arrivals wait for nobody")
+        raise CommandError(f"--shape {shape} takes --rates, not --levels: arrivals wait for nobody")
     expected = {"soak": 1, "spike": 2, "arrivals": 1, "capacity": 1}.get(shape)
     load = levels or rates
     if expected is not None and len(load) != expected:
         flag = "--levels" if levels else "--rates"
         what = "two numbers, the usual load and the spike's" if expected == 2 else "one number"
         numbers = "1 number" if len(load) == 1 else f"{len(load)} numbers"
-        raise OptionError(f"{flag} has {numbers}: --shape {shape} takes {what}")
+        raise CommandError(f"{flag} has {numbers}: --shape {shape} takes {what}")
     if shape == "spike" and load[0] >= load[1]:
-        raise OptionError(f"a spike from {load[0]:g} to {load[1]:g} is none: give the usual load first")
+        raise CommandError(
+            f"a spike cannot go from {load[0]:g} to {load[1]:g}: give the usual load first, then the higher one"
+        )
     if values["settle_s"] + 1 > values["level_s"]:
-        raise OptionError(f"--level-s {values['level_s']:g} leaves no second to measure after --settle-s")
+        raise CommandError(f"--level-s {values['level_s']:g} leaves no second to measure after --settle-s: raise it")
 
 
 def _connections(
@@ -243,7 +259,7 @@ def _connections(
     grpc_url = values.get("grpc_url") or environment.get("FER_GRPC_URL")
     if grpc_url is None:
         if "grpc" in protocols and re.search(r":\d+/?$", http_url):
-            raise OptionError("give --grpc-url: where gRPC listens cannot be told from an --url with a port")
+            raise CommandError("give --grpc-url: the port of gRPC does not follow from an --url with a port")
         grpc_url = http_url.rpartition("://")[2]
     tls = Tls(values["ca_cert"]) if values.get("ca_cert") else None
     token = environment.get("FER_TOKEN")
@@ -251,14 +267,14 @@ def _connections(
     for protocol in protocols:
         flag, url = ("--url", http_url) if protocol == "http" else ("--grpc-url", grpc_url)
         try:
-            connections[protocol] = read_settings(url, protocol, values["timeout_s"], None, 0, tls, None, token, None)
+            connections[protocol] = connect_settings(url, protocol, values["timeout_s"], tls, token)
         except ValueError as error:
-            raise OptionError(f"{flag}: {error}") from error
+            raise CommandError(f"{flag}: {error}") from error
     if tls is not None:
         try:
             tls.ssl_context()
         except ValueError as error:
-            raise OptionError(f"--ca-cert: {error}") from error
+            raise CommandError(f"--ca-cert: {error}") from error
     return connections
 
 
@@ -273,7 +289,7 @@ def _metrics_urls(
         return (f"http://{f'[{host}]' if ':' in host else host}:8002/metrics",)
     urls = tuple(part.strip() for part in given.split(","))
     if wrong := [url for url in urls if not re.match(r"https?://", url)]:
-        raise OptionError(f"--metrics-url {wrong[0]!r}: expected http://HOST:PORT/metrics, or `none`")
+        raise CommandError(f"--metrics-url {wrong[0]!r}: expected http://HOST:PORT/metrics, or `none`")
     return urls
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from fer_loadtest.errors import PicturesError
+from fer_commands.running import CommandError
 
 NO_FACE: Final = "no face"
 ONE_FACE: Final = "one face"
@@ -23,7 +23,7 @@ LARGE: Final = "12 megapixels"
 CORRUPT: Final = "corrupt"
 
 DEFAULT_MIX: Final[Mapping[str, float]] = {NO_FACE: 20, ONE_FACE: 50, SEVERAL_FACES: 20, LARGE: 9, CORRUPT: 1}
-"""Percent of the requests, where nobody says otherwise."""
+"""Default weight of each kind, in percent of the requests."""
 MIX_NAMES: Final[Mapping[str, str]] = {
     "none": NO_FACE,
     "one": ONE_FACE,
@@ -31,19 +31,19 @@ MIX_NAMES: Final[Mapping[str, str]] = {
     "large": LARGE,
     "corrupt": CORRUPT,
 }
-"""What kinds are called on the command line."""
+"""Kinds by their names on the command line."""
 CORRUPT_SHARE: Final = 0.01
-"""Of the requests, with a user's own pictures."""
+"""Share of corrupt files among the requests, where the pictures are a user's own."""
 
 LARGE_PIXELS: Final = 10_000_000
 _FOLDER_LIMIT: Final = 200
-"""Pictures of a folder that are used: each is sent once before the load, one after the other."""
+"""Most pictures of a folder that are used: each is sent once before the load, one after the other."""
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _HEAD: Final = (123, 10, 323, 210)
-"""The head with what is around it: left, top, right, bottom in px of the shipped photo."""
+"""The head and its surroundings: left, top, right, bottom, in px of the shipped photo."""
 _QUALITY: Final = 90
 _IN_WHEEL: Final = Path(__file__).resolve().parents[1] / "fer_shipped"
-"""An installed wheel has it here, in the folder that it has in a checkout; see pyproject.toml."""
+"""Where an installed wheel has the rooms of a checkout; see pyproject.toml."""
 SHIPPED_PHOTO: Final = (
     (_IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).resolve().parents[2]) / "examples" / "astronaut.png"
 )
@@ -54,10 +54,10 @@ class Picture:
     """One file to send.
 
     Attributes:
-        name: For people.
-        kind: One of the constants above, in a folder as far as it is known before the server is asked.
-        content: The encoded file.
-        faces: How many are in it; None where nobody knows.
+        name: Name for people.
+        kind: One of the kinds above. That of a user's own file is settled by the server's answer.
+        content: Encoded file.
+        faces: Number of faces in it; None where it is not known.
     """
 
     name: str
@@ -67,24 +67,26 @@ class Picture:
 
     @property
     def digest(self) -> str:
-        """Tells whether two processes have the same file."""
+        """Digest that tells whether two processes have the same file."""
         return hashlib.sha256(self.content).hexdigest()[:16]
 
 
 def make_pictures(photo: Path = SHIPPED_PHOTO) -> list[Picture]:
-    """Pictures of every kind, the same to the byte wherever the versions of Pillow and NumPy are the same.
+    """Make pictures of every kind, the same to the byte wherever the versions of Pillow and NumPy are the same.
 
     Args:
         photo: The shipped photo.
 
     Raises:
-        PicturesError: It is not there.
+        CommandError: The photo cannot be read.
     """
     try:
         with Image.open(photo) as opened:
             head = opened.convert("RGB").crop(_HEAD)
     except OSError as error:
-        raise PicturesError(f"cannot read {photo} ({error}): run from a checkout, or give --pictures DIR") from error
+        raise CommandError(
+            f"cannot read {photo.name} ({error.strerror or error}): give --pictures DIR, or install fer-triton again"
+        ) from error
     return list(_made_of(head))
 
 
@@ -110,7 +112,7 @@ def _made_of(head: Image.Image) -> Iterator[Picture]:
 
 
 def _scene(size: tuple[int, int], places: Sequence[tuple[int, int, int]], head: Image.Image, seed: int) -> Image.Image:
-    """Heads (left, top, side) before a background that has about as much detail as a photo's."""
+    """Draw heads (left, top, side) before a background that has about as much detail as that of a photo."""
     rng = np.random.default_rng(seed)
     width, height = size
     scene = Image.fromarray(rng.integers(60, 200, (height // 40, width // 40, 3), np.uint8))
@@ -130,12 +132,12 @@ def _encoded(image: Image.Image) -> bytes:
 
 
 def read_folder(folder: Path) -> list[Picture]:
-    """A user's own pictures: all of a folder and those below it, or 200 evenly chosen where there are more.
+    """Return a user's own pictures: all below a folder, or 200 evenly chosen where there are more.
 
-    A few are sent cut in half too, as corrupt ones.
+    Three of them are also cut in half, to be sent as corrupt files.
 
     Raises:
-        PicturesError: It is no folder, has no pictures, or one of them cannot be read.
+        CommandError: The folder does not exist or has no pictures, or one of them cannot be read.
     """
     files = _picture_files(folder)
     step = max(1.0, len(files) / _FOLDER_LIMIT)
@@ -143,13 +145,13 @@ def read_folder(folder: Path) -> list[Picture]:
     try:
         whole = [Picture(str(path.relative_to(folder)), ONE_FACE, path.read_bytes()) for path in chosen]
     except OSError as error:
-        raise PicturesError(f"--pictures {folder}: {error}") from error
+        raise CommandError(f"--pictures {folder}: {error.filename} cannot be read ({error.strerror})") from error
     halves = [Picture(f"half of {one.name}", CORRUPT, one.content[: len(one.content) // 2]) for one in whole[:3]]
     return whole + halves
 
 
 def describe_left_out(folder: Path) -> str:
-    """Say how many of a folder's pictures `read_folder` leaves out; empty where it takes all. Raises as it does."""
+    """Return how many of a folder's pictures `read_folder` uses; empty where it uses all. Raises as it does."""
     found = len(_picture_files(folder))
     if found <= _FOLDER_LIMIT:
         return ""
@@ -157,17 +159,17 @@ def describe_left_out(folder: Path) -> str:
 
 
 def _picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder and of those below it, at least one, by name. Raises PicturesError."""
+    """Return the pictures below a folder, at least one, by name. Raises CommandError."""
     if not folder.is_dir():
-        raise PicturesError(f"--pictures {folder}: there is no such folder")
+        raise CommandError(f"--pictures {folder}: there is no such folder: give a folder of pictures")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not files:
-        raise PicturesError(f"--pictures {folder}: no picture in it, expected files that end in {_listed(_SUFFIXES)}")
+        raise CommandError(f"--pictures {folder} has no pictures, expected files that end in {_listed(_SUFFIXES)}")
     return files
 
 
 def kind_by_content(faces: int | None, width: int, height: int) -> str:
-    """The kind of a picture of which the server has told what is in it."""
+    """Return the kind of a picture from the server's answer; `faces` is None where the server refuses it."""
     if faces is None:
         return CORRUPT
     if width * height >= LARGE_PIXELS:
@@ -176,18 +178,22 @@ def kind_by_content(faces: int | None, width: int, height: int) -> str:
 
 
 class Mix:
-    """Pictures to be drawn at random by weight."""
+    """Draws pictures at random, by weight.
+
+    Attributes:
+        shares: Share of each kind among the requests; they sum to 1.
+    """
 
     def __init__(self, pictures: Sequence[Picture], shares: Mapping[str, float] | None, choice: random.Random) -> None:
         """Prepare to draw.
 
         Args:
-            pictures: All of them.
-            shares: How often each kind is sent, relative to the others; None for each picture alike, but 1 % corrupt.
-            choice: Draws.
+            pictures: Pictures to draw from.
+            shares: Weight of each kind; None sends all pictures equally often, but 1 % of corrupt files.
+            choice: Source of the choices.
 
         Raises:
-            PicturesError: Nothing has a weight.
+            CommandError: No kind that there is has a weight.
         """
         of_kind = {kind: sum(one.kind == kind for one in pictures) for kind in {one.kind for one in pictures}}
         if shares is None:
@@ -198,7 +204,7 @@ class Mix:
         weights = [shares.get(one.kind, 0.0) / of_kind[one.kind] for one in pictures]
         total = sum(weights)
         if total <= 0:
-            raise PicturesError(f"--mix gives no weight to any of the kinds that there are: {_listed(of_kind)}")
+            raise CommandError(f"--mix gives no weight to any kind that there is: expected one of {_listed(of_kind)}")
         self._pictures = list(pictures)
         self._cumulative = list(itertools.accumulate(weights))
         self._random = choice
@@ -206,10 +212,9 @@ class Mix:
             kind: sum(w for w, one in zip(weights, pictures, strict=True) if one.kind == kind) / total
             for kind in of_kind
         }
-        """Of the requests, by kind; they sum to 1."""
 
     def draw(self) -> Picture:
-        """The next picture to send."""
+        """Return the next picture to send."""
         return self._random.choices(self._pictures, cum_weights=self._cumulative)[0]
 
 

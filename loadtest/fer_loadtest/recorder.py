@@ -1,24 +1,22 @@
-"""What happened in each second, in one process or, merged, in all of them."""
+"""Counts what happened in each second, in one process or, merged, in all of them, and adds up spans of it."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fer_loadtest.histogram import Histogram
+from fer_loadtest.histogram import Histogram, interval_ms
 
-WRONG_ANSWER = "wrong answer"
-NOT_SENT = "not sent"
+PERCENTILES = (50, 90, 95, 99)
 
 
 class CellKey(NamedTuple):
-    """What is counted together: one second, one protocol, one kind of picture."""
+    """The key of what is counted together: one second since 1970, one protocol, one kind of picture."""
 
     second: int
-    """Of the clock that all machines share: seconds since 1970."""
     protocol: str
     kind: str
 
@@ -28,12 +26,13 @@ class Cell:
     """The counts of one cell.
 
     Attributes:
-        sent: Requests that were meant to start in this second.
-        latency: Of those answered as expected, from when they were meant to start; and of those that got no answer in
-            time, for as long as was waited. A request that is turned away fast makes no percentile look better.
-        good: Answers of this second that were as expected, whenever their requests were sent.
-        faces: Faces in them.
-        errors: Requests that failed in this second, by kind.
+        sent: Number of requests that were meant to start in this second.
+        latency: Latencies of the requests sent in this second, counted from when they were meant to start: of those
+            answered as expected, and of those that waited for an answer in vain. Requests that are refused at once
+            make no percentile look better.
+        good: Number of expected answers that came in this second.
+        faces: Number of faces in these answers.
+        errors: Number of requests that failed in this second, by kind of failure.
     """
 
     sent: int = 0
@@ -43,7 +42,7 @@ class Cell:
     errors: Counter[str] = field(default_factory=Counter)
 
     def merge(self, other: Cell) -> None:
-        """Add another one's counts."""
+        """Add the counts of another cell."""
         self.sent += other.sent
         self.latency.merge(other.latency)
         self.good += other.good
@@ -53,13 +52,13 @@ class Cell:
 
 @dataclass
 class GeneratorSecond:
-    """What the load itself cost one process in one second.
+    """The cost of the load for one process in one second.
 
     Attributes:
-        cpu_s: CPU time of the process, in seconds; one core is 1.0, and more than Python can use.
-        lag_ms: How much later than wanted the process woke up from a sleep.
-        in_flight: Requests without an answer at the end of it.
-        late: How much later than intended its requests were sent.
+        cpu_s: CPU time of the process, in seconds; Python cannot use more than 1.0.
+        lag_ms: Longest delay with which the process woke up from a sleep, in ms.
+        in_flight: Number of requests without an answer at the end of the second.
+        late: Delays with which requests were sent, in ms.
     """
 
     cpu_s: float = 0.0
@@ -69,28 +68,29 @@ class GeneratorSecond:
 
 
 class Recorder:
-    """Counts, and hands over what it has counted.
+    """Counts requests and answers, and hands the counts over.
 
     Attributes:
-        cells: The counts by second, protocol and kind.
-        generator: By second and process.
-        examples: The first message of each kind of error.
+        process: Name that no other process of the test has.
+        cells: Counts by second, protocol and kind.
+        generator: Cost of the load by second and process.
+        examples: First message of each kind of failure.
     """
 
     def __init__(self, process: str) -> None:
-        """Begin with nothing. `process` is a name that no other process of the test has."""
+        """Begin with nothing."""
         self.process = process
         self.cells: dict[CellKey, Cell] = {}
         self.generator: dict[tuple[int, str], GeneratorSecond] = {}
         self.examples: dict[str, str] = {}
 
     def sent(self, at_s: float, protocol: str, kind: str, late_ms: float) -> None:
-        """A request goes out that was meant to at `at_s`."""
+        """Count a request that was meant to be sent at `at_s` and is sent `late_ms` later."""
         self._cell(at_s, protocol, kind).sent += 1
         self.generator_second(at_s).late.add(late_ms)
 
     def answered(self, at_s: float, end_s: float, protocol: str, kind: str, faces: int) -> None:
-        """It was answered at `end_s` as expected."""
+        """Count an expected answer at `end_s` to the request of `at_s`."""
         self._cell(at_s, protocol, kind).latency.add(1000 * (end_s - at_s))
         cell = self._cell(end_s, protocol, kind)
         cell.good += 1
@@ -99,14 +99,14 @@ class Recorder:
     def failed(
         self, at_s: float, end_s: float, protocol: str, kind: str, error: str, message: str, *, in_vain: bool = False
     ) -> None:
-        """It failed at `end_s`; `in_vain` if that long was waited for an answer."""
+        """Count a failure at `end_s` of the request of `at_s`; `in_vain` if an answer was waited for until then."""
         if in_vain:
             self._cell(at_s, protocol, kind).latency.add(1000 * (end_s - at_s))
         self._cell(end_s, protocol, kind).errors[error] += 1
         self.examples.setdefault(error, message)
 
     def generator_second(self, at_s: float) -> GeneratorSecond:
-        """What is known of this process in a second, to be added to."""
+        """Return the cost of this process in a second, to be added to."""
         return self.generator.setdefault((math.floor(at_s), self.process), GeneratorSecond())
 
     def _cell(self, at_s: float, protocol: str, kind: str) -> Cell:
@@ -117,12 +117,12 @@ class Recorder:
         return cell
 
     def within(self, begin_s: float, end_s: float) -> Iterator[tuple[CellKey, Cell]]:
-        """The cells of the whole seconds of a span."""
+        """Yield the cells of the whole seconds of a span."""
         first, last = math.ceil(begin_s), math.floor(end_s)
         return ((key, cell) for key, cell in self.cells.items() if first <= key.second < last)
 
     def hand_over(self) -> dict[str, Any]:
-        """Everything counted since the last time, as plain values; it is forgotten here."""
+        """Return everything counted since the last call, as plain values, and forget it."""
         cells = [
             [*key, cell.sent, cell.latency.to_dict(), cell.good, cell.faces, dict(cell.errors)]
             for key, cell in self.cells.items()
@@ -135,7 +135,7 @@ class Recorder:
         return plain
 
     def take_over(self, plain: dict[str, Any]) -> None:
-        """Add what another process has handed over."""
+        """Add the counts that another process has handed over."""
         for second, protocol, kind, sent, latency, good, faces, errors in plain["cells"]:
             new = Cell(sent, Histogram(latency), good, faces, Counter(errors))
             self.cells.setdefault(CellKey(second, protocol, kind), Cell()).merge(new)
@@ -147,3 +147,78 @@ class Recorder:
             known.late.merge(Histogram(late))
         for error, message in plain["examples"].items():
             self.examples.setdefault(error, message)
+
+
+@dataclass
+class Summary(Cell):
+    """The counts of a span of whole seconds.
+
+    Attributes:
+        seconds: Length of the span, in whole seconds.
+        by_second: Latencies by second.
+    """
+
+    seconds: int = 0
+    by_second: dict[int, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+
+    @property
+    def ended(self) -> int:
+        """Number of requests that were answered or failed."""
+        return self.good + self.errors.total()
+
+    @property
+    def images_per_s(self) -> float:
+        """Expected answers per second, refusals of corrupt files included."""
+        return self.good / self.seconds if self.seconds else 0.0
+
+    @property
+    def faces_per_s(self) -> float:
+        """Faces in these answers per second."""
+        return self.faces / self.seconds if self.seconds else 0.0
+
+    @property
+    def error_percent(self) -> float:
+        """Share of requests that failed, 0..100."""
+        return 100 * self.errors.total() / self.ended if self.ended else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON. Latencies are in ms."""
+        latency = {f"p{percent}": _rounded(self.latency.percentile_ms(percent)) for percent in PERCENTILES}
+        interval = interval_ms(list(self.by_second.values()), 99)
+        return {
+            "seconds": self.seconds,
+            "sent": self.sent,
+            "good": self.good,
+            "images_per_s": round(self.images_per_s, 3),
+            "faces_per_s": round(self.faces_per_s, 3),
+            "errors": dict(self.errors),
+            "error_percent": round(self.error_percent, 4),
+            "latency_ms": {**latency, "mean": _rounded(self.latency.mean_ms()), "count": len(self.latency)},
+            "p99_interval_ms": None if interval is None else [round(bound, 1) for bound in interval],
+        }
+
+
+def summarise(
+    recorder: Recorder,
+    spans: list[tuple[float, float]],
+    keep: Callable[[CellKey], bool] = lambda key: True,  # noqa: ARG005
+) -> Summary:
+    """Add up the whole seconds of some spans.
+
+    Args:
+        recorder: Counts.
+        spans: Begin and end of each span, in seconds since 1970. They do not overlap.
+        keep: Returns whether a cell counts.
+    """
+    summary = Summary()
+    for begin_s, end_s in spans:
+        for key, cell in recorder.within(begin_s, end_s):
+            if keep(key):
+                summary.merge(cell)
+                summary.by_second[key.second].merge(cell.latency)
+        summary.seconds += max(0, math.floor(end_s) - math.ceil(begin_s))
+    return summary
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

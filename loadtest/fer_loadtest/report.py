@@ -1,4 +1,4 @@
-"""The report of a run: one document, written as JSON, CSV and a page."""
+"""The report of a run: one document, written as JSON, CSV and an HTML page."""
 
 from __future__ import annotations
 
@@ -6,62 +6,56 @@ import csv
 import json
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fer_loadtest import findings
-from fer_loadtest.conductor import Conductor, Span
-from fer_loadtest.errors import LoadTestError
-from fer_loadtest.generator import cost_of
-from fer_loadtest.histogram import Histogram
-from fer_loadtest.knee import find_capacity, find_knee
-from fer_loadtest.machine import describe_machine, is_this_machine
+from fer_commands.running import CommandError
+from fer_loadtest.course import Conductor, Span
+from fer_loadtest.generator import cost_of, describe_machine, is_this_machine
 from fer_loadtest.page import format_page
-from fer_loadtest.recorder import CellKey, Recorder
-from fer_loadtest.summary import PERCENTILES, Summary, summarise
-from fer_loadtest.thresholds import judge
-from fer_loadtest.triton_metrics import Sample, change, gauge_mean
+from fer_loadtest.recorder import PERCENTILES, Cell, CellKey, Recorder, Summary, summarise
+from fer_loadtest.server_metrics import Sample, Sampler, change, gauge_mean
+from fer_loadtest.verdict import find_capacity, find_knee, findings_of, judge
 
 if TYPE_CHECKING:
-    from fer_loadtest.sampling import Sampler
-    from fer_loadtest.session import Session
+    from fer_loadtest.users import Session
 
 FORMAT: Final = 1
-"""Of `report.json`; grows when something is renamed."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """A report on disk.
-
-    Attributes:
-        document: What `report.json` holds.
-        page: Path of `report.html`.
-    """
-
-    document: dict[str, Any]
-    page: Path
+"""Version of the format of `report.json`; it grows when something is renamed."""
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make sure that a report can be written, before there is one that could be lost.
-
-    Raises:
-        LoadTestError: It cannot.
-    """
+    """Check that a report can be written, before there is one that could be lost. Raises CommandError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise LoadTestError(f"--out {folder}: no report can be written there ({error.strerror})") from error
+        raise CommandError(
+            f"--out {folder}: no report can be written there ({error.strerror}): give another folder"
+        ) from error
 
 
-def write(session: Session, conductor: Conductor, sampler: Sampler, notes: Sequence[str]) -> Written:
-    """Make the document and write it in all forms. Raises OSError."""
+def write(
+    session: Session, conductor: Conductor, sampler: Sampler, notes: Sequence[str]
+) -> tuple[dict[str, Any], Path]:
+    """Make the document and write it in all forms.
+
+    Args:
+        session: Options, baseline and counts of the test.
+        conductor: Levels of the test.
+        sampler: Samples of the server's metrics and of this machine.
+        notes: Sentences that come before the findings.
+
+    Returns:
+        The document, and the path of the page.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
     document = make(session, conductor, sampler, notes)
     folder = Path(session.options.out)
     text = json.dumps(document, indent=1)
@@ -70,11 +64,11 @@ def write(session: Session, conductor: Conductor, sampler: Sampler, notes: Seque
     _write_csv(folder / "seconds.csv", [_flat(second) for second in document["seconds"]])
     page = folder / "report.html"
     page.write_text(format_page(json.loads(text)), encoding="utf-8")
-    return Written(document, page)
+    return document, page
 
 
 def make(session: Session, conductor: Conductor, sampler: Sampler, notes: Sequence[str]) -> dict[str, Any]:
-    """Put the document together, of plain values."""
+    """Return the document, of plain values. The arguments are those of `write`."""
     options, recorder, spans = session.options, session.recorder, conductor.spans
     counted = [(span.settled_s, span.end_s) for span in _counted(conductor) if span.end_s > span.settled_s]
     totals = summarise(recorder, counted)
@@ -82,11 +76,11 @@ def make(session: Session, conductor: Conductor, sampler: Sampler, notes: Sequen
     levels = [_level(span, recorder, sampler) for span in spans]
     document: dict[str, Any] = {
         "format": FORMAT,
-        "label": options.label or f"{options.shape} on {session.lesson.server['url']}",
+        "label": options.label or f"{options.shape} on {session.baseline.server['url']}",
         "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(begin_s)),
         "is_complete": conductor.is_done,
         "options": options.to_dict(),
-        "server": session.lesson.server,
+        "server": session.baseline.server,
         "machine": describe_machine(),
         "is_local": all(is_this_machine(one.endpoint.host) for one in options.connections.values()),
         "pictures": _pictures(session),
@@ -105,12 +99,12 @@ def make(session: Session, conductor: Conductor, sampler: Sampler, notes: Sequen
         "thresholds": [asdict(one) for one in judge(options.thresholds, totals, conductor.found)],
     }
     document["recovery_s"] = _recovery_s(recorder, spans) if options.shape == "spike" else None
-    document["findings"] = [*notes, *findings.of(document, sampler.problem)]
+    document["findings"] = [*notes, *findings_of(document, sampler.problem)]
     return document
 
 
 def _counted(conductor: Conductor) -> list[Span]:
-    """The levels that the figures of a run as a whole are of: of a search, those at the rate that it found."""
+    """Return the levels that the figures of a run as a whole include: of a search, those at the rate that it found."""
     if conductor.found is not None and conductor.found.rate is not None:
         return [span for span in conductor.spans if span.level.rate == conductor.found.rate]
     return [span for span in conductor.spans if span.level.counts]
@@ -121,11 +115,12 @@ def _level(span: Span, recorder: Recorder, sampler: Sampler) -> dict[str, Any]:
     before, after = (_nearest(sampler.server, moment) for moment in (span.settled_s, span.end_s))
     models = change(before, after)["models"] if before and after and before.at_s < after.at_s else {}
     cost = cost_of(recorder, span.settled_s, span.end_s, summary.latency.percentile_ms(99))
+    first_s = min((key.second for key in recorder.cells), default=int(span.begin_s))
     return {
         "name": span.level.name,
         "users": span.level.users,
         "rate": span.level.rate,
-        "begin_s": round(span.begin_s - recorder_start(recorder, span), 1),
+        "begin_s": round(span.begin_s - first_s, 1),
         "counts": span.level.counts,
         "held": span.held,
         **summary.to_dict(),
@@ -136,11 +131,6 @@ def _level(span: Span, recorder: Recorder, sampler: Sampler) -> dict[str, Any]:
     }
 
 
-def recorder_start(recorder: Recorder, span: Span) -> int:
-    """The first second of a run."""
-    return min((key.second for key in recorder.cells), default=int(span.begin_s))
-
-
 def _nearest(samples: Sequence[Sample], moment: float) -> Sample | None:
     return min(samples, key=lambda one: abs(one.at_s - moment), default=None)
 
@@ -148,8 +138,8 @@ def _nearest(samples: Sequence[Sample], moment: float) -> Sample | None:
 def _pictures(session: Session) -> list[dict[str, Any]]:
     rows = []
     for kind, share in session.mix.shares.items():
-        of_kind = [one for one in session.lesson.pictures if one.kind == kind]
-        expected = [session.lesson.expected[one.name] for one in of_kind]
+        of_kind = [one for one in session.baseline.pictures if one.kind == kind]
+        expected = [session.baseline.expected[one.name] for one in of_kind]
         rows.append(
             {
                 "kind": kind,
@@ -163,7 +153,7 @@ def _pictures(session: Session) -> list[dict[str, Any]]:
 
 
 def _parts(recorder: Recorder, spans: list[tuple[float, float]], by: str) -> dict[str, Any]:
-    """Figures of each protocol, or each kind of picture."""
+    """Return the figures of each protocol, or of each kind of picture."""
 
     def is_of(name: str) -> Callable[[CellKey], bool]:
         return lambda key: getattr(key, by) == name
@@ -180,52 +170,42 @@ def _errors(recorder: Recorder) -> list[dict[str, Any]]:
 
 
 def _seconds(recorder: Recorder, spans: Sequence[Span], sampler: Sampler) -> list[dict[str, Any]]:
-    """A row for each second of the run, for charts and CSV."""
+    """Return a row for each second of the run, for charts and CSV."""
     if not spans or not recorder.cells:
         return []
     first = min(key.second for key in recorder.cells)
     last = max(key.second for key in recorder.cells)
-    by_second: dict[int, Summary] = {second: Summary(seconds=1) for second in range(first, last + 1)}
+    by_second = {second: Cell() for second in range(first, last + 1)}
     for key, cell in recorder.cells.items():
-        summary = by_second[key.second]
-        summary.sent += cell.sent
-        summary.good += cell.good
-        summary.faces += cell.faces
-        summary.errors.update(cell.errors)
-        summary.latency.merge(cell.latency)
-    cores: Counter[int] = Counter()
+        by_second[key.second].merge(cell)
+    cores: dict[int, float] = defaultdict(float)
     in_flight: Counter[int] = Counter()
     for (second, _), one in recorder.generator.items():
-        cores[second] += one.cpu_s  # type: ignore[assignment]
+        cores[second] += one.cpu_s
         in_flight[second] += one.in_flight
     machine = {int(one.at_s): round(one.cores, 2) for one in sampler.machine}
     return [
         {
             "second": second - first,
             "load": _load_at(spans, second),
-            "sent": summary.sent,
-            "good": summary.good,
-            "faces": summary.faces,
-            "errors": dict(summary.errors),
-            **{f"p{percent}_ms": _lenient(summary.latency, percent) for percent in PERCENTILES},
+            "sent": counts.sent,
+            "good": counts.good,
+            "faces": counts.faces,
+            "errors": dict(counts.errors),
+            **{
+                f"p{percent}_ms": _rounded(counts.latency.percentile_ms(percent, is_lenient=True), 2)
+                for percent in PERCENTILES
+            },
             "in_flight": in_flight[second],
             "generator_cores": round(cores[second], 3),
             "machine_cores": machine.get(second),
         }
-        for second, summary in by_second.items()
+        for second, counts in by_second.items()
     ]
 
 
-def _lenient(latency: Histogram, percent: int) -> float | None:
-    """A percentile of one second, which may be its slowest request: for drawing only."""
-    value = latency.percentile_ms(percent)
-    if value is None and latency.counts:
-        value = latency.percentile_ms(100 - 100 / len(latency)) if len(latency) > 1 else latency.mean_ms()
-    return None if value is None else round(value, 2)
-
-
 def _load_at(spans: Sequence[Span], second: int) -> float:
-    """What was asked for in a second: the last level that had begun, unless nothing follows it or it drains."""
+    """Return the load asked for in a second: of the last level that had begun, unless it is over and drains."""
     begun = [span for span in spans if span.begin_s < second + 1]
     if not begun:
         return 0.0
@@ -240,7 +220,7 @@ def _search(conductor: Conductor, recorder: Recorder) -> dict[str, Any] | None:
     at_rate = [span for span in conductor.spans if span.level.rate == found.rate]
     summary = summarise(recorder, [(span.settled_s, span.end_s) for span in at_rate])
     figures = summary.to_dict()
-    return {**found.to_dict(), "p99_ms": figures["latency_ms"]["p99"], "p99_interval_ms": figures["p99_interval_ms"]}
+    return {**asdict(found), "p99_ms": figures["latency_ms"]["p99"], "p99_interval_ms": figures["p99_interval_ms"]}
 
 
 def _triton(sampler: Sampler) -> dict[str, Any] | None:
@@ -257,7 +237,7 @@ def _cost(recorder: Recorder, begin_s: float, end_s: float, totals: Summary) -> 
 
 
 def _recovery_s(recorder: Recorder, spans: Sequence[Span]) -> float | None:
-    """Seconds after a spike until a second is as good as before it; None if none was, or the run ended before."""
+    """Return the seconds after a spike until one is as good as before it; None if none was, or the run ended."""
     if len(spans) < 3:
         return None
     usual = summarise(recorder, [(spans[0].settled_s, spans[0].end_s)]).latency.percentile_ms(95)
@@ -273,7 +253,7 @@ def _recovery_s(recorder: Recorder, spans: Sequence[Span]) -> float | None:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of CSV: what is nested gets its own columns, or one of words."""
+    """Return a row of CSV: nested values get columns of their own, or one of words."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if name == "errors":
@@ -303,5 +283,5 @@ def _mean(values: Sequence[float]) -> float | None:
     return round(sum(values) / len(values), 3) if values else None
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,7 +1,9 @@
 """Who may import whom. Arrows point one way, so that each room can be read, changed and installed alone."""
 
 import ast
+import re
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ OURS = (
         "fer_client",
         "fer_commands",
         "fer_loadtest",
+        "fer_serve",
         "fer_sizing",
         "fer_training",
         "fer_web",
@@ -63,24 +66,37 @@ MAY_IMPORT = {
     "triton_models/fer_adapter.py": {"fer_contract", "fer_images", "fer_metrics", "fer_settings", "fer_tensors"},
     "triton_models/*/1/model.py": SERVING | {"fer_adapter", "fer_metrics", "fer_settings", "fer_tensors"},
     "build/fer_build": SERVING | {"fer_commands"},
+    "build/make_release.py": {"fer_commands"},
+    "serve/fer_serve": SERVING | {"fer_build", "fer_commands"},
     "training/fer_training": SERVING | {"fer_client", "fer_commands"},  # to measure a running server
     "client/fer_client": {"fer_commands", "fer_contract"},
     "commands/fer_commands": set(),
-    "bench/fer_bench": SERVING | {"fer_build", "fer_client", "fer_commands"},  # to measure its reading of videos
-    "docker/sizing/fer_sizing": SERVING | {"fer_build", "fer_commands"},
+    "bench/fer_bench": SERVING | {"fer_build", "fer_client", "fer_commands", "fer_serve"},
+    "docker/sizing/fer_sizing": SERVING | {"fer_bench", "fer_build", "fer_commands", "fer_serve"},
     "loadtest": {"fer_contract", "fer_client", "fer_commands", "fer_loadtest"},
     "web/fer_web": {"fer_client", "fer_commands"},
 }
 """A room may always import itself."""
 
-LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib", "PIL"}
-"""What the client may import from outside: NumPy, tomli on Python 3.10, and what its extras for gRPC, asyncio and
-drawing bring."""
+LIGHT = {"numpy", "tritonclient", "aiohttp", "grpc", "google", "tomli", "tomllib", "PIL", "shtab"}
+"""What the client may import from outside: NumPy, tomli on Python 3.10, what its extras for gRPC, asyncio and drawing
+bring, and what makes the scripts for shells, which are shipped."""
 
 VIDEO = {"av", "matplotlib"}
 """What its folder `video` may import besides."""
 
-ROOMS = ("bench", "build", "client", "commands", "docker/sizing", "loadtest", "training", "triton_models", "web")
+ROOMS = (
+    "bench",
+    "build",
+    "client",
+    "commands",
+    "docker/sizing",
+    "loadtest",
+    "serve",
+    "training",
+    "triton_models",
+    "web",
+)
 
 
 def files_of(pattern: str) -> list[Path]:
@@ -98,6 +114,46 @@ def imports_of(file: Path) -> set[str]:
     return names
 
 
+CLIENT_TESTS = ("tests/unit/client/", "tests/integration/test_client_", "tests/forked_clients.py")
+"""Tests of the client's own parts, which alone may reach into it."""
+
+
+def private_modules_in(text: str) -> set[str]:
+    """The client's private modules that a Python file imports, or names in any other way."""
+    names = set(re.findall(r"\bfer_client\.(_[a-z]\w*)", text))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module == "fer_client":
+            names |= {alias.name for alias in node.names if alias.name.startswith("_")}
+    return names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from fer_client._server import ServedModel",
+        "import fer_client._server as server",
+        "from fer_client import FerClient, _server",
+        "def later():\n    from fer_client._server import ServedModel",
+        "monkeypatch.setattr('fer_client._server.parameter', None)",
+    ],
+)
+def test_private_modules_of_the_client_are_recognised(text):
+    assert private_modules_in(text) == {"_server"}
+
+
+def test_only_the_client_uses_its_private_modules():
+    everything = {
+        file.relative_to(ROOT).as_posix(): file for room in (*ROOMS, "docker", "tests") for file in files_of(room)
+    }
+    others = [name for name in everything if not name.startswith(("client/", *CLIENT_TESTS))]
+    assert len(others) > 100
+    itself = Path(__file__).relative_to(ROOT).as_posix()
+    offenders = {
+        name: found for name in others if name != itself if (found := private_modules_in(everything[name].read_text()))
+    }
+    assert not offenders, "use fer_client, fer_client.protocol or fer_client.protocol_grpc"
+
+
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_follow_the_direction(room):
     itself = {Path(room).name}
@@ -105,6 +161,27 @@ def test_imports_follow_the_direction(room):
     assert files
     for file in files:
         assert imports_of(file) & OURS <= MAY_IMPORT[room] | itself, file
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_modules_of_a_room_do_not_import_each_other_in_a_circle(room):
+    """Imports for types only are imports here too; those within functions are made later, and are not."""
+    files = {".".join(f.relative_to(ROOT / room).with_suffix("").parts): f for f in files_of(f"{room}/**/*.py")}
+    modules = {name.removesuffix(".__init__"): ast.parse(file.read_text()) for name, file in files.items()}
+    graph = {}
+    for name, tree in modules.items():
+        statements, imported = list(tree.body), set()
+        for node in statements:  # It grows.
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                statements += ast.iter_child_nodes(node)
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+                imported |= inner or {node.module}
+        graph[name] = imported & modules.keys()
+    assert graph
+    TopologicalSorter(graph).prepare()  # Raises CycleError, which names the modules.
 
 
 def test_every_source_file_is_in_a_room():

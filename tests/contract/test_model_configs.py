@@ -35,9 +35,9 @@ def tensors(declared) -> dict[str, tuple[str, list[int]]]:
     return {t.name: (names.values_by_number[t.data_type].name, list(t.dims)) for t in declared}
 
 
-@pytest.mark.parametrize("path", sorted(MODELS.glob("*/config.pbtxt")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", sorted(MODELS.rglob("*.pbtxt")), ids=lambda path: str(path.relative_to(MODELS)))
 def test_each_model_is_named_like_its_folder(path):
-    assert read(path).name == path.parent.name
+    assert read(path).name == path.relative_to(MODELS).parts[0]
 
 
 def test_no_folder_is_without_a_config():
@@ -113,12 +113,41 @@ def test_a_crop_has_the_bounds_of_a_photo_for_what_is_known_of_it():
     assert bounds_of(contract.FER_CROPPED_MODEL) == known
 
 
+def cpu_config(model: str) -> ModelConfig:
+    """What `tritonserver --model-config-name=cpu` reads."""
+    own = MODELS / model / "configs" / "cpu.pbtxt"
+    return read(own) if own.is_file() else config(model)
+
+
+def test_fer_is_the_same_to_a_client_in_both_profiles():
+    profiles = [config(contract.FER_MODEL), cpu_config(contract.FER_MODEL)]
+    assert [len(profile.ensemble_scheduling.step) for profile in profiles] == [3, 1]
+    for profile in profiles:
+        profile.ClearField("ensemble_scheduling")
+    assert profiles[0] == profiles[1]
+
+
+def test_preprocessing_is_the_same_in_both_profiles_but_for_classifying():
+    gpu, cpu = config(contract.PREPROCESS_MODEL), cpu_config(contract.PREPROCESS_MODEL)
+    others, own = tensors(gpu.output), tensors(cpu.output)
+    assert {others.pop(name)[0] for name in (contract.FACES, contract.FACE_COUNT)} == {"TYPE_UINT8", "TYPE_INT32"}
+    assert own.pop(contract.PROBABILITIES) == PUBLIC_OUTPUTS[contract.PROBABILITIES]
+    assert own == others
+    runs = {name: cpu.parameters.pop(name) for name in ("runtime", "threads")}
+    assert runs == {name: cpu_config(contract.CLASSIFIER_MODEL).parameters[name] for name in runs}
+    for profile in (gpu, cpu):
+        for field in ("output", "instance_group"):
+            profile.ClearField(field)
+    assert gpu == cpu
+
+
+@pytest.mark.parametrize("profile", [config, cpu_config], ids=["gpu", "cpu"])
 @pytest.mark.parametrize("model", [contract.FER_MODEL, contract.FER_CROPPED_MODEL])
-def test_ensemble_steps_fit_the_models_they_call(model):
-    ensemble = config(model)
+def test_ensemble_steps_fit_the_models_they_call(model, profile):
+    ensemble = profile(model)
     produced = set(tensors(ensemble.input))
     for step in ensemble.ensemble_scheduling.step:
-        called = config(step.model_name)
+        called = profile(step.model_name)
         assert set(step.input_map) == set(tensors(called.input))
         assert set(step.output_map) == set(tensors(called.output))
         assert set(step.input_map.values()) <= produced

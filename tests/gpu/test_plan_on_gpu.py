@@ -13,9 +13,8 @@ from small_networks import write_network
 
 import fer_contract as contract
 from fer_build.errors import NotInstalledError, PlanError
-from fer_build.gpu import parse_version, read_gpu
 from fer_build.plan import build_plan, is_up_to_date, request_plan
-from fer_build.plan_file import check_plan, layers_path
+from fer_build.plan_file import check_plan, layers_path, parse_version, read_gpu
 from fer_build.release import RELEASED_ONNX, name_precision
 from fer_build.tensorrt_flavours import TENSORRT, load_tensorrt
 

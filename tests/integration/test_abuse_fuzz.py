@@ -21,8 +21,8 @@ from pictures import contact_sheet, encode
 from PIL import Image
 from raw_requests import CLOSED, PATIENCE_S, Answer, ask_grpc, ask_http, grpc_message, infer_request, open_channel
 
-from fer_build.server import EmbeddedTriton
 from fer_contract import FER_CROPPED_MODEL, FER_MODEL, PROBABILITIES
+from fer_serve.server import EmbeddedTriton
 
 SEED = 20
 AT_ONCE = 8

@@ -10,8 +10,8 @@ from raw_requests import ask_http, http_request, open_channel
 from running_serve import serving
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from fer_build.serve import main
 from fer_contract import FER_MODEL
+from fer_serve.run import main
 
 
 def listening(tritonserver: psutil.Process) -> set[tuple[str, int]]:

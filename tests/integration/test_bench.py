@@ -2,39 +2,49 @@
 
 import shutil
 
+import psutil
 import pytest
 
 import fer_contract as contract
-from fer_bench import ceiling, frameworks, runtimes, stages, tune
+from fer_bench import ceiling, runtimes, stages
 from fer_bench.load import LoadError, Request, grpc_request, http_request, send_load
-from fer_bench.serving import check_answers, read_counters
-from fer_bench.workloads import make_workloads
+from fer_bench.machine import Family
+from fer_bench.pictures import make_workload
+from fer_bench.serving import load_checked, measure_cost, read_counters
 
 pytestmark = pytest.mark.skipif(
     shutil.which("h2load") is None, reason="h2load is missing: apt-get install nghttp2-client"
 )
-SMALL = make_workloads()[0]
+SMALL = make_workload("w1")
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_load_is_answered_as_often_as_the_server_counts(server, protocol):
     make, url = {"http": (http_request, server.http_url), "grpc": (grpc_request, server.grpc_url)}[protocol]
-    before = read_counters(server)
-    with check_answers(server, in_flight=2):
-        load = send_load(make(url, SMALL.image), in_flight=2, seconds=1)
-    answered = read_counters(server).since(before).total("nv_inference_request_success", contract.FER_MODEL)
-    assert 0 < load.per_s <= answered  # the warm-up is answered, and not counted
+    load, change = load_checked(server.metrics_url, make(url, SMALL.image), in_flight=2, seconds=1)
+    answered = change.total("nv_inference_request_success", contract.FER_MODEL)
+    assert 0 < load.answers <= answered  # the warm-up is answered, and not counted
     assert 0 < load.p50_ms <= load.p99_ms
 
 
+def test_the_images_that_a_cost_is_divided_by_are_those_that_the_server_worked_on(server):
+    """Also those that h2load drops when its time is over."""
+    before = read_counters(server.metrics_url)
+    cost = measure_cost(http_request(server.http_url, SMALL.image), Family(psutil.Process()), in_flight=8, seconds=1)
+    change = read_counters(server.metrics_url).since(before)
+    images = change.total("fer_images_total", contract.PREPROCESS_MODEL)
+    assert abs(images - 20 - (cost.images_per_s + 8)) <= 2  # 20 to warm up
+    assert 0.5 < cost.cpu_ms < 500
+
+
 def test_a_load_that_is_refused_over_http_is_an_error(server):
-    with pytest.raises(LoadError, match="with another status, 400"):
+    with pytest.raises(LoadError, match="with status 400, not 2xx"):
         send_load(http_request(server.http_url, b"not an image"), in_flight=1, seconds=1)
 
 
 def test_a_load_that_is_refused_over_grpc_is_an_error(server):
-    with pytest.raises(LoadError, match="requests to fer failed"), check_answers(server, in_flight=1):
-        send_load(grpc_request(server.grpc_url, b"not an image"), in_flight=1, seconds=1)
+    with pytest.raises(LoadError, match="requests to fer failed"):
+        load_checked(server.metrics_url, grpc_request(server.grpc_url, b"not an image"), in_flight=1, seconds=1)
 
 
 def test_a_load_on_nobody_is_an_error():
@@ -46,11 +56,6 @@ def test_the_time_of_a_request_is_told_apart(server):
     served = stages.time_served(server, SMALL, seconds=1)
     assert set(served) == set(stages.SERVED)
     assert served["copies"] > 0
-
-
-def test_a_batch_has_more_than_one_face_when_faces_come_together(server):
-    five = make_workloads()[3]
-    assert tune.measure(server, five, in_flight=4, seconds=1).mean_batch >= five.faces
 
 
 def test_a_runtime_is_served_and_measured():
@@ -65,20 +70,4 @@ def test_the_ceiling_command_compares_both_protocols(capsys):
     assert ceiling.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| w1 | 2 | ")
-    assert lines[4].startswith("2 in flight: mean ratio ")
-
-
-@pytest.mark.parametrize("command", [ceiling, frameworks, runtimes, stages, tune])
-def test_nothing_is_measured_in_no_time(command, capsys):
-    with pytest.raises(SystemExit) as end:
-        command.main(["--seconds", "0"])
-    assert end.value.code == 2
-    assert "above 0" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("batch", ["0", "65"])
-def test_faces_that_the_classifier_refuses_are_not_sent(batch, capsys):
-    with pytest.raises(SystemExit) as end:
-        runtimes.main(["--batches", batch])
-    assert end.value.code == 2
-    assert "a request has 1 to 64 faces" in capsys.readouterr().err
+    assert lines[6].startswith("| 2 | ")

@@ -135,6 +135,13 @@ def test_annotated_pictures_are_laid_out_as_the_pictures_are(fer_client, photos,
             assert image.format == photo.format
 
 
+def test_annotated_pictures_without_the_panel_are_as_wide_as_the_pictures(fer_client, photos, tmp_path):
+    assert fer_client("predict", "photos/a.png", "--annotate", tmp_path / "a.png", "--no-panel")[0] == 0
+    with Image.open(tmp_path / "a.png") as image, Image.open(photos / "photos" / "a.png") as photo:
+        assert image.size == photo.size
+        assert image.tobytes() != photo.convert("RGB").tobytes()
+
+
 def test_crops(fer_client, tmp_path):
     code, out, _ = fer_client("predict", "crops", "--cropped", "--jsonl", "--annotate", tmp_path)
     documents = [json.loads(line) for line in out.splitlines()]

@@ -1,4 +1,4 @@
-"""The README's `fer-client` commands, run as they stand there, against the real Triton."""
+"""The READMEs' `fer-client` commands and Python, run as they stand there, against the real Triton."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from clips import write_clip
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+DOCUMENTS = "\n".join((ROOT / name).read_text() for name in ("README.md", "client/README.md"))
 
 NEEDS_MORE = re.compile(r"\bURL\b|--url|video [0-9]")
 """What cannot be run here: a server or a camera of the reader's own."""
@@ -27,12 +27,15 @@ def commands_in(document):
     return [command for command in commands if command.startswith("fer-client ")]
 
 
-COMMANDS = commands_in(README.read_text())
+COMMANDS = sorted(set(commands_in(DOCUMENTS)))
+PYTHON = re.findall(
+    r"^```python\n(.*?fer_client.*?)^```", (ROOT / "client" / "README.md").read_text(), re.DOTALL | re.MULTILINE
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, astronaut):
-    """What the README's reader has: a photo, folders of photos and crops, a clip."""
+    """What the reader has: a photo, folders of photos and crops, a clip."""
     folder = tmp_path_factory.mktemp("reader")
     with Image.open(io.BytesIO(astronaut)) as photo:
         rgb = photo.convert("RGB")
@@ -47,12 +50,12 @@ def folder(tmp_path_factory, astronaut):
     return folder
 
 
-def test_the_readme_shows_commands():
+def test_the_documents_show_commands():
     assert any(command.startswith("fer-client predict ") for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not NEEDS_MORE.search(command)])
-def test_the_readme_s_command_works(command, folder, server, tmp_path):
+def test_a_documented_command_works(command, folder, server, tmp_path):
     scripts = str(Path(sys.executable).parent)
     environment = {
         **os.environ,
@@ -66,6 +69,17 @@ def test_the_readme_s_command_works(command, folder, server, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout or re.search(r"--output|--resume", command)
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_documented_python_works(block, folder, server):
+    """As it stands there, but for the server's ports."""
+    block = block.replace('"localhost"', f'"{server.http_url}"').replace(
+        "grpc://localhost", f"grpc://{server.grpc_url}"
+    )
+    done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "happy" in done.stdout
 
 
 def test_commands_are_found_in_console_blocks_alone():

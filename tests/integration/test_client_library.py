@@ -13,7 +13,6 @@ from raw_requests import ask_grpc, ask_http, grpc_message, infer_request, open_c
 
 import fer_contract
 from fer_build.assemble import assemble
-from fer_build.server import EmbeddedTriton
 from fer_client import (
     AsyncFerClient,
     CroppedPrediction,
@@ -23,6 +22,7 @@ from fer_client import (
     Prediction,
     ServerOverloadedError,
 )
+from fer_serve.server import EmbeddedTriton
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -202,7 +202,6 @@ def test_the_server_is_described(client):
         "fer_preprocess",
         "fer_preprocess_cropped",
         "fer_classifier",
-        "fer_postprocess",
     ]
     assert all(model.ready and model.versions == ("1",) for model in info.models)
     assert info.model_version == client.model_version

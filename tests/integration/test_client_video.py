@@ -20,7 +20,7 @@ from clips import moving, read_clip, scenery, times_of, write_changing_clip, wri
 from PIL import Image
 
 from fer_client import FerClient
-from fer_client.video.command import add_video_command, run
+from fer_client.command.video import add_video_command, run
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "examples" / "astronaut.png"
@@ -230,7 +230,8 @@ def forwarder(target: str) -> Iterator[tuple[str, object]]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         for connection in connections:
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # The other side may have closed it first.
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
         connections.clear()
 

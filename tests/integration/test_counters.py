@@ -64,7 +64,7 @@ def test_a_face_an_empty_image_and_a_refused_one_are_told_apart(server, client, 
     }
     changed, counted = change_of(server, before, expected)
     assert counted == expected
-    for stage in ("decode", "detect", "align"):
+    for stage in ("decode", "detect", "align", "classify"):
         assert changed[f'fer_stage_duration_us_total{{model="fer_preprocess",stage="{stage}"}}'] > 0
 
 

@@ -1,20 +1,19 @@
 """The classifier of a running server measures like the file that it serves."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
-from small_data import draw_images, write_fer2013
+from small_data import draw_images, fer_train, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.assemble import assemble
 from fer_build.release import RELEASED_ONNX
-from fer_build.server import EmbeddedTriton
-from fer_training import compare, evaluate
-from fer_training.prediction import open_onnx, predict_onnx
-from fer_training.served_prediction import predict_served
+from fer_serve.server import EmbeddedTriton
+from fer_training.faces import LabelledFaces
+from fer_training.onnx_classifier import open_onnx, predict_onnx
+from fer_training.prediction import predict_with_server
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +36,24 @@ def test_the_server_gives_the_probabilities_of_the_file(url):
     images = np.concatenate([draw_images(60), noise, plain])
     expected = predict_onnx(open_onnx(RELEASED_ONNX), images)
     assert np.ptp(expected, axis=0).max() > 0.1  # They do differ, so that a mixed-up order would show.
-    np.testing.assert_allclose(predict_served(url, images), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        predict_with_server(url, LabelledFaces(images, np.zeros(len(images), np.int64))), expected, rtol=0, atol=1e-6
+    )
 
 
-def test_the_commands_agree_on_the_server_and_the_file(monkeypatch, capsys, tmp_path, url):
+def test_the_commands_agree_on_the_server_and_the_file(capsys, tmp_path, url):
     write_fer2013(tmp_path)
 
-    def run(command, *arguments):
-        monkeypatch.setattr(sys, "argv", ["command", *arguments, "--fer2013", str(tmp_path), "--json"])
-        assert command.main() == 0
+    def run(*arguments):
+        assert fer_train(*arguments, "--fer2013", str(tmp_path), "--json") == 0
         return json.loads(capsys.readouterr().out)
 
-    of_file, of_server = run(evaluate, "--onnx", str(RELEASED_ONNX)), run(evaluate, "--server", url)
+    of_file, of_server = run("evaluate", "--onnx", RELEASED_ONNX), run("evaluate", "--server", url)
     assert of_server["images"] == 14
     assert of_server["confusion"] == of_file["confusion"]
     assert of_server["nll"] == pytest.approx(of_file["nll"], abs=1e-6)
     assert of_server["ece"] == pytest.approx(of_file["ece"], abs=1e-6)
 
-    difference = run(compare, str(RELEASED_ONNX), url)
+    difference = run("compare", RELEASED_ONNX, url)
     assert (difference["agreement"], difference["broken"], difference["fixed"]) == (1, 0, 0)
     assert difference["largest_difference"] < 1e-6

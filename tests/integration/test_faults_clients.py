@@ -26,8 +26,8 @@ from raw_requests import (
 from steady_load import SteadyLoad
 from tritonclient.grpc import service_pb2_grpc
 
-from fer_build.server import EmbeddedTriton
 from fer_contract import BOXES
+from fer_serve.server import EmbeddedTriton
 
 CLIENTS = 200
 DISCONNECTS = 200

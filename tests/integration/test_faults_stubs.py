@@ -14,7 +14,7 @@ from raw_requests import PATIENCE_S
 from running_serve import RunningServe, serving
 from steady_load import SteadyLoad
 
-from fer_contract import CLASSIFIER_MODEL, POSTPROCESS_MODEL, PREPROCESS_CROPPED_MODEL, PREPROCESS_MODEL
+from fer_contract import CLASSIFIER_MODEL, PREPROCESS_CROPPED_MODEL, PREPROCESS_MODEL
 
 NOTICED_S = 5.0
 """How long readiness may stay what it was, at the pace of a quiet machine, where 1.2 s is usual: Triton looks at its
@@ -28,7 +28,7 @@ def serve(repository) -> Iterator[RunningServe]:
         yield running
 
 
-@pytest.mark.parametrize("model", [PREPROCESS_MODEL, PREPROCESS_CROPPED_MODEL, CLASSIFIER_MODEL, POSTPROCESS_MODEL])
+@pytest.mark.parametrize("model", [PREPROCESS_MODEL, PREPROCESS_CROPPED_MODEL, CLASSIFIER_MODEL])
 def test_a_stub_killed_under_load_is_replaced(serve, astronaut, model):
     pace = slowness()
     with SteadyLoad(serve.http_url, serve.grpc_url, photo_as_jpeg(astronaut)) as load:

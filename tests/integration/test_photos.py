@@ -12,7 +12,7 @@ from pictures import STORED_AS, contact_sheet, encode, encode_png_rows, encode_t
 from PIL import Image, ImageOps
 from raw_requests import ask_http, infer_request
 
-from fer_bench.scenes import make_scene
+from fer_bench.pictures import make_scene
 from fer_build.release import SERVED_ONNX, SERVED_RUNTIME
 from fer_contract import (
     BOXES,

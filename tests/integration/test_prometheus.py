@@ -28,8 +28,8 @@ from pictures import contact_sheet, encode, image_tensor
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from fer_build.server import EmbeddedTriton
-from fer_contract import CLASSIFIER_MODEL, FER_CROPPED_MODEL, FER_MODEL, POSTPROCESS_MODEL
+from fer_contract import FER_CROPPED_MODEL, FER_MODEL, PREPROCESS_MODEL
+from fer_serve.server import EmbeddedTriton
 
 PROMETHEUS = shutil.which("prometheus", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/bin"]))
 pytestmark = [
@@ -256,14 +256,14 @@ def test_the_time_of_the_steps_adds_up_to_the_answer_time(observed):
 
 
 def test_a_dead_stub_raises_the_alarm_while_the_server_says_that_it_is_ready(observed, astronaut):
-    for stub in observed.stubs(POSTPROCESS_MODEL):
+    for stub in observed.stubs(PREPROCESS_MODEL):
         stub.kill()
     observed.send([(FER_MODEL, astronaut)] * 10, at_once=5)
     wait_until(lambda: {"FerBackendFailing", "FerRequestsFailing"} <= set(observed.prometheus.alerts()))
     alarm = observed.prometheus.alerts()["FerBackendFailing"]
-    assert alarm["labels"]["model"] == POSTPROCESS_MODEL
+    assert alarm["labels"]["model"] == PREPROCESS_MODEL
     assert alarm["labels"]["instance"] == f"127.0.0.1:{observed.server.ports.metrics}"
-    assert alarm["annotations"]["summary"].startswith(f"Model {POSTPROCESS_MODEL} on 127.0.0.1:")
+    assert alarm["annotations"]["summary"].startswith(f"Model {PREPROCESS_MODEL} on 127.0.0.1:")
     with urllib.request.urlopen(f"http://{observed.server.http_url}/v2/health/ready") as answer:
         assert answer.status == 200
 
@@ -297,7 +297,7 @@ def test_a_server_that_answers_nobody_raises_the_alarm(observed, repository, ast
         prometheus.scrape(another)
         wait_until(lambda: prometheus.query(f'up{{instance="127.0.0.1:{another.ports.metrics}"}} == 1'))
         broken = Observed(another, prometheus)
-        for stub in broken.stubs(CLASSIFIER_MODEL):
+        for stub in broken.stubs(PREPROCESS_MODEL):
             stub.kill()
         for _ in range(3):
             broken.send([(FER_MODEL, astronaut)] * 4, at_once=4)

@@ -16,11 +16,12 @@ from running_serve import SERVE, serving
 from tritonclient.utils import InferenceServerException
 
 from fer_build.assemble import assemble
-from fer_build.errors import PortTakenError, RepositoryError, ServerFailedError
+from fer_build.errors import RepositoryError
 from fer_build.release import RELEASED_ONNX
-from fer_build.serve import main
-from fer_build.server import EmbeddedTriton, Ports
 from fer_contract import BOXES, CLASSIFIER_MODEL, FER_MODEL
+from fer_serve.errors import PortTakenError, ServerFailedError
+from fer_serve.run import main
+from fer_serve.server import EmbeddedTriton, Ports
 
 
 def answers(http_url: str, data: bytes) -> bool:
@@ -86,7 +87,7 @@ def test_a_command_that_does_not_exist_is_named(repository):
     command = [*SERVE, "--repository", str(repository), "--free-ports", "--", "no-such-command"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 127
-    assert "can't run no-such-command: No such file or directory" in done.stderr
+    assert "cannot run no-such-command: No such file or directory" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
@@ -99,7 +100,7 @@ def test_a_taken_port_is_named(repository, no_leftovers, name):
         command = [*SERVE, "--repository", str(repository), f"--{name}-port={port}", *others]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert f"port {port} for {name} can't be used on 127.0.0.1 (Address already in use)" in done.stderr
+    assert f"port {port} for {name} cannot be used on 127.0.0.1 (Address already in use)" in done.stderr
     assert f"--{name}-port" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -108,8 +109,8 @@ def test_a_log_that_can_not_be_written_is_named(repository, tmp_path, no_leftove
     command = [*SERVE, "--repository", str(repository), "--free-ports", "--log", "no/such/folder.log"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
-    assert done.returncode == 1
-    assert done.stderr == "fer-serve: the log can't be written to no/such/folder.log: No such file or directory\n"
+    assert done.returncode == 2
+    assert done.stderr == "fer-serve: the log cannot be written to no/such/folder.log: No such file or directory\n"
     assert not list(tmp_path.iterdir())
 
 

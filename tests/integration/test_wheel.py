@@ -69,9 +69,9 @@ def test_the_wheel_holds_what_serves_and_nothing_that_does_not(wheel):
         path for path in (ROOT / "triton_models").rglob("*") if path.is_file() and "__pycache__" not in path.parts
     }
     assert {f"fer_shipped/{path.relative_to(ROOT)}" for path in sources} <= names
-    release = {"fer_classifier.onnx", "fer_classifier_int8.onnx", "calibration.json"}
+    release = {"fer_classifier.onnx", "fer_classifier_int8.onnx", "int8_ranges.json"}
     assert {name for name in names if "/release/" in name} == {f"fer_shipped/training/release/{n}" for n in release}
-    assert {"fer_shipped/examples/astronaut.png", "fer_loadtest/locustfile.py"} <= names
+    assert {"fer_shipped/examples/astronaut.png", "fer_loadtest/locustfile.py", "fer_loadtest/report.html"} <= names
     assert {f"fer_web/static/{path.name}" for path in (ROOT / "web" / "fer_web" / "static").iterdir()} <= names
     assert {
         path.name for path in sources if path.parent == ROOT / "triton_models"
@@ -114,6 +114,7 @@ def test_the_base_installation_asks_over_http_with_numpy_alone(bare, server, tmp
             "gRPC needs tritonclient and grpcio: pip install 'fer-triton[grpc]'",
         ),
         (["fer-serve"], "is not installed: pip install 'fer-triton[serve]'"),
+        (["fer-build", "assemble"], "is not installed: pip install 'fer-triton[build]'"),
         (["fer-loadtest"], "is not installed: pip install 'fer-triton[loadtest]'"),
         (["fer-web"], "is not installed: pip install 'fer-triton[web]'"),
     ],

@@ -1,6 +1,4 @@
-"""Puts the normalisation of light and sharpness before a released network that was trained without it.
-
-    python -m fer_training.add_normalisation --onnx old/fer_classifier.onnx --fer2013 DIR --out training/release
+"""`fer-train add-normalisation`: put the normalisation of light and sharpness before a network trained without it.
 
 For releases whose checkpoints are gone: the weights are read from the ONNX file, whose answers they have to give, and
 exported again with `appearance` in front, a new temperature and new figures, as `export` does it. `metrics.json` of the
@@ -10,7 +8,7 @@ old release, beside its file, says how it was trained. New networks are trained 
 import argparse
 import hashlib
 import json
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,22 +17,30 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_contract import LABELS, ONNX_VERSION_KEY
 from fer_training.backbones.repconv import reparameterise
-from fer_training.command import run_command
 from fer_training.errors import ModelFileError
-from fer_training.evaluate import evaluate_onnx, format_figures
-from fer_training.export import METRICS_NAME, Papers, write_release
+from fer_training.export import (
+    EXIT_CODES,
+    METRICS_NAME,
+    Papers,
+    add_release_options,
+    check_parity,
+    refuse_to_overwrite,
+    report_release,
+    write_release,
+)
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST
 from fer_training.network import Classifier
-from fer_training.onnx_file import check_parity
-from fer_training.prediction import open_onnx
+from fer_training.onnx_classifier import open_onnx
 from fer_training.recipe import NetworkRecipe, recipe_from_table
-from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_measuring
+from fer_training.sources import add_source_options, describe_source, load_for_measuring, parse_options
 
 SUFFIX: Final = "-evened"
-"""What is added to the version."""
+"""Ending that the version gets."""
 
 
 def add_normalisation(
@@ -45,20 +51,13 @@ def add_normalisation(
     usage: str = PUBLIC_TEST,
     source: str = "--fer2013 DIR",
 ) -> Path:
-    """Makes a new release of an old one.
-
-    Args:
-        onnx_path: made by `export`, of a network without the normalisation; with its `metrics.json` beside it.
-        validation: what to calibrate, compare and measure on.
-        out_dir: another folder than the old file's; gets the ONNX file and `metrics.json`.
-        usage: what these faces are called in the figures.
-        source: the options of the command that load them, for the record.
+    """Make a new release of an old one, whose `metrics.json` is beside its ONNX file. For the arguments see `export`.
 
     Returns:
         The path of the new ONNX file.
 
     Raises:
-        ModelFileError: the old file is missing or not one of `export`'s, has the normalisation already, or its
+        ModelFileError: The old file is missing or not one of `export`'s, has the normalisation already, or its
             `metrics.json` is not there or of another file; or the new file computes something else than the network.
     """
     metadata = open_onnx(onnx_path).get_modelmeta().custom_metadata_map
@@ -69,7 +68,7 @@ def add_normalisation(
         version, origin = metadata[ONNX_VERSION_KEY], {key: metadata[key] for key in ("fer.commit", "fer.data_sha256")}
         recipe = _read_network_recipe(described)
     except (KeyError, ValueError) as error:
-        raise ModelFileError(f"{onnx_path}: was not made by fer_training.export: {error}") from error
+        raise ModelFileError(f"{onnx_path}: was not made by fer-train export: {error}") from error
     if recipe.normalise_appearance or version.endswith(SUFFIX):
         raise ModelFileError(f"{onnx_path}: normalises light and sharpness already. Give a file that does not.")
     plain = _read_network(onnx_path, recipe)
@@ -90,8 +89,8 @@ def add_normalisation(
         },
         training={**training, "weights_of": {"version": version, "sha256": sha256}},
         command=(
-            f"python -m fer_training.add_normalisation --onnx runs/{version}/{onnx_path.name} {source} "
-            "--out training/release"
+            f"fer-train add-normalisation --onnx runs/{version}/{onnx_path.name} {source} "
+            "--out training/release --force"
         ),
     )
     return write_release(network, papers, validation, out_dir, usage=usage)
@@ -109,16 +108,16 @@ def _read_training(path: Path, onnx_sha256: str) -> dict[str, Any]:
 
 
 def _read_network_recipe(described: dict[str, Any]) -> NetworkRecipe:
-    """The network of the recipe in a file's metadata; those of a soup are all alike."""
+    """Return the network of the recipe in a file's metadata; those of a soup are all alike."""
     table = next(iter(described.get("mean_of", {}).values()), described)
     return recipe_from_table(table, "fer.recipe").network
 
 
 def _read_network(path: Path, recipe: NetworkRecipe) -> Classifier:
-    """The network in the form in which it was exported, with the file's weights.
+    """Return the network in the form in which it was exported, with the file's weights.
 
     Raises:
-        ModelFileError: the weights are not this network's.
+        ModelFileError: The weights are not this network's.
     """
     network = Classifier(recipe, len(LABELS))
     reparameterise(network)
@@ -135,26 +134,25 @@ def _read_network(path: Path, recipe: NetworkRecipe) -> Classifier:
     return network.eval()
 
 
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.add_normalisation",
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train add-normalisation` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train add-normalisation",
         description="Put the normalisation of light and sharpness before a released network.",
+        examples="""\
+  fer-train add-normalisation --onnx old/fer_classifier.onnx --fer2013 DIR --out new""",
+        exit_codes=EXIT_CODES,
     )
     parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="of the old release")
     add_source_options(parser, to_measure=True)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the ONNX file and figures")
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.add_normalisation", lambda: _run(arguments))
+    add_release_options(parser)
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    validation, usage = load_for_measuring(arguments)
-    path = add_normalisation(arguments.onnx, validation, arguments.out, usage=usage, source=describe_source(arguments))
-    print(format_figures(evaluate_onnx(path, validation), usage))
-    print(f"wrote {path} and {path.with_name(METRICS_NAME)}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _run(options: argparse.Namespace) -> None:
+    if not options.force:
+        refuse_to_overwrite(options.out)
+    validation, usage = load_for_measuring(options)
+    path = add_normalisation(options.onnx, validation, options.out, usage=usage, source=describe_source(options))
+    report_release(path, validation, usage)

@@ -29,14 +29,14 @@ PIXEL_SPREAD: Final = 64.0
 
 MEAN: Final = 141.0
 DEVIATION: Final = 43.0
-"""In gray levels, of the face's pixels: FER2013's own averages, so that its crops change as little as possible."""
+"""Mean and deviation of the face's pixels in gray levels: FER2013's own, so that its crops change very little."""
 TOO_DARK: Final = (95.0, 60.0)
 TOO_BRIGHT: Final = (180.0, 205.0)
 TOO_FLAT: Final = (36.0, 22.0)
 """Mean or deviation, in gray levels, from which a crop's light is changed, and from which it is changed fully. Of
 PublicTest's crops 2, 1 and 2 % lie beyond the second ones. Changing all of them fully cost 0.7 points (RESULTS.md)."""
 DEVIATION_FLOOR: Final = 2.0
-"""In gray levels. What varies less is a sensor's noise and rounding rather than a face."""
+"""Deviation in gray levels below which there is a sensor's noise and rounding rather than a face."""
 WINDOW_PX: Final = (20.0, 15.0)
 """Half axes of the ellipse, down and across, in px of 48."""
 WINDOW_EDGE: Final = 0.3
@@ -49,7 +49,7 @@ NOISE_SHARPENED: Final = (2.0, 0.7)
 """Noise below which a crop is sharpened, and below which it is sharpened fully. Of PublicTest's crops 1 % have less
 than 2; after a blur of 1.2 px 99 % have less than 1, of faces 24 px tall less than 1.5."""
 SHARPENED_BY: Final = 2.5
-"""How many times what a 3x3 mean takes away is added."""
+"""Factor on what a 3x3 mean takes away, which is added."""
 
 _NOISE_SCALE: Final = 9 * math.sqrt(math.pi / 2) / 6 * PIXEL_SPREAD
 """From the mean absolute value of a crop less its means of three, across and down, to Immerkær's estimate: his mask is
@@ -60,12 +60,12 @@ class AppearanceNormaliser(nn.Module):
     """Evens out light, then sharpness. It has no weights."""
 
     def __init__(self) -> None:
-        """Draws the ellipse for whole faces."""
+        """Draw the ellipse for whole faces."""
         super().__init__()
         self.register_buffer("window", draw_window(FACE_SIZE_PX), persistent=False)
 
     def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Evens out each crop.
+        """Even out each crop.
 
         Args:
             views: (N, 1, H, H), normalised as `network.normalise` does it.
@@ -85,7 +85,7 @@ class AppearanceNormaliser(nn.Module):
 
 @lru_cache(maxsize=8)
 def draw_window(side_px: int) -> torch.Tensor:
-    """The ellipse's weights, which sum to 1: float32, (1, 1, side_px, side_px)."""
+    """Return the ellipse's weights, which sum to 1: float32, (1, 1, side_px, side_px)."""
     place = (np.arange(side_px) + 0.5) * FACE_SIZE_PX / side_px - FACE_SIZE_PX / 2
     distance = np.hypot(place[:, np.newaxis] / WINDOW_PX[0], place / WINDOW_PX[1])
     weights = ((1 + WINDOW_EDGE / 2 - distance) / WINDOW_EDGE).clip(0, 1)
@@ -113,21 +113,21 @@ def _even_sharpness(views: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
 
 
 def _mean(values: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
-    """Weighted mean over the ellipse: (N, 1, H, H) -> (N, 1, 1, 1)."""
+    """Return the weighted mean over the ellipse: (N, 1, H, H) -> (N, 1, 1, 1)."""
     return (values * window).sum((2, 3), keepdim=True)
 
 
 def _mean_of_three(values: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
-    """Mean of each pixel and its two neighbours in a row or a column; at the edge of it and the one there is."""
+    """Average each pixel and its two neighbours in a row or a column; at the edge, itself and the one neighbour."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     return functional.avg_pool2d(values, kernel, stride=1, padding=padding, count_include_pad=False)
 
 
 def _ramp(values: torch.Tensor, nothing: float, full: float) -> torch.Tensor:
-    """0 at one value, 1 at the other, evenly in between."""
+    """Map values to 0..1: 0 at `nothing`, 1 at `full`, evenly in between."""
     return ((values - nothing) / (full - nothing)).clamp(0, 1)
 
 
 def _clip(views: torch.Tensor) -> torch.Tensor:
-    """Black and white stay the limits."""
+    """Keep pixels between black and white."""
     return views.clamp(-PIXEL_CENTRE / PIXEL_SPREAD, (255 - PIXEL_CENTRE) / PIXEL_SPREAD)

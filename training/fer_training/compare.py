@@ -1,33 +1,20 @@
-"""Compares two classifiers on the same labelled faces.
+"""`fer-train compare`: compare two classifiers on the same labelled faces.
 
-    python -m fer_training.compare runs/compact/checkpoint.pt training/release/fer_classifier.onnx --fer2013 DIR
-    python -m fer_training.compare training/release/fer_classifier.onnx http://localhost:8000 --fer2013 DIR --json
-
-DIR holds `fer2013.csv`; `--folder` and `--ck48` are for other data. Both are measured as `evaluate` does, on the same
-images, so the difference is known far better than either accuracy: overlapping intervals of two accuracies say nothing
-about it.
+Both are measured as `evaluate` does, on the same images, so the difference is known far better than either accuracy:
+overlapping intervals of two accuracies say nothing about it.
 """
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_contract import LABELS
-from fer_training.command import run_command
-from fer_training.evaluate import (
-    EXIT_CODES,
-    SERVER_EXIT_CODES,
-    predict_with_checkpoint,
-    predict_with_onnx,
-    predict_with_server,
-    server_url,
-)
-from fer_training.faces import LabelledFaces
+from fer_training.evaluate import EXIT_CODES, server_url
 from fer_training.metrics import (
     Floats,
     Interval,
@@ -36,12 +23,13 @@ from fer_training.metrics import (
     percentile_interval,
     resampled_sums,
 )
-from fer_training.sources import add_source_options, check_source_options, load_for_measuring
+from fer_training.prediction import predict
+from fer_training.sources import add_source_options, load_for_measuring, parse_options
 
 
 @dataclass(frozen=True)
 class ClassFlips:
-    """What changes from A to B among the images of one label."""
+    """Changes from A to B among the images of one label."""
 
     images: int
     broken: int
@@ -52,7 +40,7 @@ class ClassFlips:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the classifier B differs from A on the same images. Differences are B - A."""
+    """Comparison of the classifiers A and B on the same images. Differences are B - A."""
 
     images: int
     accuracy_a: float
@@ -73,25 +61,25 @@ class Comparison:
     nll_b: float
     nll_difference: float
     nll_difference_95: Interval
-    """As for the accuracy."""
+    """Bootstrap interval, as for the accuracy."""
     largest_difference: float
-    """Of one probability of one image, between A and B."""
+    """Largest difference of one probability of one image between A and B."""
     mean_difference: float
-    """Of all probabilities of all images, without their signs."""
+    """Mean absolute difference of all probabilities of all images."""
     classes: dict[str, ClassFlips]
 
 
 def compare_predictions(a: Floats, b: Floats, labels: Labels, class_names: Sequence[str] = LABELS) -> Comparison:
-    """Compares two sets of probabilities of the same images.
+    """Compare two sets of probabilities of the same images.
 
     Args:
         a: float, (N, C), rows sum to 1; N is at least 1.
-        b: the same.
+        b: The same.
         labels: int64, (N,), 0..C-1.
-        class_names: the C classes.
+        class_names: The C classes.
 
     Raises:
-        ValueError: the shapes do not fit each other or the class names.
+        ValueError: The shapes do not fit each other or the class names.
     """
     if not a.shape == b.shape == (len(labels), len(class_names)) or not len(labels):
         raise ValueError(
@@ -129,14 +117,14 @@ def compare_predictions(a: Floats, b: Floats, labels: Labels, class_names: Seque
 
 
 def mcnemar_p_value(broken: int, fixed: int) -> float:
-    """How often two equally good classifiers would flip at least as unevenly: exact, two-sided, 0..1.
+    """Return the exact two-sided p-value: how often two equally good classifiers flip at least as unevenly, 0..1.
 
     Of the images that only one of the two gets right, each is right in either with probability 1/2.
     Source: McNemar, 1947; the exact form is the sign test.
 
     Args:
-        broken: images that only the first one gets right.
-        fixed: images that only the second one gets right.
+        broken: Images that only the first one gets right.
+        fixed: Images that only the second one gets right.
     """
     flips = broken + fixed
     total = term = 1
@@ -147,24 +135,8 @@ def mcnemar_p_value(broken: int, fixed: int) -> float:
     return min(p_value, 1.0)
 
 
-def predict(model: str, faces: LabelledFaces) -> Floats:
-    """Probabilities of a classifier, wherever it is: float, (N, C).
-
-    Args:
-        model: a server's URL with `http://` or `grpc://`, an ONNX file that ends in `.onnx`, or else a checkpoint.
-        faces: of the classifier's classes.
-
-    Raises:
-        As the `evaluate.predict_with_*` of its kind.
-    """
-    if "://" in model:
-        return predict_with_server(model, faces)
-    path = Path(model)
-    return predict_with_onnx(path, faces) if path.suffix == ".onnx" else predict_with_checkpoint(path, faces)
-
-
 def format_comparison(comparison: Comparison, a: str, b: str, usage: str) -> str:
-    """The comparison as lines of text, classes in a table at the end."""
+    """Format the comparison as lines of text, classes in a table at the end."""
     low, high = comparison.accuracy_difference_95
     nll_low, nll_high = comparison.nll_difference_95
     width = max(8, *(len(name) for name in comparison.classes)) + 1
@@ -192,38 +164,34 @@ def format_comparison(comparison: Comparison, a: str, b: str, usage: str) -> str
     return "\n".join(lines)
 
 
-def main() -> int:
-    """The command. Returns its exit code, see EXIT_CODES."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.compare",
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train compare` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train compare",
         description="Compare two classifiers on the same labelled faces.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples="""\
+  fer-train compare runs/compact/checkpoint.pt training/release/fer_classifier.onnx --fer2013 DIR
+  fer-train compare training/release/fer_classifier.onnx http://localhost:8000 --fer2013 DIR --json""",
+        exit_codes=EXIT_CODES,
     )
     kinds = "a checkpoint.pt, a file .onnx, or a server's URL with http:// or grpc://"
     parser.add_argument("a", type=_model, metavar="A", help=kinds)
     parser.add_argument("b", type=_model, metavar="B", help="the same")
     add_source_options(parser, to_measure=True)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.compare", lambda: _run(arguments), exit_codes=SERVER_EXIT_CODES)
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
 def _model(text: str) -> str:
     return server_url(text) if "://" in text else text
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    faces, usage = load_for_measuring(arguments)
-    a, b = predict(arguments.a, faces), predict(arguments.b, faces)
+def _run(options: argparse.Namespace) -> None:
+    faces, usage = load_for_measuring(options)
+    a, b = predict(options.a, faces), predict(options.b, faces)
     comparison = compare_predictions(a, b, faces.labels, faces.class_names)
-    if arguments.json:
-        models = {"a": arguments.a, "b": arguments.b}
-        print(json.dumps({"usage": usage, **models, **asdict(comparison)}, indent=2))
+    if options.json:
+        print(json.dumps({"usage": usage, "a": options.a, "b": options.b, **asdict(comparison)}, indent=2))
     else:
-        print(format_comparison(comparison, arguments.a, arguments.b, usage))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(format_comparison(comparison, options.a, options.b, usage))

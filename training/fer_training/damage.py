@@ -17,7 +17,7 @@ import simplejpeg
 from fer_contract import FACE_SIZE_PX
 
 SEED: Final = 0
-"""Of the published figures."""
+"""Seed of the published figures."""
 CLEAN: Final = "clean"
 WHITE: Final = 255.0
 MID_GRAY: Final = 128.0
@@ -34,24 +34,24 @@ class Damage:
     """One kind of damage."""
 
     description: str
-    """For a table."""
+    """Description for a table."""
     change: _Change
 
 
 def damage(faces: Faces, name: str, seed: int = SEED) -> Faces:
-    """Makes damaged copies of faces.
+    """Make damaged copies of faces.
 
     Args:
         faces: uint8, (N, 1, 48, 48), gray, 0..255.
-        name: one of DAMAGES.
-        seed: another one draws other noise, sides, shifts and angles.
+        name: One of DAMAGES.
+        seed: Another one draws other noise, sides, shifts and angles.
 
     Returns:
         uint8, (N, 1, 48, 48).
 
     Raises:
-        KeyError: there is no such damage.
-        ValueError: the faces have another shape or type.
+        KeyError: There is no such damage.
+        ValueError: The faces have another shape or type.
     """
     if faces.dtype != np.uint8 or faces.shape[1:] != (1, FACE_SIZE_PX, FACE_SIZE_PX):
         raise ValueError(
@@ -62,11 +62,11 @@ def damage(faces: Faces, name: str, seed: int = SEED) -> Faces:
 
 
 def damage_in_turn(faces: Faces, seed: int = SEED) -> Faces:
-    """One damaged copy of each face: of the first by the first damage, of the next by the next one, and so on.
+    """Make one damaged copy of each face: of the first by the first damage, of the next by the next one, and so on.
 
     Args:
         faces: uint8, (N, 1, 48, 48), gray, 0..255.
-        seed: as `damage`'s.
+        seed: See `damage`.
 
     Returns:
         uint8, (N, 1, 48, 48).
@@ -83,12 +83,12 @@ def _round(pixels: _Pixels) -> npt.NDArray[np.uint8]:
 
 
 def _keep(pixels: _Pixels, _: np.random.Generator) -> _Pixels:
-    """No damage, so that the clean images are one of the copies."""
+    """Change nothing, so that the clean images are one of the copies."""
     return pixels
 
 
 def _darken(factor: float, noise: float = 0.0) -> _Change:
-    """Less light; then the sensor's noise, of this standard deviation in gray levels."""
+    """Reduce the light, then add the sensor's noise, of this standard deviation in gray levels."""
 
     def change(pixels: _Pixels, rng: np.random.Generator) -> _Pixels:
         darkened = np.asarray(np.rint(pixels * factor))  # As a camera does, before anybody can brighten it.
@@ -98,29 +98,29 @@ def _darken(factor: float, noise: float = 0.0) -> _Change:
 
 
 def _add_noise(deviation: float) -> _Change:
-    """Gaussian noise, independent in each pixel."""
+    """Add Gaussian noise, independent in each pixel."""
     return lambda pixels, rng: pixels + deviation * rng.standard_normal(pixels.shape)
 
 
 def _lower_contrast(factor: float) -> _Change:
-    """Haze: all grays closer to mid-gray."""
+    """Bring all grays closer to mid-gray, as haze does."""
     return lambda pixels, _: MID_GRAY + factor * (pixels - MID_GRAY)
 
 
 def _bend(gamma: float) -> _Change:
-    """A gray curve: below 1 the shadows come up, above 1 they sink."""
+    """Apply a gray curve: below 1 the shadows come up, above 1 they sink."""
     return lambda pixels, _: np.asarray(WHITE * (pixels / WHITE) ** gamma)
 
 
 def _light_from_a_side(pixels: _Pixels, rng: np.random.Generator) -> _Pixels:
-    """A lamp to the left or right: 1.4 times the light at one edge, 0.2 times at the other, evenly in between."""
+    """Light the face from the left or right: 1.4 times at one edge, 0.2 times at the other, evenly in between."""
     falling = np.linspace(1.4, 0.2, FACE_SIZE_PX)
     from_left = rng.random((len(pixels), 1, 1)) < 0.5
     return np.where(from_left, pixels * falling, pixels * falling[::-1])
 
 
 def _light_from_behind(pixels: _Pixels, _: np.random.Generator) -> _Pixels:
-    """A window behind the head: a quarter of the light on the face, an ellipse, and white around it."""
+    """Light the face from behind: a quarter of the light on it, an ellipse, and white around it."""
     rows, columns = np.mgrid[:FACE_SIZE_PX, :FACE_SIZE_PX] - (FACE_SIZE_PX - 1) / 2
     distance = np.sqrt((rows / 26) ** 2 + (columns / 21) ** 2)
     behind = ((distance - 0.95) / 0.1).clip(0, 1)  # The edge of the head is two pixels wide.
@@ -129,7 +129,7 @@ def _light_from_behind(pixels: _Pixels, _: np.random.Generator) -> _Pixels:
 
 
 def _blur(deviation_px: float) -> _Change:
-    """A Gaussian blur; pixels beyond the edge are mirrored ones."""
+    """Blur by a Gaussian; pixels beyond the edge are mirrored ones."""
     reach = int(np.ceil(4 * deviation_px))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation_px) ** 2)
     weights /= weights.sum()
@@ -143,7 +143,7 @@ def _blur(deviation_px: float) -> _Change:
 
 
 def _shrink(pixels: _Pixels, _: np.random.Generator) -> _Pixels:
-    """A face 24 px tall in the picture, enlarged to 48 bilinearly."""
+    """Shrink the face to 24 px, and enlarge it to 48 bilinearly."""
     half = FACE_SIZE_PX // 2
     small = np.rint(pixels.reshape(len(pixels), half, 2, half, 2).mean(axis=(2, 4)))
 
@@ -157,7 +157,7 @@ def _shrink(pixels: _Pixels, _: np.random.Generator) -> _Pixels:
 
 
 def _compress(quality: int) -> _Change:
-    """The crop itself saved as JPEG of this quality."""
+    """Save the crop itself as JPEG of this quality."""
 
     def change(pixels: _Pixels, _: np.random.Generator) -> _Pixels:
         copies = np.empty_like(pixels)
@@ -170,13 +170,13 @@ def _compress(quality: int) -> _Change:
 
 
 def _misplace(shift_px: float = 0.0, zoom: float = 0.0, least_deg: float = 0.0, most_deg: float = 0.0) -> _Change:
-    """A crop of a place, size and angle that are a little wrong, as where a detector's landmarks are.
+    """Crop at a place, size and angle that are a little wrong, as where a detector's landmarks are.
 
     Args:
-        shift_px: largest shift along either axis.
-        zoom: largest relative change of the size.
-        least_deg: smallest rotation, either way.
-        most_deg: largest one.
+        shift_px: Largest shift along either axis.
+        zoom: Largest relative change of the size.
+        least_deg: Smallest rotation, either way.
+        most_deg: Largest one.
     """
 
     def change(pixels: _Pixels, rng: np.random.Generator) -> _Pixels:
@@ -190,7 +190,7 @@ def _misplace(shift_px: float = 0.0, zoom: float = 0.0, least_deg: float = 0.0, 
 
 
 def _resample(pixels: _Pixels, shifts: _Pixels, scales: _Pixels, angles: _Pixels) -> _Pixels:
-    """Turns, scales and shifts each face about its middle, bilinearly; pixels beyond the edge are mirrored ones.
+    """Turn, scale and shift each face about its middle, bilinearly; pixels beyond the edge are mirrored ones.
 
     Args:
         pixels: float64, (N, 48, 48).
@@ -214,14 +214,14 @@ def _resample(pixels: _Pixels, shifts: _Pixels, scales: _Pixels, angles: _Pixels
 
 
 def _mirror(position: _Pixels) -> _Pixels:
-    """Positions beyond the edges, mirrored at them: 0..47."""
+    """Mirror positions beyond the edges at them: 0..47."""
     last = FACE_SIZE_PX - 1
     folded = np.abs(position) % (2 * last)
     return np.asarray(np.minimum(folded, 2 * last - folded))
 
 
 def _cover(rows: slice, gray: float) -> _Change:
-    """A plain bar across the face, without the edges that hair and ears have: columns 4 to 43."""
+    """Draw a plain bar across the face, without the edges that hair and ears have: columns 4 to 43."""
 
     def change(pixels: _Pixels, _: np.random.Generator) -> _Pixels:
         covered = pixels.copy()
@@ -232,7 +232,7 @@ def _cover(rows: slice, gray: float) -> _Change:
 
 
 def _hide_a_third(pixels: _Pixels, rng: np.random.Generator) -> _Pixels:
-    """The left, right, upper or lower third of the crop under a plain gray of any brightness."""
+    """Hide the left, right, upper or lower third of the crop under a plain gray of any brightness."""
     hidden, third = pixels.copy(), FACE_SIZE_PX // 3
     areas = np.zeros((4, FACE_SIZE_PX, FACE_SIZE_PX), np.bool_)
     areas[0, :, :third] = areas[1, :, -third:] = areas[2, :third] = areas[3, -third:] = True
@@ -262,4 +262,4 @@ DAMAGES: Final[dict[str, Damage]] = {
     "mouth covered": Damage("a light area over nose tip and mouth, as a mask", _cover(slice(27, 48), 200.0)),
     "third hidden": Damage("a third at one side hidden", _hide_a_third),
 }
-"""By name; the order is that of the published tables."""
+"""Damages by name, in the order of the published tables."""

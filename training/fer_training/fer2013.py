@@ -26,12 +26,12 @@ from fer_training.faces import (
     DropReport,
     LabelledFaces,
     TrainingData,
+    assign_groups,
     find_conflicting,
     find_repeated,
     group_identical,
 )
 from fer_training.ferplus import NO_FACE, VOTES_NAME, is_no_face, read_votes
-from fer_training.splits import assign_groups
 
 CSV_NAME: Final = "fer2013.csv"
 EXCLUDED_ROWS_NAME: Final = "excluded_rows.txt"
@@ -39,7 +39,7 @@ TRAINING: Final = "Training"
 PUBLIC_TEST: Final = "PublicTest"
 PRIVATE_TEST: Final = "PrivateTest"
 HELD_OUT: Final = "HeldOut"
-"""What commands call the images of `choose_held_out`; no usage of the CSV."""
+"""The commands' name for the images of `choose_held_out`, which the CSV does not have."""
 USAGES: Final = (TRAINING, PUBLIC_TEST, PRIVATE_TEST)
 COLUMNS: Final = ("emotion", "pixels", "Usage")
 PIXELS: Final = FACE_SIZE_PX * FACE_SIZE_PX
@@ -72,75 +72,39 @@ def load_training_data(
     drop_conflicting: bool = False,
     drop_no_face: bool = False,
     hold_out: bool = False,
+    rows: dict[str, UsageRows] | None = None,
 ) -> TrainingData:
-    """Reads `fer2013.csv` and drops the Training rows that must not be trained on.
+    """Read `fer2013.csv` and drop the Training rows that must not be trained on.
 
     Args:
-        directory: holds `fer2013.csv`; optionally `excluded_rows.txt` with one row number a line; and FER+'s
+        directory: Folder with `fer2013.csv`; optionally `excluded_rows.txt`, one row number a line; and FER+'s
             `fer2013new.csv` where an option needs it.
-        votes: give the images their FER+ votes.
-        drop_conflicting: drop Training images that are also in Training with another label; all of them, because
-            nothing tells which label is right. Otherwise they are counted as noticed.
-        drop_no_face: drop Training images for which "no face" is FER+'s most frequent vote (`ferplus.is_no_face`).
-            Otherwise they are counted as noticed, if `votes` are read.
-        hold_out: drop the images of `choose_held_out`, and give them in PublicTest's place.
+        votes: Give the images their FER+ votes.
+        drop_conflicting: Drop all Training images that are also there with another label, instead of noting them.
+        drop_no_face: Drop Training images of `ferplus.is_no_face`, instead of noting them where `votes` are read.
+        hold_out: Drop the images of `choose_held_out`, and give them in PublicTest's place.
+        rows: The rows of all usages, from `read_csv`; None reads them.
 
     Returns:
-        Of Training what is kept; PublicTest whole, with `seen_elsewhere` as `load_evaluation_data` says.
+        What is kept of Training; and PublicTest whole, with `seen_elsewhere` as in `load_evaluation_data`.
 
     Raises:
-        DataError: a file is missing or a row is unusable; the message names both.
+        DataError: A file is missing or a row is unusable; the message names both.
     """
-    return select_training_data(
-        directory,
-        read_csv(directory / CSV_NAME),
-        votes=votes,
-        drop_conflicting=drop_conflicting,
-        drop_no_face=drop_no_face,
-        hold_out=hold_out,
-    )
-
-
-def select_training_data(
-    directory: Path,
-    splits: dict[str, UsageRows],
-    *,
-    votes: bool = False,
-    drop_conflicting: bool = False,
-    drop_no_face: bool = False,
-    hold_out: bool = False,
-) -> TrainingData:
-    """Does what `load_training_data` does, with a CSV that is read already.
-
-    Args:
-        directory: holds `excluded_rows.txt` and `fer2013new.csv`, as there.
-        splits: all usages, from `read_csv`.
-        votes: as there.
-        drop_conflicting: as there.
-        drop_no_face: as there.
-        hold_out: as there.
-
-    Raises:
-        DataError: as there.
-    """
-    training, public_test = splits[TRAINING], splits[PUBLIC_TEST]
+    rows = read_csv(directory / CSV_NAME) if rows is None else rows
+    training, public_test = rows[TRAINING], rows[PUBLIC_TEST]
     for usage in (TRAINING, PUBLIC_TEST):
-        if not len(splits[usage]):
+        if not len(rows[usage]):
             raise DataError(f"{directory / CSV_NAME}: has no {usage} rows. Training needs Training and PublicTest.")
-    usages = _usages_by_row(splits)
+    usages = _usages_by_row(rows)
     excluded = _read_excluded_rows(directory / EXCLUDED_ROWS_NAME, len(usages))
     ballots = read_votes(directory / VOTES_NAME, usages) if votes or drop_no_face else None
-    pixels = {usage: _hashable(split.images) for usage, split in splits.items()}
     groups = group_identical(training.images)
     conflicting = find_conflicting(groups, training.labels)
 
-    drops = {
-        f"listed in {EXCLUDED_ROWS_NAME}": np.isin(training.rows, excluded),
-        "constant": np.ptp(training.images, axis=(1, 2)) == 0,
-        "identical to an evaluation image": _is_among(pixels[TRAINING], pixels[PUBLIC_TEST] + pixels[PRIVATE_TEST]),
-    }
+    drops = _find_unfit(rows, excluded)
     if hold_out:
-        # What must not be trained on says nothing here either.
+        # What must not be trained on says nothing as a held-out image either.
         held_out = choose_held_out(groups, training.labels) & ~np.any(list(drops.values()), axis=0)
         drops[HELD_OUT_REASON] = held_out
     notices: dict[str, npt.NDArray[np.bool_]] = {}
@@ -157,14 +121,25 @@ def select_training_data(
     ballots = ballots if votes else None
     if hold_out:
         return TrainingData(_to_faces(training, keep, ballots), _to_faces(training, held_out, ballots), report)
-    listed = np.isin(public_test.rows, excluded)
-    seen = listed | _is_among(pixels[PUBLIC_TEST], pixels[PRIVATE_TEST])
+    twins = _is_among(_hashable(public_test.images), _hashable(rows[PRIVATE_TEST].images))
+    seen = np.isin(public_test.rows, excluded) | twins
     validation = _to_faces(public_test, np.full(len(public_test), True), ballots)
     return TrainingData(_to_faces(training, keep, ballots), replace(validation, seen_elsewhere=seen), report)
 
 
+def _find_unfit(rows: dict[str, UsageRows], excluded: list[int]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Find the Training rows that are never trained on: bool, (N,), by the reason."""
+    training = rows[TRAINING]
+    evaluation = [image for usage in (PUBLIC_TEST, PRIVATE_TEST) for image in _hashable(rows[usage].images)]
+    return {
+        f"listed in {EXCLUDED_ROWS_NAME}": np.isin(training.rows, excluded),
+        "constant": np.ptp(training.images, axis=(1, 2)) == 0,
+        "identical to an evaluation image": _is_among(_hashable(training.images), evaluation),
+    }
+
+
 def choose_held_out(groups: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Chooses about 2,000 Training images to choose recipes by, so that PublicTest isn't worn out.
+    """Choose about 2,000 Training images to choose recipes by, so that PublicTest is not worn out.
 
     They are the same for every recipe and seed. Identical images are together, all classes have their part; who is on
     an image is not known.
@@ -182,7 +157,7 @@ def choose_held_out(groups: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]
 
 
 def _drop(flaws: dict[str, npt.NDArray[np.bool_]]) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
-    """Which images have none of the flaws, and how many have which one first."""
+    """Return which images have none of the flaws, bool (N,), and how many have which one first."""
     keep = np.full(len(next(iter(flaws.values()))), True)
     dropped = {}
     for reason, flawed in flaws.items():
@@ -192,20 +167,20 @@ def _drop(flaws: dict[str, npt.NDArray[np.bool_]]) -> tuple[npt.NDArray[np.bool_
 
 
 def _to_faces(split: UsageRows, keep: npt.NDArray[np.bool_], ballots: npt.NDArray[np.float32] | None) -> LabelledFaces:
-    """The rows to keep, with their part of the votes on the whole CSV."""
+    """Select the rows to keep, with their part of the votes on the whole CSV."""
     votes = None if ballots is None else ballots[split.rows[keep]]
     return LabelledFaces(split.images[keep], split.labels[keep], votes=votes)
 
 
 def load_evaluation_data(directory: Path, usage: str) -> LabelledFaces:
-    """Reads all rows of one usage, none dropped; or the images that are held out of Training.
+    """Read all rows of one usage, none dropped; or the images that are held out of Training.
 
     `seen_elsewhere` marks the rows that are listed in `excluded_rows.txt`, and those whose pixels are also in a row of
     another evaluation usage, as far as the CSV has it: that list is how a CSV without PrivateTest can tell of it. Twins
     in Training mark nothing: it is they that are dropped.
 
     Raises:
-        DataError: the CSV is missing, has an unusable row of this usage, or has none of this usage; or
+        DataError: The CSV is missing, has an unusable row of this usage, or has none of this usage; or
             `excluded_rows.txt` has an unusable line.
     """
     if usage == HELD_OUT:
@@ -222,19 +197,19 @@ def load_evaluation_data(directory: Path, usage: str) -> LabelledFaces:
 
 
 def read_csv(path: Path, usages: tuple[str, ...] = USAGES) -> dict[str, UsageRows]:
-    """Reads the rows of the given usages; rows of others are counted, not parsed.
+    """Read the rows of the given usages; rows of others are counted, not parsed.
 
     Returns:
         One `UsageRows` for each usage asked for, empty where the CSV has none.
 
     Raises:
-        DataError: the file is missing or not UTF-8 text, a column is missing, or a row is unusable.
+        DataError: The file is missing or not UTF-8 text, a column is missing, or a row is unusable.
     """
     return _read_rows(path, usages)[0]
 
 
 def _read_rows(path: Path, usages: tuple[str, ...]) -> tuple[dict[str, UsageRows], int]:
-    """Does what `read_csv` does, and counts the rows of all usages."""
+    """Do what `read_csv` does, and count the rows of all usages."""
     images: dict[str, list[npt.NDArray[np.uint8]]] = {usage: [] for usage in usages}
     labels: dict[str, list[int]] = {usage: [] for usage in usages}
     rows: dict[str, list[int]] = {usage: [] for usage in usages}
@@ -263,7 +238,7 @@ def _read_rows(path: Path, usages: tuple[str, ...]) -> tuple[dict[str, UsageRows
 
 
 def _find_in_evaluation(path: Path, usage: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which images are also in a row of another evaluation usage: bool, (N,).
+    """Tell which images are also in a row of another evaluation usage: bool, (N,).
 
     A second pass over the file, which parses only the rows that begin like one of the images. Comparing text would
     not do: 7 may be written 007.
@@ -288,13 +263,13 @@ def _hashable(images: npt.NDArray[np.uint8]) -> list[bytes]:
 
 
 def _is_among(images: list[bytes], others: list[bytes]) -> npt.NDArray[np.bool_]:
-    """Which of the images are among others: bool, (N,)."""
+    """Tell which of the images are among others: bool, (N,)."""
     known = set(others)
     return np.array([image in known for image in images], dtype=np.bool_)
 
 
 def _usages_by_row(splits: dict[str, UsageRows]) -> list[str]:
-    """The column `Usage`, of a CSV of which all usages were read."""
+    """Return the column `Usage`, of a CSV of which all usages were read."""
     usages = np.empty(sum(len(split) for split in splits.values()), dtype=object)
     for usage, split in splits.items():
         usages[split.rows] = usage
@@ -302,7 +277,7 @@ def _usages_by_row(splits: dict[str, UsageRows]) -> list[str]:
 
 
 def _iterate_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Yields row number, emotion, pixels and usage as text, in whatever order the columns are."""
+    """Yield row number, emotion, pixels and usage as text, in whatever order the columns are."""
     try:
         file = path.open(newline="", encoding="utf-8-sig")
     except OSError as error:
@@ -330,7 +305,7 @@ def _iterate_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 
 def _split_line(line: str) -> list[str]:
-    """The values of one line. `csv` would look at each character: five times as slow, and only quotes need it."""
+    """Split one line. `csv` would look at each character: five times as slow, and only quotes need it."""
     return next(csv.reader([line])) if '"' in line else line.rstrip("\r\n").split(",")
 
 
@@ -341,7 +316,7 @@ def _parse_label(text: str, where: str) -> int:
 
 
 def _parse_pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
-    """Parses one image: uint8, (2304,). NumPy's text parser, three times as fast as `int` on each number.
+    """Parse one image: uint8, (2304,). NumPy's text parser is three times as fast as `int` on each number.
 
     To be called where DeprecationWarning is an error.
     """
@@ -357,7 +332,7 @@ def _parse_pixels(text: str, where: str) -> npt.NDArray[np.uint8]:
 
 
 def _read_excluded_rows(path: Path, row_count: int) -> list[int]:
-    """Reads the row numbers never to train on, and to mark in evaluation; none where there is no such file."""
+    """Read the row numbers never to train on, and to mark in evaluation; none where there is no such file."""
     if not path.exists():
         return []
     rows = []

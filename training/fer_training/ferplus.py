@@ -27,17 +27,17 @@ NO_FACE: Final = "no face by FER+ votes"
 
 
 def read_votes(path: Path, usages: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Reads FER+'s votes on the rows of a FER2013 CSV.
+    """Read FER+'s votes on the rows of a FER2013 CSV.
 
     Args:
-        path: the file `fer2013new.csv`.
-        usages: the CSV's column `Usage`.
+        path: The file `fer2013new.csv`.
+        usages: The CSV's column `Usage`.
 
     Returns:
         float32, (N, 10): votes as parts of 1 for each row of the CSV, in the order of `VOTES`.
 
     Raises:
-        DataError: the file is missing or not UTF-8 text, a column is missing, a row is unusable, or the rows are not
+        DataError: The file is missing or not UTF-8 text, a column is missing, a row is unusable, or the rows are not
             those of the CSV.
     """
     known = set(usages)
@@ -62,7 +62,7 @@ def read_votes(path: Path, usages: Sequence[str]) -> npt.NDArray[np.float32]:
 
 
 def is_no_face(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which images show no face: NF has more votes than any other answer. A draw keeps the image.
+    """Tell which images show no face: NF has more votes than any other answer. A draw keeps the image.
 
     Args:
         votes: float32, (N, 10), in the order of `VOTES`.
@@ -75,7 +75,7 @@ def is_no_face(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 
 def measure_agreement(votes: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float | None:
-    """Part of the images whose label has the most FER+ votes, of those where it is one of FER2013's labels that has.
+    """Return the part of the images whose label has the most FER+ votes, of those where a label has the most.
 
     About two thirds on FER2013. Much less means that the two files do not belong together. None of no such image.
 
@@ -91,13 +91,13 @@ def measure_agreement(votes: npt.NDArray[np.float32], labels: npt.NDArray[np.int
 
 
 def _iterate_rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """Yields row number, usage and votes as text, in whatever order the columns are."""
+    """Yield row number, usage and votes as text, in whatever order the columns are."""
     try:
         file = path.open(newline="", encoding="utf-8-sig")
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror}). Put FER+'s {VOTES_NAME} beside fer2013.csv, or do without "
-            "votes."
+            f"{path}: cannot be read ({error.strerror}). Put FER+'s {VOTES_NAME} beside fer2013.csv, or take a "
+            "recipe without votes, such as training/recipes/own.toml."
         ) from error
     with file:
         reader = csv.reader(file)

@@ -1,4 +1,4 @@
-"""Faces as image files in one folder per class, split into training, validation and test. Used by `report_data`.
+"""Faces as image files in one folder per class: a user's own, split into training, validation and test; and CK+48.
 
 The files go through `fer_faces.read_face_crop`, as in serving: one preprocessing. Each is taken whole as one face in
 FER2013's framing, so it must be cropped already. One that is 48x48 px and gray comes through unchanged.
@@ -10,6 +10,10 @@ FER2013's framing, so it must be cropped already. One that is 48x48 px and gray 
 Folder names are the classes. Those that mean a label of the contract (`anger`, `Happiness`) get its name and come
 first, in its order; others follow in the order of the alphabet. Hidden files and folders are passed over, and so are
 files beside the class folders; any other file in a class folder must be an image.
+
+CK+48 has 981 posed faces of 118 people, for cross-validation over people, in files as `S010_004_00000017.png`: subject,
+sequence, frame. There are seven emotions, with contempt and without neutral, so a network of these classes is not one
+that this project serves.
 """
 
 import re
@@ -32,15 +36,16 @@ from fer_training.faces import (
     DropReport,
     LabelledFaces,
     TrainingData,
+    assign_groups,
     contract_name,
     find_conflicting,
     find_repeated,
     group_identical,
+    join_groups,
 )
-from fer_training.splits import assign_groups, join_groups
 
 SUBJECT_PATTERN: Final = re.compile(r"((?:s|subject|id)\d+)[_-]", re.IGNORECASE)
-"""How a file name begins that tells whose face it is: `S010_004.png`, `subject3-happy.jpg`, `id12_a.png`."""
+"""Beginning of a file name that tells whose face it is: `S010_004.png`, `subject3-happy.jpg`, `id12_a.png`."""
 
 SPLITS: Final = {"training": 7, "validation": 1, "test": 2}
 """The splits and their parts."""
@@ -50,7 +55,7 @@ IMAGE_LIMITS: Final = ImageLimits()
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """What a folder of class folders holds, in the order of classes and then of file names."""
+    """Contents of a folder of class folders, in the order of classes and then of file names."""
 
     faces: LabelledFaces
     paths: list[Path]
@@ -64,7 +69,7 @@ class FolderData(TrainingData):
     """Class folders, split."""
 
     test: LabelledFaces
-    """Neither trained nor chosen on."""
+    """Images that are neither trained on nor chosen by."""
 
 
 def load_class_folders(
@@ -75,22 +80,22 @@ def load_class_folders(
     skip_unreadable: bool = False,
     limits: ImageLimits = IMAGE_LIMITS,
 ) -> FolderData:
-    """Reads class folders and splits them 7:1:2, each class in these parts as well as its groups allow.
+    """Read class folders and split them 7:1:2, each class in these parts as well as its groups allow.
 
     Images of one subject are in one split only, and so are images with the same 48x48 pixels. Where that links images
     of several classes, all of them stay together.
 
     Args:
-        directory: holds one folder per class.
-        seed: for the split. The same files and seed give the same split.
-        subject_pattern: matched with the beginning of file names; what its first group finds (all that it matches, if
+        directory: Holds one folder per class.
+        seed: Seed of the split. The same files and seed give the same split.
+        subject_pattern: Matched with the beginning of file names; what its first group finds (all that it matches, if
             it has no group) is the subject, in large or small letters, in whichever class. A file whose name does not
             match is taken for somebody else's.
-        skip_unreadable: count files that are no usable image instead of refusing the folder.
-        limits: which images to refuse.
+        skip_unreadable: Count files that are no usable image instead of refusing the folder.
+        limits: Sizes beyond which an image is refused.
 
     Raises:
-        DataError: there are no class folders, one is empty or holds a folder, two are the same class, a name has a
+        DataError: There are no class folders, one is empty or holds a folder, two are the same class, a name has a
             comma, a file is no usable image, or a class has too few subjects for three splits. The message names the
             folder or file.
     """
@@ -118,7 +123,7 @@ def load_class_folders(
 
 
 def _split(directory: Path, groups: npt.NDArray[np.int64], faces: LabelledFaces, seed: int) -> npt.NDArray[np.int64]:
-    """The split of each image, an index into `SPLITS`; each split has images of each class."""
+    """Return the split of each image, an index into `SPLITS`; each split has images of each class."""
     for every_class in (False, True):  # Small classes need the second.
         rng = np.random.default_rng(seed)
         split_of = assign_groups(groups, faces.labels, tuple(SPLITS.values()), rng, every_class=every_class)
@@ -136,15 +141,10 @@ def _split(directory: Path, groups: npt.NDArray[np.int64], faces: LabelledFaces,
 def read_class_folders(
     directory: Path, *, skip_unreadable: bool = False, limits: ImageLimits = IMAGE_LIMITS
 ) -> ClassFolders:
-    """Reads all images of all class folders.
-
-    Args:
-        directory: holds one folder per class.
-        skip_unreadable: count files that are no usable image instead of refusing the folder.
-        limits: which images to refuse.
+    """Read all images of all class folders.
 
     Raises:
-        DataError: there are no class folders, one is empty or holds a folder, two are the same class, or a file is no
+        DataError: There are no class folders, one is empty or holds a folder, two are the same class, or a file is no
             usable image.
     """
     images: list[npt.NDArray[np.uint8]] = []
@@ -158,7 +158,7 @@ def read_class_folders(
                 images.append(_read_image(path, limits))
             except ImageRefusedError as error:
                 if not skip_unreadable:
-                    raise DataError(f"{path}: {error} Remove it, or skip files that can't be read.") from error
+                    raise DataError(f"{path}: {error} Remove it, or skip files that cannot be read.") from error
                 refused[error.reason] += 1
                 continue
             labels.append(label)
@@ -174,7 +174,7 @@ def read_class_folders(
 
 
 def select_splits(faces: LabelledFaces, split_of: npt.NDArray[np.int64], count: int) -> list[LabelledFaces]:
-    """The images of each split. None of them is in two, so `seen_elsewhere` is false throughout."""
+    """Return the images of each split. None of them is in two, so `seen_elsewhere` is false throughout."""
     masks = [split_of == split for split in range(count)]
     return [
         LabelledFaces(
@@ -190,13 +190,13 @@ def select_splits(faces: LabelledFaces, split_of: npt.NDArray[np.int64], count: 
 def report_training(
     faces: LabelledFaces, identical: npt.NDArray[np.int64], training: npt.NDArray[np.bool_], refused: dict[str, int]
 ) -> DropReport:
-    """What was refused, and what was noticed about the images to train on.
+    """Return what was refused, and what was noticed about the images to train on.
 
     Args:
-        faces: all images.
+        faces: All images.
         identical: int64, (N,): a number that images with the same pixels share.
         training: bool, (N,): which images to train on.
-        refused: files by the reason why they are no usable image.
+        refused: Files by the reason why they are no usable image.
     """
     groups = identical[training]
     conflicting = find_conflicting(groups, faces.labels[training])
@@ -211,7 +211,7 @@ def report_training(
 
 
 def _find_classes(directory: Path) -> dict[str, Path]:
-    """Class name -> folder, in the order of labels."""
+    """Find the folder of each class, by the class's name, in the order of labels."""
     folders = sorted(path for path in _list_visible(directory) if path.is_dir())
     if not folders:
         raise DataError(f"{directory}: holds no folders. Give the folder that holds one folder of images per class.")
@@ -247,7 +247,7 @@ def _list_visible(directory: Path) -> list[Path]:
 
 
 def _read_image(path: Path, limits: ImageLimits) -> npt.NDArray[np.uint8]:
-    """One face: uint8, (48, 48)."""
+    """Read one face: uint8, (48, 48)."""
     try:
         with path.open("rb") as file:
             data = file.read(limits.max_bytes + 1)  # enough to be refused as too many
@@ -261,3 +261,53 @@ def _find_subject(name: str, pattern: re.Pattern[str]) -> str | None:
     match = pattern.match(name)
     subject = match and match.group(1 if pattern.groups else 0)
     return subject.casefold() if subject else None
+
+
+CK48_CLASSES: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "contempt")
+"""The contract's names where it has one."""
+
+CK48_FOLDS: Final = 10
+"""Source: the number that is usual in publications on CK+."""
+
+_CK48_NAME: Final = re.compile(r"(S\d+)_\d+_\d+\.\w+", re.IGNORECASE)
+
+
+def load_ck48(directory: Path, *, fold: int, folds: int = CK48_FOLDS) -> TrainingData:
+    """Read CK+48 with one fold as validation and all others as training.
+
+    All images of a subject are in one fold, so those of a sequence are too. Subjects are given to folds so that these
+    have about as many images, in all and of each emotion; the same files always give the same folds.
+
+    Args:
+        directory: Holds the folders anger, contempt, disgust, fear, happy, sadness and surprise.
+        fold: Number of the validation fold, 0 to `folds` - 1.
+        folds: Number of folds.
+
+    Raises:
+        DataError: The folders are not those of CK+48, a file's name tells no subject, a file is no usable image, or
+            `fold` and `folds` ask for what there is not.
+    """
+    if not 0 <= fold < folds:
+        raise DataError(f"the fold must be 0 to {folds - 1} of {folds} folds, but is {fold}.")
+    folders = read_class_folders(directory)
+    faces = folders.faces
+    if faces.class_names != CK48_CLASSES:
+        raise DataError(
+            f"{directory}: the classes of CK+48 are {', '.join(CK48_CLASSES)}, but the folders are "
+            f"{', '.join(faces.class_names)}. Load other data as class folders."
+        )
+    subjects = []
+    for path in folders.paths:
+        match = _CK48_NAME.fullmatch(path.name)
+        if not match:
+            raise DataError(f"{path}: must be named by subject, sequence and frame, as S010_004_00000017.png.")
+        subjects.append(match.group(1).upper())
+    identical = group_identical(faces.images)
+    groups = join_groups(subjects, identical)
+    count = len(np.unique(groups))
+    if not 2 <= folds <= count:
+        raise DataError(f"{directory}: {count} subjects can be given to 2 to {count} folds, not {folds}.")
+    fold_of = assign_groups(groups, faces.labels, [1] * folds)
+    training, validation = select_splits(faces, (fold_of == fold).astype(np.int64), 2)
+    report = report_training(faces, identical, fold_of != fold, {})
+    return TrainingData(training, validation, report, subjects=len(set(subjects)))

@@ -1,22 +1,21 @@
-"""Measures how far a nose stands out, from nothing but landmarks of many faces: where `fer_quality.HEAD_MODEL` is from.
+"""`fer-train head-model`: fit the head that yaw and pitch come from. `fer_quality.HEAD_MODEL` is its result.
 
-    python -m fer_training.head_model --fer2013 DIR
-
-DIR holds `fer2013.csv`; `--folder` and `--ck48` are for other data. The faces of the usage or split, of FER2013
+How far a nose stands out follows from nothing but the landmarks of many faces. Those of the usage or split, of FER2013
 PublicTest unless told otherwise, are shown to the server's detector.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from fer_training.command import run_command
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.shown_faces import open_detector, show_faces
-from fer_training.sources import add_source_options, check_source_options, load_for_measuring
+from fer_training.sources import add_source_options, load_for_measuring, parse_options
 
 _ZOOM: Final = 4
 """libfacedetection gives landmarks in whole px, which are finer in a larger picture."""
@@ -39,7 +38,7 @@ class HeadModel:
 
 
 def fit_head_model(landmarks: npt.NDArray[np.float32]) -> HeadModel:
-    """Fits the mean head under weak perspective.
+    """Fit the mean head under weak perspective.
 
     A head that turns to the side shows its eyes closer together by the cosine of the angle, and its nose off the middle
     by the sine times what it stands out: e² = E² - (E / D)² u², a straight line in u². The unit is the distance from
@@ -65,25 +64,22 @@ def fit_head_model(landmarks: npt.NDArray[np.float32]) -> HeadModel:
     )
 
 
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.head_model", description="Fit the head model that yaw and pitch come from."
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train head-model` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train head-model",
+        description="Fit the head model that yaw and pitch come from.",
+        examples="  fer-train head-model --fer2013 DIR",
     )
     add_source_options(parser, to_measure=True)
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.head_model", lambda: _run(arguments))
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    faces, usage = load_for_measuring(arguments)
+def _run(options: argparse.Namespace) -> None:
+    faces, usage = load_for_measuring(options)
     shown = show_faces(faces.images, open_detector(), zoom=_ZOOM, margin_px=12 * _ZOOM)
     model = fit_head_model(shown.landmarks[shown.found])
     print(f"{usage}: {int(shown.found.sum())} of {len(faces)} faces, in distances between the eyes")
     for name, value in vars(model).items():
         print(f"{name:<12}{value:.3f}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What the network is told to answer, and how far off it is. Used by `training_run`."""
+"""Training targets and losses. Used by `training_run`."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,46 +10,40 @@ from torch.nn import functional
 
 from fer_contract import LABELS
 from fer_training.errors import DataError, RecipeError
-from fer_training.faces import VOTES, LabelledFaces
+from fer_training.faces import VOTES, LabelledFaces, contract_name
 from fer_training.recipe import LossRecipe
 
-LABEL_OF_VOTE: Final = {
-    "neutral": "neutral",
-    "happiness": "happy",
-    "surprise": "surprise",
-    "sadness": "sad",
-    "anger": "angry",
-    "disgust": "disgust",
-    "fear": "fear",
-}
-"""FER2013's label for each of the FER+ votes that has one."""
+WITHOUT_VOTES: Final = (
+    "Only FER2013 has them, with fer2013new.csv beside fer2013.csv. For other data take a recipe without votes, "
+    "such as training/recipes/own.toml."
+)
 
 
 def build_targets(faces: LabelledFaces, recipe: LossRecipe) -> npt.NDArray[np.float32]:
-    """The distribution over classes that each face is trained towards.
+    """Return the distribution over classes that each face is trained towards.
 
     Args:
-        faces: with votes, if the recipe makes labels of them.
-        recipe: the part that votes make, and the label smoothing.
+        faces: The faces, with votes if the recipe makes labels of them.
+        recipe: The part that votes make, and the label smoothing.
 
     Returns:
         float32, (N, classes), rows sum to 1.
 
     Raises:
-        DataError: the recipe makes labels of votes, and there are none, or the classes are not the contract's.
+        DataError: The recipe makes labels of votes, and there are none, or the classes are not the contract's.
     """
     classes = len(faces.class_names)
     targets = np.eye(classes, dtype=np.float32)[faces.labels]
     if recipe.votes_as_labels:
         if faces.votes is None or faces.class_names != LABELS:
-            raise DataError("loss.votes_as_labels needs FER+ votes: train on FER2013 with fer2013new.csv beside it.")
+            raise DataError(f"loss.votes_as_labels needs FER+ votes. {WITHOUT_VOTES}")
         targets += recipe.votes_as_labels * (_votes_to_labels(faces.votes, targets) - targets)
     return (1 - recipe.label_smoothing) * targets + recipe.label_smoothing / classes
 
 
 def _votes_to_labels(votes: npt.NDArray[np.float32], otherwise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Votes for the seven classes, as parts of 1: float32, (N, 7). A face without any gets its row of `otherwise`."""
-    columns = {label: VOTES.index(vote) for vote, label in LABEL_OF_VOTE.items()}
+    """Return the votes for the seven classes as parts of 1, float32 (N, 7); without votes, rows of `otherwise`."""
+    columns = {contract_name(vote): column for column, vote in enumerate(VOTES)}
     chosen = votes[:, [columns[label] for label in LABELS]]
     total = chosen.sum(axis=1, keepdims=True)
     shares: npt.NDArray[np.float32] = np.where(total > 0, chosen / np.maximum(total, 1e-9), otherwise)
@@ -57,10 +51,10 @@ def _votes_to_labels(votes: npt.NDArray[np.float32], otherwise: npt.NDArray[np.f
 
 
 def list_class_weights(class_names: tuple[str, ...], weights: Mapping[str, float]) -> list[float]:
-    """The weight of each class, 1 where the recipe names none.
+    """Return the weight of each class, 1 where the recipe names none.
 
     Raises:
-        RecipeError: the recipe names a class that the data does not have.
+        RecipeError: The recipe names a class that the data does not have.
     """
     unknown = [name for name in weights if name not in class_names]
     if unknown:
@@ -74,14 +68,14 @@ def list_class_weights(class_names: tuple[str, ...], weights: Mapping[str, float
 def soft_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None, focal_gamma: float = 0.0
 ) -> torch.Tensor:
-    """Cross-entropy with distributions as targets, averaged over the batch.
+    """Compute the cross-entropy with distributions as targets, averaged over the batch.
 
     Args:
         logits: float32, (N, C).
         targets: float32, (N, C), rows sum to 1.
         class_weights: float32, (C,): how much an image of each class weighs; one of several classes weighs their mean.
             The average is over the weights, so that they shift attention and not the learning rate.
-        focal_gamma: images count (1 - p)^gamma, with p the probability that the network gives to the target.
+        focal_gamma: Images count (1 - p)^gamma, with p the probability that the network gives to the target.
             Source: Lin et al., Focal Loss for Dense Object Detection, 2017.
 
     Returns:
@@ -98,15 +92,15 @@ def soft_cross_entropy(
 
 
 def distillation_loss(logits: torch.Tensor, teachers: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Divergence of the student's answer from the teachers', both softened.
+    """Compute the divergence of the student's answer from the teachers', both softened.
 
     Multiplied by the temperature's square, so that its gradient is as large as the labels' at any temperature.
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
 
     Args:
-        logits: the student's, float32, (N, C).
-        teachers: probabilities at that temperature, float32, (N, C).
-        temperature: what the student's logits are divided by.
+        logits: The student's, float32, (N, C).
+        teachers: Probabilities at that temperature, float32, (N, C).
+        temperature: The number that the student's logits are divided by.
 
     Returns:
         float32, ().

@@ -15,9 +15,9 @@ from fer_contract import LABELS
 
 CALIBRATION_BINS: Final = 15
 BOOTSTRAP_SAMPLES: Final = 10_000
-"""Of a number of hits."""
+"""Resamples of a number of hits."""
 RESAMPLES: Final = 2_000
-"""Of whole images, which cost more. The ends of an interval wobble by 4 % of its width over seeds."""
+"""Resamples of whole images, which cost more. Over seeds the ends of an interval move by 4 % of its width."""
 BOOTSTRAP_SEED: Final = 0
 COVERAGES: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 """Parts of the images, the surest first, at which `Figures` has the accuracy."""
@@ -44,19 +44,19 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """What is left when only the surest answers are given."""
+    """Accuracy when only the surest answers are given."""
 
     coverage: float
     """Part of the images that are answered, 0..1."""
     confidence: float
-    """Of the least sure one among them."""
+    """Confidence of the least sure one among them."""
     accuracy: float
-    """Of these answers."""
+    """Accuracy of these answers."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """How good probabilities are, all from 0 to 1 but `nll`. A name that ends in `_95` is the 95 % interval."""
+    """Figures of merit, all from 0 to 1 but `nll`. A name that ends in `_95` is a 95 % interval."""
 
     images: int
     accuracy: float
@@ -71,7 +71,7 @@ class Figures:
     ece: float
     """Expected calibration error, see `expected_calibration_error`."""
     ece_95: Interval
-    """Of the true error, see `calibration_interval`. Chance makes `ece` too high, so most of it lies below."""
+    """Interval of the true error, see `calibration_interval`. Chance makes `ece` too high: most of it lies below."""
     ece_of_calibrated: float
     """The mean `ece` of a classifier that is as often right as it says, with the same confidences on as many images."""
     classwise_ece: float
@@ -101,15 +101,15 @@ class CalibrationBins:
 
 
 def compute_figures(probabilities: Floats, labels: Labels, class_names: Sequence[str] = LABELS) -> Figures:
-    """Computes all figures. Takes a third of a second for 3,589 images on one core.
+    """Compute all figures, in a third of a second for 3,589 images on one core.
 
     Args:
         probabilities: float, (N, C), rows sum to 1; N is at least 1.
         labels: int64, (N,), 0..C-1.
-        class_names: the C classes.
+        class_names: The C classes.
 
     Raises:
-        ValueError: the shapes do not fit each other or the class names.
+        ValueError: The shapes do not fit each other or the class names.
     """
     if probabilities.shape != (len(labels), len(class_names)) or not len(labels):
         raise ValueError(
@@ -156,40 +156,40 @@ def _class_figures(confusion: Labels, class_names: Sequence[str]) -> dict[str, C
 
 
 def _recall(confusion: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Recalls (..., C) of confusion matrices (..., C, C); 0 for a class without images."""
+    """Return the recalls (..., C) of confusion matrices (..., C, C); 0 for a class without images."""
     hits = confusion.diagonal(axis1=-2, axis2=-1)
     recall: npt.NDArray[np.float64] = hits / np.maximum(confusion.sum(axis=-1), 1)
     return recall
 
 
 def _f1(confusion: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """F1s (..., C) of confusion matrices (..., C, C); 0 for a class that is neither there nor answered."""
+    """Return the F1s (..., C) of confusion matrices (..., C, C); 0 for a class that is neither there nor answered."""
     hits = confusion.diagonal(axis1=-2, axis2=-1)
     f1: npt.NDArray[np.float64] = 2 * hits / np.maximum(confusion.sum(axis=-1) + confusion.sum(axis=-2), 1)
     return f1
 
 
 def _balanced_accuracy(confusion: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Mean recalls (...) of the classes present in confusion matrices (..., C, C)."""
+    """Return the mean recalls (...) of the classes present in confusion matrices (..., C, C)."""
     present = (confusion.sum(axis=-1) > 0).sum(axis=-1)
     balanced: npt.NDArray[np.float64] = _recall(confusion).sum(axis=-1) / present
     return balanced
 
 
 def negative_log_likelihood(probabilities: Floats, labels: Labels) -> float:
-    """Mean of -log(probability of the label), in nats. A probability of 0 counts as the smallest float32."""
+    """Return the mean of -log(probability of the label), in nats. A probability of 0 counts as the smallest float32."""
     return float(negative_log_likelihoods(probabilities, labels).mean())
 
 
 def negative_log_likelihoods(probabilities: Floats, labels: Labels) -> npt.NDArray[np.float64]:
-    """-log(probability of the label) of each image, in nats: float64, (N,)."""
+    """Return -log(probability of the label) of each image, in nats: float64, (N,)."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     losses: npt.NDArray[np.float64] = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
     return losses
 
 
 def expected_calibration_error(probabilities: Floats, labels: Labels) -> float:
-    """Mean gap between confidence and accuracy over equally wide bins of confidence, weighted by images.
+    """Return the mean gap between confidence and accuracy over equally wide bins of confidence, weighted by images.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017, with 15 bins.
     """
@@ -198,7 +198,7 @@ def expected_calibration_error(probabilities: Floats, labels: Labels) -> float:
 
 
 def classwise_calibration_error(probabilities: Floats, labels: Labels) -> float:
-    """The calibration error of each column against its label, averaged over columns: not of the answer alone.
+    """Return the calibration error of each column against its label, averaged over columns: not of the answer alone.
 
     Source: Kull et al., Beyond temperature scaling, 2019.
     """
@@ -207,7 +207,7 @@ def classwise_calibration_error(probabilities: Floats, labels: Labels) -> float:
 
 
 def calibration_bins(probabilities: Floats, labels: Labels) -> CalibrationBins:
-    """The bins behind `expected_calibration_error`, for a reliability diagram."""
+    """Return the bins behind `expected_calibration_error`, for a reliability diagram."""
     confidence, correct = _answers(probabilities, labels)
     bins = _bins(confidence)
     images = np.bincount(bins, minlength=CALIBRATION_BINS)
@@ -217,7 +217,7 @@ def calibration_bins(probabilities: Floats, labels: Labels) -> CalibrationBins:
 
 
 def calibration_interval(probabilities: Floats, labels: Labels) -> tuple[Interval, float]:
-    """How far the calibration error is known, and how much of it chance alone would make.
+    """Estimate how far the calibration error is known, and how much of it chance alone would make.
 
     Averaging absolute gaps makes chance look like an error, and drawing images again adds to it: of a calibrated
     classifier, percentiles of the bootstrap never contain the true 0. So they are mirrored at the estimate (the "basic"
@@ -246,7 +246,7 @@ def calibration_interval(probabilities: Floats, labels: Labels) -> tuple[Interva
 
 
 def _answers(probabilities: Floats, labels: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Confidence of each answer, float64 (N,), and whether it is right, bool (N,)."""
+    """Return the confidence of each answer, float64 (N,), and whether it is right, bool (N,)."""
     return probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
 
 
@@ -264,7 +264,7 @@ def _calibration_error(confidence: npt.NDArray[np.float64], correct: npt.NDArray
 def risk_coverage_curve(
     probabilities: Floats, labels: Labels
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The accuracy of the k surest answers for k = 1..N. The risk is 1 minus it, the coverage k / N.
+    """Return the accuracy of the k surest answers for k = 1..N. The risk is 1 minus it, the coverage k / N.
 
     Equally sure answers count as a random one of them, so that the order of the images plays no part.
     Source: Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, 2017.
@@ -281,7 +281,7 @@ def risk_coverage_curve(
 
 
 def bootstrap_interval(accuracy: float, images: int) -> Interval:
-    """The 2.5 % and 97.5 % points of the accuracy over images drawn again, with replacement.
+    """Return the 2.5 % and 97.5 % points of the accuracy over images drawn again, with replacement.
 
     Drawing `images` hits and misses again with replacement is drawing from a binomial distribution, which is done here.
     """
@@ -290,13 +290,13 @@ def bootstrap_interval(accuracy: float, images: int) -> Interval:
 
 
 def percentile_interval(samples: npt.NDArray[np.float64]) -> Interval:
-    """The 2.5 % and 97.5 % points of samples, float64 (S,)."""
+    """Return the 2.5 % and 97.5 % points of samples, float64 (S,)."""
     low, high = np.quantile(samples, [0.025, 0.975])
     return float(low), float(high)
 
 
 def resampled_sums(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Sums over images drawn again, the same ones for every column, so that figures and classifiers stay paired.
+    """Sum over images drawn again, the same ones for every column, so that figures and classifiers stay paired.
 
     Args:
         values: float64, (N, K): K numbers of each image.
@@ -308,7 +308,7 @@ def resampled_sums(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def draw_resamples(images: int) -> Iterator[npt.NDArray[np.float64]]:
-    """Draws N of N images with replacement, RESAMPLES times, always the same ones.
+    """Draw N of N images with replacement, RESAMPLES times, always the same ones.
 
     Yields:
         float64, (S, N): how often each image was drawn; S differs, all of them together are RESAMPLES.
@@ -320,6 +320,6 @@ def draw_resamples(images: int) -> Iterator[npt.NDArray[np.float64]]:
 
 
 def _portions(images: int) -> list[int]:
-    """RESAMPLES in portions that fit into memory."""
+    """Split RESAMPLES into portions that fit into memory."""
     rows = max(RESAMPLED_AT_ONCE // images, 1)
     return [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]

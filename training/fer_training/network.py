@@ -1,6 +1,6 @@
-"""The classifier: pixels to the backbone's liking, a backbone, and a last layer.
+"""The classifier: input normalisation, a backbone, and a linear head.
 
-Built by `training_run` from a recipe; rebuilt by `prediction` from a checkpoint's.
+`training_run` builds it from a recipe, `prediction` from a checkpoint.
 """
 
 import torch
@@ -10,12 +10,11 @@ from torch.nn import functional
 from fer_contract import FACE_SIZE_PX
 from fer_training.appearance import PIXEL_CENTRE, PIXEL_SPREAD, AppearanceNormaliser
 from fer_training.backbones import Backbone, build_backbone, with_local_regions
-from fer_training.backbones.repconv import RepConvNet
 from fer_training.recipe import NetworkRecipe
 
 
 def normalise(faces: torch.Tensor) -> torch.Tensor:
-    """Pixels as the network wants them.
+    """Normalise pixels for the network.
 
     Args:
         faces: uint8, (N, 1, H, W), gray, 0..255.
@@ -27,7 +26,7 @@ def normalise(faces: torch.Tensor) -> torch.Tensor:
 
 
 def equalise(faces: torch.Tensor) -> torch.Tensor:
-    """Histogram equalisation: each pixel becomes the part of its image's pixels that are not brighter.
+    """Equalise histograms: each pixel becomes the part of its image's pixels that are not brighter.
 
     Args:
         faces: uint8, (N, 1, H, W), gray, 0..255.
@@ -46,13 +45,7 @@ class Classifier(nn.Module):
     """A backbone and a last layer; in training also a second last layer, which predicts FER+ votes."""
 
     def __init__(self, recipe: NetworkRecipe, classes: int, votes: int = 0) -> None:
-        """Draws its weights from PyTorch's global generator.
-
-        Args:
-            recipe: which network.
-            classes: columns of the answer.
-            votes: columns of the second last layer's; 0 makes none.
-        """
+        """Draw its weights from PyTorch's global generator."""
         super().__init__()
         self.input_px = recipe.input_px
         self.channels = recipe.channels
@@ -64,11 +57,11 @@ class Classifier(nn.Module):
         self.votes_head = nn.Linear(self.backbone.features, votes) if votes else None
 
     def preprocess(self, faces: torch.Tensor) -> torch.Tensor:
-        """Equalises, where the recipe says so, and normalises: uint8, (N, 1, 48, 48) -> float32, the same shape."""
+        """Equalise, where the recipe says so, and normalise: uint8, (N, 1, 48, 48) -> float32, the same shape."""
         return normalise(equalise(faces) if self.equalise else faces)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
-        """Scores each face.
+        """Score each face.
 
         Args:
             views: float32, (N, 1, H, W), normalised; a whole face is 48 px, a crop of one is smaller.
@@ -79,12 +72,12 @@ class Classifier(nn.Module):
         return self._score(*self._describe(views))
 
     def score_with_votes(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What `forward` gives, and logits of the votes, float32, (N, votes), if there is a head for them."""
+        """Return what `forward` gives, and logits of the votes, float32, (N, votes), if there is a head for them."""
         features, evidence = self._describe(views)
         return self._score(features, evidence), None if self.votes_head is None else self.votes_head(features)
 
     def _describe(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the last layers take.
+        """Compute what the last layers take.
 
         Returns:
             Features of each face, float32, (N, features); and where the appearance is normalised, what the scores are
@@ -107,20 +100,12 @@ class Classifier(nn.Module):
 
 
 def _build_backbone(recipe: NetworkRecipe) -> Backbone:
-    if recipe.repconv is not None:
-        backbone: Backbone = RepConvNet(
-            recipe.channels,
-            stem_channels=recipe.repconv.stem_channels,
-            stages=recipe.repconv.stages,
-            branches=recipe.repconv.branches,
-            attention=recipe.attention,
-        )
-    else:
-        backbone = build_backbone(
-            recipe.backbone,
-            channels=recipe.channels,
-            input_px=recipe.input_px,
-            attention=recipe.attention,
-            width=recipe.width,
-        )
+    backbone = build_backbone(
+        recipe.backbone,
+        channels=recipe.channels,
+        input_px=recipe.input_px,
+        attention=recipe.attention,
+        width=recipe.width,
+        shape=None if recipe.repconv is None else vars(recipe.repconv),
+    )
     return with_local_regions(backbone, recipe.channels) if recipe.local_regions else backbone

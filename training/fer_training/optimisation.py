@@ -1,20 +1,23 @@
-"""The optimiser, its learning rate over time, and the precision. Used by `training_run`."""
+"""The optimiser, its learning rate over time, the precision, and the moving average of the weights."""
 
+import argparse
 import math
 from typing import Final
 
 import torch
+from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from fer_training.errors import RecipeError
 from fer_training.network import Classifier
 from fer_training.recipe import OptimisationRecipe
 
 RATE_FACTOR: Final = "rate_factor"
-"""In an optimiser's group of parameters: what the learning rate is multiplied by for them."""
+"""Key in an optimiser's group of parameters: the factor on the learning rate for them."""
 
 
 def build_optimiser(network: Classifier, recipe: OptimisationRecipe) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW. Weight decay acts on matrices and kernels only, not on the rest.
+    """Build SGD with Nesterov momentum, or AdamW. Weight decay acts on matrices and kernels only, not on the rest.
 
     The backbone's weights and the last layers' have learning rates of their own.
 
@@ -46,14 +49,14 @@ def build_optimiser(network: Classifier, recipe: OptimisationRecipe) -> torch.op
 
 
 def place_learning_rate(optimiser: torch.optim.Optimizer, device: torch.device) -> None:
-    """Makes the learning rates what `build_optimiser` says, whatever they were: a checkpoint has them on the CPU."""
+    """Place the learning rates where `build_optimiser` says: a checkpoint has them on the CPU."""
     for group in optimiser.param_groups:
         rate = float(group["lr"])
         group["lr"] = torch.tensor(rate, device=device) if device.type == "cuda" else rate
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Sets each group's learning rate, of which `rate` is the last layers'.
+    """Set each group's learning rate, of which `rate` is the last layers'.
 
     Where it is a tensor, in place, so that a recorded step sees it.
     """
@@ -69,12 +72,12 @@ def _is_kernel(parameter: torch.Tensor) -> bool:
 
 
 def learning_rate(recipe: OptimisationRecipe, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of one step: a linear warm-up to the peak, then half a cosine down to zero.
+    """Return the learning rate of one step: a linear warm-up to the peak, then half a cosine down to zero.
 
     Args:
-        recipe: the peak, the warm-up and the length of the run.
-        step: counted from 0 over the whole run.
-        steps_per_epoch: batches in an epoch.
+        recipe: The peak, the warm-up and the length of the run.
+        step: Counted from 0 over the whole run.
+        steps_per_epoch: Batches in an epoch.
     """
     warmup = recipe.warmup_epochs * steps_per_epoch
     if step < warmup:
@@ -83,23 +86,29 @@ def learning_rate(recipe: OptimisationRecipe, step: int, steps_per_epoch: int) -
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=default, help="here: %(default)s")
+
+
 def require_device(device: torch.device) -> None:
-    """Makes sure that a device is there.
+    """Make sure that a device is there.
 
     Raises:
-        RecipeError: it is a GPU, and there is none.
+        RecipeError: It is a GPU, and there is none.
     """
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RecipeError("--device cuda: PyTorch finds no NVIDIA GPU. Give --device cpu.")
 
 
 def choose_autocast_type(precision: str, device: torch.device) -> torch.dtype:
-    """The number format of the convolutions.
+    """Return the number format of the convolutions.
 
     Args:
         precision: `fp32`, `bf16`, `fp16`, or `auto` for bfloat16 where the hardware has it. A CPU without such
             instructions emulates them, slower than float32; one with them trains several times faster.
-        device: where training runs.
+        device: The device to train on.
 
     Raises:
         RecipeError: `fp16` on a CPU, where it is slow and its small gradients are lost; or there is no such device.
@@ -115,3 +124,47 @@ def choose_autocast_type(precision: str, device: torch.device) -> torch.dtype:
             has_bf16 = bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
         precision = "bf16" if has_bf16 else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+STATISTICS_BATCH: Final = 256
+
+
+def average_weight(decay: float, step: int) -> float:
+    """Return the weight of a step in the moving average of the weights, 0..1.
+
+    The decay grows from 0.1 to `decay` over the first steps, lest the random start weigh in for long.
+    Source: TensorFlow's ExponentialMovingAverage, `num_updates`.
+
+    Args:
+        decay: The recipe's `average_decay`.
+        step: Counted from 0 over the whole run.
+    """
+    return 1 - min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, weight: torch.Tensor) -> None:
+    """Move the averaged weights and batch norm statistics towards the network's."""
+    means, values = [], []
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            means.append(mean)
+            values.append(value)
+        else:
+            mean.copy_(value)
+    # All tensors at once: one by one they are hundreds of small kernels on a GPU.
+    steps = torch._foreach_sub(values, means)
+    torch._foreach_mul_(steps, weight)
+    torch._foreach_add_(means, steps)
+
+
+def refresh_statistics(network: Classifier, images: torch.Tensor) -> None:
+    """Give the batch norms the statistics of whole images, in float32, instead of those gathered in training.
+
+    Args:
+        network: Whose batch norms are changed.
+        images: uint8, (N, 1, 48, 48), gray, 0..255, on the network's device.
+    """
+    # A batch of one has no spread where a network's last features are 1x1.
+    batches = (batch for batch in torch.split(images, STATISTICS_BATCH) if len(batch) > 1)
+    update_bn((network.preprocess(batch).contiguous(memory_format=torch.channels_last) for batch in batches), network)

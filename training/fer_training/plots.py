@@ -1,4 +1,7 @@
-"""Pictures of an evaluation, as PNG files: confusion, reliability, risk and coverage. Written by `evaluate`.
+"""Plots as PNG files: `evaluate` draws confusion, reliability, risk and coverage, `train` the course of a run.
+
+`probabilities` are float, (N, C), and `labels` int64, (N,), as in `metrics`; `title` says what was measured on what;
+`path` is the PNG, written over an older one, in a folder that exists.
 
 They are drawn with matplotlib's objects alone: its global state and windows play no part. Colours are those that
 colour-blind people tell apart too. Source: Okabe and Ito, Color Universal Design, 2008.
@@ -6,13 +9,14 @@ colour-blind people tell apart too. Source: Okabe and Ito, Color Universal Desig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fer_training.calibration import UncertainThreshold
+from fer_training.checkpoint import EpochRecord
 from fer_training.errors import MatplotlibMissingError
 from fer_training.metrics import (
     CALIBRATION_BINS,
@@ -24,6 +28,7 @@ from fer_training.metrics import (
     expected_calibration_error,
     risk_coverage_curve,
 )
+from fer_training.temperature import UncertainThreshold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,29 +46,23 @@ NOTE_BOX: Final = {"facecolor": "white", "edgecolor": PALE, "boxstyle": "round,p
 
 TITLE_PT: Final = 13
 TITLE_CHARACTERS: Final = 56
-"""As many as fit into the narrowest picture."""
+"""Length of a title that fits into the narrowest picture."""
 LABEL_PT: Final = 12
 TICK_PT: Final = 11
 
 
 def require_matplotlib() -> None:
-    """Makes sure that plots can be drawn.
+    """Make sure that plots can be drawn.
 
     Raises:
-        MatplotlibMissingError: they can't.
+        MatplotlibMissingError: They cannot.
     """
     if not find_spec("matplotlib"):
-        raise MatplotlibMissingError("plots need matplotlib, which is not installed: pip install matplotlib")
+        raise MatplotlibMissingError("plots need matplotlib, which is not installed: pip install 'fer-triton[train]'")
 
 
 def plot_confusion(figures: Figures, title: str, path: Path) -> None:
-    """Draws the confusion matrix: in each cell the part of its row, which is the colour too, and the images.
-
-    Args:
-        figures: of any classes.
-        title: what was measured on what.
-        path: the PNG; its folder exists.
-    """
+    """Draw the confusion matrix: in each cell the part of its row, which is the colour too, and the images."""
     counts = np.array(figures.confusion)
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = list(figures.classes)
@@ -109,14 +108,7 @@ def plot_confusion(figures: Figures, title: str, path: Path) -> None:
 
 
 def plot_reliability(probabilities: Floats, labels: Labels, title: str, path: Path) -> None:
-    """Draws how often answers are right by how sure they are, and how many answers each bin has.
-
-    Args:
-        probabilities: float, (N, C), rows sum to 1.
-        labels: int64, (N,), 0..C-1.
-        title: what was measured on what.
-        path: the PNG; its folder exists.
-    """
+    """Draw how often answers are right by how sure they are, and how many answers each bin has."""
     bins = calibration_bins(probabilities, labels)
     width = 100 / CALIBRATION_BINS
     centres = (np.arange(CALIBRATION_BINS) + 0.5) * width
@@ -157,15 +149,7 @@ def plot_reliability(probabilities: Floats, labels: Labels, title: str, path: Pa
 def plot_risk_coverage(
     probabilities: Floats, labels: Labels, uncertain: UncertainThreshold, title: str, path: Path
 ) -> None:
-    """Draws the accuracy of the answers that are given when the least sure ones are not.
-
-    Args:
-        probabilities: float, (N, C), rows sum to 1.
-        labels: int64, (N,), 0..C-1.
-        uncertain: what to mark.
-        title: what was measured on what.
-        path: the PNG; its folder exists.
-    """
+    """Draw the accuracy of the answers that are given when the least sure ones are not."""
     _, accuracy = risk_coverage_curve(probabilities, labels)
     coverage = np.arange(1, len(labels) + 1) / len(labels)
     shown = coverage >= min(0.02, coverage[-1])  # Before, it is the luck of a few images.
@@ -206,7 +190,7 @@ def plot_risk_coverage(
 
 
 def _wilson_errors(part: Floats, images: Labels) -> Floats:
-    """How far the 95 % interval of a part reaches below and above it: (2, K). Source: Wilson, 1927."""
+    """Return how far the 95 % interval of a part reaches below and above it: (2, K). Source: Wilson, 1927."""
     z = 1.96
     centre = (part + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(part * (1 - part) / images + z**2 / (4 * images**2))
@@ -215,7 +199,7 @@ def _wilson_errors(part: Floats, images: Labels) -> Floats:
 
 
 def new_figure(width_in: float, height_in: float, *, fitted: bool = True) -> Figure:
-    """An empty figure, which nothing else knows of. One inch is 150 px; `fitted` margins are found when it is drawn."""
+    """Make an empty figure outside matplotlib's global state; `fitted` finds its margins when it is drawn."""
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -229,7 +213,7 @@ def new_figure(width_in: float, height_in: float, *, fitted: bool = True) -> Fig
 
 
 def tidy(axes: Any) -> None:
-    """Takes away what says nothing, and adds a faint grid."""
+    """Remove lines that say nothing, and add a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRAY)
     axes.tick_params(labelsize=TICK_PT, color=GRAY)
@@ -238,13 +222,49 @@ def tidy(axes: Any) -> None:
 
 
 def set_title(axes: Axes, title: str, subtitle: str) -> None:
-    """What was measured on what, shortened to its end if need be, and under it the figures."""
+    """Set the title, shortened to its end if need be, and the figures below it."""
     title = title if len(title) <= TITLE_CHARACTERS else f"…{title[1 - TITLE_CHARACTERS :]}"
     axes.set_title(f"{title}\n{subtitle}", loc="left", size=TITLE_PT, color=INK, linespacing=1.5, pad=12)
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Writes the file aside and renames it, so that whoever looks at it meanwhile sees the old one or the new one."""
+    """Write the file aside and rename it, so that whoever looks at it meanwhile sees the old one or the new one."""
     aside = path.with_suffix(".tmp")
     figure.savefig(aside, format="png", metadata={"Software": None})
     aside.replace(path)
+
+
+def plot_curves(path: Path, history: Sequence[EpochRecord], title: str) -> None:
+    """Draw losses, accuracy and learning rate over a run's epochs.
+
+    Raises:
+        MatplotlibMissingError: matplotlib is not installed.
+    """
+    epochs = [record.epoch for record in history]
+    # Margins are given, because finding them takes as long as the rest, and this is drawn after each epoch.
+    figure = new_figure(12.6, 4.4, fitted=False)
+    figure.subplots_adjust(left=0.065, right=0.985, bottom=0.15, top=0.88, wspace=0.34)
+    losses, accuracies, rates = figure.subplots(1, 3)
+    style = {"linewidth": 2.2, "marker": "o", "markersize": 4 if len(epochs) <= 40 else 0}
+    losses.plot(epochs, [record.train_loss for record in history], color=GRAY, label="training loss", **style)
+    nlls = [record.validation_nll for record in history]
+    losses.plot(epochs, nlls, color=VERMILLION, label="validation NLL", **style)
+    losses.legend(fontsize=TICK_PT, facecolor="white", edgecolor="none", framealpha=1)
+    losses.set_ylabel("loss (nats)", size=LABEL_PT)
+    losses.set_title(f"{title}, epoch {epochs[-1]}", loc="left", size=TITLE_PT, color=INK, pad=10)
+    accuracy = [100 * record.validation_accuracy for record in history]
+    best = max(range(len(epochs)), key=accuracy.__getitem__)
+    accuracies.plot(epochs, accuracy, color=BLUE, **style)
+    accuracies.set_ylabel("validation accuracy (%)", size=LABEL_PT)
+    # The figures stand above the axes, where no curve can cross them.
+    summary = f"last {accuracy[-1]:.2f}%, best {accuracy[best]:.2f}% in epoch {epochs[best]}"
+    accuracies.set_title(summary, loc="left", size=TICK_PT, color=BLUE, pad=10)
+    rates.plot(epochs, [record.learning_rate for record in history], color=GREEN, **style)
+    rates.set_ylabel("learning rate", size=LABEL_PT)
+    rates.set_ylim(bottom=0)
+    for panel in (losses, accuracies, rates):
+        panel.set_xlabel("epoch", size=LABEL_PT)
+        panel.set_xlim(epochs[0] - 0.5, max(epochs[-1], epochs[0] + 4) + 0.5)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        tidy(panel)
+    save_png(figure, path)

@@ -1,38 +1,121 @@
-"""Faces through a trained network, in PyTorch or in ONNX Runtime. Used by `training_run`, `evaluate` and `export`."""
+"""Faces through a classifier, wherever it is: a network, a checkpoint, an ONNX file, or a running server.
 
+`training_run` and `export` work with networks; `evaluate`, `compare` and `robustness` take the others.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnxruntime
 import torch
-from onnx.external_data_helper import uses_external_data
-from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_state
 
-from fer_contract import FACE_SIZE_PX, FACES, LABELS, ONNX_LABELS_KEY, PROBABILITIES
+from fer_client import ContractError, CroppedPrediction, FerClient, FerClientError
+from fer_contract import FER_CROPPED_MODEL, LABELS
 from fer_training.backbones.repconv import reparameterise
-from fer_training.checkpoint import Checkpoint
-from fer_training.errors import ModelFileError
+from fer_training.checkpoint import Checkpoint, load_checkpoint
+from fer_training.errors import DataError
 from fer_training.faces import LabelledFaces
-from fer_training.metrics import negative_log_likelihood
+from fer_training.metrics import Floats, negative_log_likelihood
 from fer_training.network import Classifier
+from fer_training.onnx_classifier import ONNX_SUFFIX, open_onnx, predict_onnx
 
 BATCH: Final = 256
 GPU_BATCH: Final = 2048
+IN_FLIGHT: Final = 8
+"""Requests at a time: enough to keep a server busy and its batches filled, far below the 32 that may wait there."""
+RETRIES: Final = 6
+"""Repeats of a request that an overloaded server has no room for: 3 s of pauses on average, 6 s at most."""
 
-# What ONNX Runtime raises for a file it cannot run; they share no base below Exception.
-REFUSALS: Final = (
-    onnxruntime_state.Fail,
-    onnxruntime_state.InvalidGraph,
-    onnxruntime_state.InvalidProtobuf,
-    onnxruntime_state.NotImplemented,
-)
+
+def predict(model: str, faces: LabelledFaces) -> Floats:
+    """Return a classifier's probabilities: float, (N, C).
+
+    Args:
+        model: A server's URL with `http://` or `grpc://`, a file whose name ends in `.onnx`, or else a checkpoint.
+        faces: N faces of the classifier's C classes.
+
+    Raises:
+        CheckpointError, ModelFileError, DataError, ValueError, FerClientError: As the `predict_with_*` of its kind.
+    """
+    if "://" in model:
+        return predict_with_server(model, faces)
+    path = Path(model)
+    return predict_with_onnx(path, faces) if path.suffix == ONNX_SUFFIX else predict_with_checkpoint(path, faces)
+
+
+def predict_with_onnx(path: Path, faces: LabelledFaces) -> Floats:
+    """Return the probabilities of an ONNX file in ONNX Runtime on the CPU: float32, (N, 7).
+
+    Raises:
+        ModelFileError: The file is missing or does not fit the contract.
+        DataError: The faces have other classes than the contract.
+    """
+    _require_classes(str(path), LABELS, faces)
+    return predict_onnx(open_onnx(path), faces.images)
+
+
+def predict_with_checkpoint(path: Path, faces: LabelledFaces) -> Floats:
+    """Return the probabilities of a checkpoint's averaged weights on the CPU, at temperature 1: float64, (N, C).
+
+    Raises:
+        CheckpointError: The file is missing or is no checkpoint.
+        DataError: The faces have other classes than the checkpoint.
+    """
+    checkpoint = load_checkpoint(path)
+    _require_classes(str(path), checkpoint.class_names, faces)
+    return softmax(predict_logits(build_network(checkpoint), faces.images))
+
+
+def predict_with_server(url: str, faces: LabelledFaces) -> Floats:
+    """Return the probabilities of a running server's model `fer_cropped`: float32, (N, 7).
+
+    Each face is sent as any client would send it, as one PNG file, which loses nothing.
+
+    Args:
+        url: `host:port`, `http://host:port` or `grpc://host:port`.
+        faces: N faces of the contract's classes.
+
+    Raises:
+        DataError: The faces have other classes than the contract.
+        ValueError: The URL is not valid.
+        ServerUnreachableError: No server answers there.
+        ContractError: It does not serve this model, or one of other labels.
+        RequestTimeoutError: An answer takes longer than 30 s.
+        ServerOverloadedError: It has no room for a request, seven times in a row.
+        ImageRefusedError: It does not accept a face.
+        ServerError: It failed.
+    """
+    _require_classes(url, LABELS, faces)
+    with (
+        FerClient(url, retries=RETRIES) as client,
+        closing(client.predict_many(faces.images, concurrency=IN_FLIGHT, cropped=True)) as answers,
+    ):
+        return np.array([_order_probabilities(answer, client.url) for answer in answers], np.float32)  # (N, 7)
+
+
+def _order_probabilities(answer: CroppedPrediction | FerClientError, url: str) -> list[float]:
+    """Return the probabilities of one face in the order of LABELS. Raises what `predict_with_server` raises."""
+    if isinstance(answer, FerClientError):
+        raise answer
+    if tuple(answer.probabilities) != LABELS:
+        labels = ",".join(answer.probabilities)
+        raise ContractError(url, f"labels of {FER_CROPPED_MODEL!r} are {labels}, expected {','.join(LABELS)}")
+    return list(answer.probabilities.values())
+
+
+def _require_classes(model: str, class_names: Sequence[str], faces: LabelledFaces) -> None:
+    if tuple(class_names) != faces.class_names:
+        raise DataError(
+            f"{model} tells apart {', '.join(class_names)}, but the images are labelled "
+            f"{', '.join(faces.class_names)}. Measure it on images of its own classes."
+        )
 
 
 def build_network(checkpoint: Checkpoint) -> Classifier:
-    """The network of a checkpoint with its averaged weights, on the CPU, in the form in which it is used."""
+    """Build the network of a checkpoint with its averaged weights, on the CPU, in the form in which it is used."""
     network = Classifier(checkpoint.recipe.network, len(checkpoint.class_names))
     network.load_state_dict(weights_without_votes(checkpoint))
     reparameterise(network)
@@ -40,20 +123,20 @@ def build_network(checkpoint: Checkpoint) -> Classifier:
 
 
 def weights_without_votes(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """The averaged weights but for the head for FER+ votes, which has done its work when training ends."""
+    """Return the averaged weights without the head for FER+ votes, which only training needs."""
     return {name: weight for name, weight in checkpoint.average.items() if not name.startswith("votes_head.")}
 
 
 @torch.inference_mode()
 def predict_logits(network: Classifier, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Scores faces in float32 on the network's device. Leaves the network in evaluation mode.
+    """Score faces in float32 on the network's device. The network is left in evaluation mode.
 
     Args:
-        network: as trained.
+        network: In the form in which it is trained or used.
         images: uint8, (N, 48, 48), gray, 0..255.
 
     Returns:
-        float32, (N, 7), not calibrated.
+        Logits before any temperature, float32, (N, C).
     """
     network.eval()
     device = next(network.parameters()).device
@@ -66,7 +149,7 @@ def predict_logits(network: Classifier, images: npt.NDArray[np.uint8]) -> npt.ND
 
 
 def accuracy_and_nll(network: Classifier, faces: LabelledFaces) -> tuple[float, float]:
-    """How well a network does, without any temperature. Leaves it in evaluation mode.
+    """Measure a network without any temperature. It is left in evaluation mode.
 
     Returns:
         Accuracy, 0..1, and mean negative log likelihood of the labels, in nats.
@@ -77,60 +160,7 @@ def accuracy_and_nll(network: Classifier, faces: LabelledFaces) -> tuple[float, 
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Probabilities of each row: float64, the same shape."""
+    """Return the probabilities of each row: float64, the same shape."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities
-
-
-def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Opens a classifier on the CPU.
-
-    Args:
-        path: a file made by `fer_training.export`.
-        threads: CPU threads for one inference; 0 takes all cores.
-
-    Raises:
-        ModelFileError: the file is missing, is no ONNX file, keeps its weights elsewhere, or its input, output or
-            labels don't fit the contract.
-    """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: is not there. Give a file made by fer_training.export.")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # Its own complaint about a broken file would precede ours.
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except REFUSALS as error:
-        raise ModelFileError(f"{path}: ONNX Runtime refuses it: {error}") from error
-    if any(uses_external_data(weight) for weight in onnx.load(path, load_external_data=False).graph.initializer):
-        raise ModelFileError(
-            f"{path}: keeps its weights in another file, of which its hash says nothing. Export it into one file."
-        )
-    found = [(tensor.name, tensor.type, tensor.shape[1:]) for tensor in (*session.get_inputs(), *session.get_outputs())]
-    wanted = [
-        (FACES, "tensor(uint8)", [1, FACE_SIZE_PX, FACE_SIZE_PX]),
-        (PROBABILITIES, "tensor(float)", [len(LABELS)]),
-    ]
-    if found != wanted:
-        raise ModelFileError(
-            f"{path}: its tensors must be {wanted}, but are {found}. Export it with fer_training.export."
-        )
-    labels = session.get_modelmeta().custom_metadata_map.get(ONNX_LABELS_KEY)
-    if labels != ",".join(LABELS):
-        raise ModelFileError(f"{path}: its metadata {ONNX_LABELS_KEY} must be {','.join(LABELS)}, but is {labels}.")
-    return session
-
-
-def predict_onnx(session: onnxruntime.InferenceSession, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Classifies faces with an opened ONNX file.
-
-    Args:
-        session: from `open_onnx`.
-        images: uint8, (N, 48, 48), gray, 0..255.
-
-    Returns:
-        PROBABILITIES, float32, (N, 7).
-    """
-    batches = [images[start : start + BATCH, None] for start in range(0, len(images), BATCH)]  # (B, 1, 48, 48)
-    return np.concatenate([session.run([PROBABILITIES], {FACES: batch})[0] for batch in batches])

@@ -1,6 +1,11 @@
-"""Where a result came from: code, versions, hardware and time. Kept in checkpoints and published by `export`."""
+"""Origin of a result: code, versions, hardware, time, and the names of runs.
+
+Kept in checkpoints and published by `export`. A run's name begins with its recipe's: `averaged-seed2`, `posed-fold3`,
+`polished-soup`.
+"""
 
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,19 +17,19 @@ import torch
 
 
 def utc_now() -> str:
-    """The time in UTC to the minute, such as `2026-11-22 16:05 UTC`."""
+    """Return the time in UTC to the minute, such as `2026-11-22 16:05 UTC`."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def describe_hardware(device_type: str) -> str:
-    """The processor that does the work and how many CPU threads PyTorch uses, without the machine's name."""
+    """Return the processor that does the work and how many CPU threads PyTorch uses, without the machine's name."""
     if device_type == "cuda":
         return torch.cuda.get_device_name()
     return f"{_cpu_name()}, {torch.get_num_threads()} threads"
 
 
 def list_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of Python and of the installed ones among the packages."""
+    """Return the versions of Python and of the installed ones among the packages."""
     versions = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -35,7 +40,7 @@ def list_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def describe_commit() -> str:
-    """Git commit of the training room, ending in `-modified` where its code differs from it; `unknown` outside git."""
+    """Return the Git commit of the training room, with `-modified` where its code differs, or `unknown` outside git."""
     room = Path(__file__).resolve().parents[1]
     commit = _git(room, "rev-parse", "HEAD")
     if not commit:
@@ -57,9 +62,29 @@ def _git(directory: Path, *arguments: str) -> str:
 
 
 def _cpu_name() -> str:
-    """The CPU's name as Linux tells it, else what Python knows."""
+    """Return the CPU's name from Linux, or else what Python knows of it."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def with_seed(name: str, seed: int) -> str:
+    """Return the name of a run with another seed than its recipe's."""
+    return f"{name}-seed{seed}"
+
+
+def with_fold(name: str, fold: int) -> str:
+    """Return the name of a run that is validated on one fold."""
+    return f"{name}-fold{fold}"
+
+
+def soup_of(name: str) -> str:
+    """Return the name of the mean of several runs, from one run's."""
+    return re.sub(r"-seed\d+", "", name) + "-soup"
+
+
+def recipe_of(name: str) -> str:
+    """Return the recipe's name, from a run's."""
+    return re.sub(r"(-seed\d+|-fold\d+|-soup)*$", "", name)

@@ -1,18 +1,14 @@
-r"""Makes a trained network smaller: takes away the channels that matter least, and trains the rest on.
-
-    python -m fer_training.prune --checkpoint runs/averaged/checkpoint.pt --macs 0.5 \
-        --recipe training/recipes/pruned.toml --fer2013 DIR
+"""`fer-train prune`: take away a trained network's least important channels, and train the rest on.
 
 The recipe's network must be the checkpoint's, of backbone `repconv`; the run's is the smaller one. The output folder,
-unless told otherwise `runs/<recipe>`, is one of `fer_training.train`: an interrupted run goes on with `--resume`, and
-`export`, `evaluate` and `compare` take its checkpoint.
+unless told otherwise `runs/<recipe>`, is one of `train`: an interrupted run goes on with `--resume`, and `export`,
+`evaluate` and `compare` take its checkpoint.
 
 Channels are ranked by how much the loss would change without them, to the first order. Source: Molchanov et al.,
 Importance Estimation for Neural Network Pruning, 2019, with the batch norm's scale and shift as gates.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,17 +19,17 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.backbones.repconv import RepConv
 from fer_training.checkpoint import Checkpoint
-from fer_training.command import run_command
-from fer_training.complexity import count_macs, count_parameters
+from fer_training.cost import count_macs, count_parameters
 from fer_training.errors import CheckpointError
-from fer_training.faces import LabelledFaces
+from fer_training.faces import LabelledFaces, choose_faces
 from fer_training.network import Classifier
 from fer_training.prediction import predict_logits, weights_without_votes
 from fer_training.recipe import NetworkRecipe, load_recipe
-from fer_training.save_faces import choose_faces
-from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
+from fer_training.sources import add_source_options, describe_source, load_for_training, parse_options
 from fer_training.train import HOW_TO_RESUME, add_run_options, load_parent, train_by_options
 
 CHANNEL_STEP: Final = 8
@@ -46,20 +42,20 @@ Channels = npt.NDArray[np.int64]
 
 
 def prune(checkpoint: Checkpoint, faces: LabelledFaces, macs: float) -> tuple[NetworkRecipe, Classifier]:
-    """Takes channels away, the least important first, until the network computes no more than asked for.
+    """Remove channels, the least important first, until the network computes no more than asked for.
 
     A convolution whose channels are weighed by an attention module keeps them all. The rest keep 8 at least.
 
     Args:
-        checkpoint: of a finished run whose backbone is `repconv`.
-        faces: training images to rank the channels on; 4,096 drawn from them are used.
-        macs: part of the multiply-accumulate operations to keep, 0..1.
+        checkpoint: A finished run whose backbone is `repconv`.
+        faces: Training images to rank the channels on; 4,096 drawn from them are used.
+        macs: Part of the multiply-accumulate operations to keep, 0..1.
 
     Returns:
         The smaller network's recipe, and the network with what is left of the averaged weights, not yet trained on.
 
     Raises:
-        CheckpointError: the network has another backbone, or cannot become so small.
+        CheckpointError: The network has another backbone, or cannot become so small.
     """
     if checkpoint.recipe.network.repconv is None or checkpoint.recipe.network.local_regions:
         raise CheckpointError(
@@ -96,7 +92,7 @@ def _layers(network: Classifier) -> list[RepConv]:
 
 
 def _is_weighed(network: Classifier, layer: RepConv) -> bool:
-    """Whether the next layer after this one is an attention module with weights."""
+    """Tell whether the next layer after this one is an attention module with weights."""
     stack = list(network.get_submodule("backbone.layers").children())
     position = stack.index(layer) + 1
     following = stack[position] if position < len(stack) else None
@@ -104,7 +100,7 @@ def _is_weighed(network: Classifier, layer: RepConv) -> bool:
 
 
 def _rank_channels(network: Classifier, faces: LabelledFaces) -> list[Importances]:
-    """Importance of each output channel of each convolution: float64, (C,) each; layers are made comparable."""
+    """Rank the output channels of each convolution: float64, (C,) each, comparable between layers."""
     network.eval()
     layers = _layers(network)
     totals = [torch.zeros(layer.norm.num_features, dtype=torch.float64) for layer in layers]
@@ -123,7 +119,7 @@ def _rank_channels(network: Classifier, faces: LabelledFaces) -> list[Importance
 
 
 def _shape(network: Classifier, kept: Sequence[Channels], recipe: NetworkRecipe) -> tuple[NetworkRecipe, Classifier]:
-    """The recipe, and a network of it, that has only so many channels as are kept."""
+    """Return the recipe of a network that has only the channels that are kept, and such a network."""
     if recipe.repconv is None:
         raise TypeError("Not a repconv network.")
     widths = [len(channels) for channels in kept]
@@ -138,7 +134,7 @@ def _shape(network: Classifier, kept: Sequence[Channels], recipe: NetworkRecipe)
 
 @torch.no_grad()
 def _copy_weights(network: Classifier, smaller: Classifier, kept: Sequence[Channels]) -> None:
-    """Fills the smaller network with what the larger one has for the channels that are kept."""
+    """Copy the weights of the channels that are kept into the smaller network."""
     inputs = np.arange(network.channels)
     for old, new, outputs in zip(_layers(network), _layers(smaller), kept, strict=True):
         new.kernel_3x3.copy_(old.kernel()[outputs][:, inputs])
@@ -162,39 +158,38 @@ def _format_shape(recipe: NetworkRecipe, network: Classifier) -> str:
     )
 
 
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.prune", description="Take channels away from a trained network and train it on."
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train prune` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train prune",
+        description="Take away channels of a trained network, and train it on.",
+        examples="""\
+  fer-train prune --checkpoint runs/averaged/checkpoint.pt --macs 0.5 \\
+      --recipe training/recipes/pruned.toml --fer2013 DIR""",
     )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of the network to prune")
     parser.add_argument("--macs", type=float, required=True, help="part of the multiply-accumulates to keep, 0..1")
     parser.add_argument("--recipe", type=Path, required=True, help="how to train on; its network is the checkpoint's")
     add_source_options(parser)
     add_run_options(parser)
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    if not 0 < arguments.macs <= 1:
-        parser.error(f"--macs must be above 0 and at most 1, but is {arguments.macs:g}.")
-    return run_command("fer_training.prune", lambda: _run(arguments), when_interrupted=HOW_TO_RESUME)
+    options = parse_options(parser, arguments)
+    if not 0 < options.macs <= 1:
+        parser.error(f"--macs must be above 0 and at most 1, but is {options.macs:g}.")
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug, when_interrupted=HOW_TO_RESUME)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    recipe = load_recipe(arguments.recipe)
-    data = load_for_training(arguments, recipe)
-    parent = load_parent(arguments.checkpoint, recipe.network, data.training.class_names)
-    shape, network = prune(parent, data.training, arguments.macs)
+def _run(options: argparse.Namespace) -> None:
+    recipe = load_recipe(options.recipe)
+    data = load_for_training(options, recipe)
+    parent = load_parent(options.checkpoint, recipe.network, data.training.class_names)
+    shape, network = prune(parent, data.training, options.macs)
     accuracy = (predict_logits(network, data.validation.images).argmax(axis=1) == data.validation.labels).mean()
     whole = Classifier(parent.recipe.network, len(parent.class_names))
     print(f"from  {_format_shape(parent.recipe.network, whole)}, accuracy {parent.history[-1].validation_accuracy:.2%}")
     print(f"to    {_format_shape(shape, network)}, accuracy {accuracy:.2%} before it is trained on", flush=True)
     command = (
-        f"python -m fer_training.prune --checkpoint runs/{parent.recipe.name}/checkpoint.pt --macs {arguments.macs:g} "
-        f"--recipe training/recipes/{recipe.name}.toml {describe_source(arguments)}"
+        f"fer-train prune --checkpoint runs/{parent.recipe.name}/checkpoint.pt --macs {options.macs:g} "
+        f"--recipe training/recipes/{recipe.name}.toml {describe_source(options)}"
     )
     shape = replace(shape, dropout=recipe.network.dropout)
-    train_by_options(arguments, replace(recipe, network=shape), data, command, network.state_dict())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    train_by_options(options, replace(recipe, network=shape), data, command, network.state_dict())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from fer_contract import FACE_SIZE_PX
-from fer_training.backbones import ATTENTIONS, BACKBONES
+from fer_training.backbones import ATTENTIONS, BACKBONES, REPCONV
 from fer_training.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -22,12 +22,9 @@ else:
 
 Section = TypeVar("Section")
 
-ONNX_SUFFIX: Final = ".onnx"
-ANSWERS_SUFFIX: Final = ".npz"
+LOGITS_SUFFIX: Final = ".npz"
 CONVERTED_SUFFIX: Final = ".npz"
 EXTENDS: Final = "extends"
-REPCONV: Final = "repconv"
-"""The backbone whose shape a recipe gives in full."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,9 @@ class RepconvRecipe:
 
 @dataclass(frozen=True)
 class NetworkRecipe:
-    """Which network; see `network.Classifier`."""
+    """The network; see `network.Classifier`."""
 
-    backbone: Annotated[str, OneOf((REPCONV, *BACKBONES))]
+    backbone: Annotated[str, OneOf(BACKBONES)]
     input_px: Annotated[int, Between(32, 512)] = FACE_SIZE_PX
     """Side to which the network enlarges the 48 px that it is given."""
     channels: Annotated[int, Between(1, 3)] = 1
@@ -80,13 +77,17 @@ class NetworkRecipe:
     repconv: RepconvRecipe | None = None
 
     def has_weights_of(self, other: "NetworkRecipe") -> bool:
-        """Whether weights of the other network fit this one and mean the same in it: all but the dropout is alike."""
+        """Tell whether the other network's weights mean the same in this one: all but the dropout is alike."""
         return replace(self, dropout=other.dropout) == other
+
+    def can_start_from(self, other: "NetworkRecipe") -> bool:
+        """Tell whether the other network's weights fit this one, so that training can adapt them to the rest."""
+        return self.has_weights_of(replace(other, normalise_appearance=self.normalise_appearance))
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """What of the training images is left out, besides what always is; see `fer2013.load_training_data`."""
+    """Training images to leave out besides those that always are; see `fer2013.load_training_data`."""
 
     drop_conflicting: bool = False
     """Identical images with different labels."""
@@ -122,12 +123,12 @@ class AugmentationRecipe:
     erasing_side: Annotated[float, Between(0.05, 0.9)] = 0.05
     """Longest side of that rectangle, as a part of the view's."""
     mixup_alpha: Annotated[float, Between(0.0, 4.0)] = 0.0
-    """Of the Beta distribution of mixup's weights; 0 mixes nothing."""
+    """Parameter of the Beta distribution of mixup's weights; 0 mixes nothing."""
 
 
 @dataclass(frozen=True)
 class CaptureRecipe:
-    """What cameras, distance and files do to a part of the training images; see `capture.degrade`."""
+    """Damage by cameras, distance and files, to a part of the training images; see `augmentation.degrade`."""
 
     probability: Annotated[float, Between(0.0, 1.0)]
     """Part of each batch that is changed, each image in one or two of the following ways."""
@@ -147,7 +148,7 @@ class CaptureRecipe:
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """What the network is told to answer; see `losses`."""
+    """Training targets and their weights; see `losses`."""
 
     label_smoothing: Annotated[float, Between(0.0, 0.5)] = 0.0
     class_weights: Annotated[dict[str, float], Between(0.1, 10.0)] = field(default_factory=dict)
@@ -189,13 +190,13 @@ class OptimisationRecipe:
     momentum: Annotated[float, Between(0.0, 0.999)]
     """AdamW: its first beta. The second is 0.999."""
     weight_decay: Annotated[float, Between(0.0, 1.0)]
-    """Of the weights of convolutions and linear layers; biases and batch norm have none."""
+    """Decay of the weights of convolutions and linear layers; biases and batch norm have none."""
     average_decay: Annotated[float, Between(0.0, 0.99999)]
     """Per step, of the moving average of the weights, which is what gets evaluated and exported."""
     gradient_clip: Annotated[float, Between(0.0, 1000.0)] = 0.0
     """Largest norm of the gradient; 0 clips nothing."""
     backbone_rate: Annotated[float, Between(0.0, 1.0)] = 1.0
-    """Factor on the learning rate of the backbone's weights. The last layers, which start anew where those don't, have
+    """Factor on the learning rate of the backbone's weights. The last layers, which start anew where those do not, have
     the rate as it is."""
     frozen_epochs: Annotated[int, Between(0, 1000)] = 0
     """First epochs in which only the last layers learn."""
@@ -217,22 +218,22 @@ class Recipe:
     optimisation: OptimisationRecipe
     starts_from: str = ""
     """Name of a finished run of the same network, with whose averaged weights this one starts; or, with `.npz` at the
-    end, of a file of `convert_dlib` beside the runs. Without it the weights are drawn from the seed."""
+    end, of a file of `fer-train convert-dlib` beside the runs. Without it the weights are drawn from the seed."""
     data: DataRecipe = field(default_factory=DataRecipe)
     capture: CaptureRecipe | None = None
     distillation: DistillationRecipe | None = None
 
     @property
     def needs_votes(self) -> bool:
-        """Whether the run works with FER+ votes."""
+        """Tell whether the run works with FER+ votes."""
         return bool(self.loss.votes_as_labels or self.loss.votes_auxiliary or self.data.drop_no_face)
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Reads and checks a recipe.
+    """Read and check a recipe.
 
     Raises:
-        RecipeError: the file is missing or not TOML, or a field is missing, unknown, of the wrong type or out of range,
+        RecipeError: The file is missing or not TOML, or a field is missing, unknown, of the wrong type or out of range,
             or it extends a recipe that extends another.
     """
     table = _read_toml(path)
@@ -256,7 +257,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _merge(section: type[Any], base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """One section's fields, of `base` where the changes don't name them. A section that both have is merged too."""
+    """Merge one section's fields, those of `base` where the changes do not name them, and its sections likewise."""
     hints = get_type_hints(section, include_extras=True)
     merged = dict(base)
     for name, value in changes.items():
@@ -269,14 +270,14 @@ def _merge(section: type[Any], base: dict[str, Any], changes: dict[str, Any]) ->
 
 
 def recipe_from_table(table: dict[str, Any], origin: str) -> Recipe:
-    """Builds a checked recipe from nested dictionaries, as TOML or a checkpoint holds them.
+    """Build a checked recipe from nested dictionaries, as TOML or a checkpoint holds them.
 
     Args:
-        table: the fields of `Recipe`, sections as dictionaries.
-        origin: the file they came from, for error messages.
+        table: The fields of `Recipe`, sections as dictionaries.
+        origin: The file they came from, for error messages.
 
     Raises:
-        RecipeError: a field is missing, unknown, of the wrong type or out of range.
+        RecipeError: A field is missing, unknown, of the wrong type or out of range.
     """
     recipe = _build(Recipe, table, f"{origin}: ")
     if not re.fullmatch(r"[\w.-]+", recipe.name, re.ASCII):
@@ -297,7 +298,7 @@ def recipe_from_table(table: dict[str, Any], origin: str) -> Recipe:
 
 
 def _build(section: type[Section], table: dict[str, Any], prefix: str) -> Section:
-    """Builds one dataclass from one table. `prefix` is what error messages put before a field's name."""
+    """Build one dataclass from one table. `prefix` is what error messages put before a field's name."""
     hints = get_type_hints(section, include_extras=True)
     for name in table:
         if name not in hints:
@@ -312,7 +313,7 @@ def _build(section: type[Section], table: dict[str, Any], prefix: str) -> Sectio
 
 
 def _read_field(hint: Any, value: Any, name: str) -> Any:
-    """Checks one value against its field's annotation and converts lists to tuples, whole numbers to floats."""
+    """Check one value against its field's annotation, and convert lists to tuples, whole numbers to floats."""
     section = _find_section(hint)
     if section is not None:
         if value is None and type(None) in get_args(hint):  # As a checkpoint holds a section that was left out.
@@ -325,7 +326,7 @@ def _read_field(hint: Any, value: Any, name: str) -> Any:
 
 
 def _find_section(hint: Any) -> type[Any] | None:
-    """The dataclass in a field's annotation, where the field is a section."""
+    """Find the dataclass in a field's annotation, where the field is a section."""
     return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
@@ -356,7 +357,7 @@ def _read_text(known: OneOf | None, value: Any, name: str) -> str:
 
 
 def _read_number(kind: type, limits: Between, value: Any, name: str) -> float:
-    """Checks one number. TOML's `true` is no number here, although Python takes it for one."""
+    """Check one number. TOML's `true` is no number here, although Python takes it for one."""
     wanted = "a whole number" if kind is int else "a number"
     fits = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     if not fits or not limits.low <= value <= limits.high:

@@ -1,8 +1,4 @@
-"""Reports what a data set holds, before anything is trained on it.
-
-    python -m fer_training.report_data --fer2013 DIR --votes
-    python -m fer_training.report_data --folder DIR --split-seed 1
-    python -m fer_training.report_data --ck48 DIR --fold 0 --json
+"""`fer-train report-data`: report what a data set holds, before anything is trained on it.
 
 Images by split and class, what is dropped and what is kept in spite of a flaw, images that occur more than once, and
 the hash that a checkpoint of a run on this data names.
@@ -10,21 +6,21 @@ the hash that a checkpoint of a run on this data names.
 
 import argparse
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from fer_training.command import run_command
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.faces import DropReport, LabelledFaces, TrainingData, find_conflicting, group_identical
-from fer_training.fer2013 import CSV_NAME, PUBLIC_TEST, TRAINING, UsageRows, read_csv, select_training_data
+from fer_training.fer2013 import CSV_NAME, PUBLIC_TEST, TRAINING, UsageRows, load_training_data, read_csv
 from fer_training.ferplus import is_no_face, measure_agreement
 from fer_training.folders import FolderData
-from fer_training.sources import add_source_options, check_source_options, load_split_source
+from fer_training.sources import add_source_options, load_split_source, parse_options
 
 TRAINED_ON: Final = "trained on"
 ALL: Final = "all"
@@ -46,7 +42,7 @@ class IdenticalImages:
 
 @dataclass(frozen=True)
 class VoteCounts:
-    """What FER+ says of the images of a split."""
+    """FER+'s votes on the images of a split."""
 
     images: int
     no_face: int
@@ -57,7 +53,7 @@ class VoteCounts:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What a data set holds."""
+    """Contents of a data set."""
 
     splits: dict[str, dict[str, int]]
     """Images by split and class. Of FER2013 the usages as found, and what of Training is trained on."""
@@ -65,22 +61,17 @@ class DataReport:
     """People that file names tell apart; None where they do not, and of FER2013."""
     dropped: DropReport
     identical: dict[str, IdenticalImages]
-    """By split, as found, and in all of them together."""
+    """Counts by split, as found, and in all of them together."""
     across_splits: dict[str, dict[str, int]]
     """Split -> other split -> images of the first that are also in the other."""
     votes: dict[str, VoteCounts]
-    """By split: of what is trained on, and PublicTest. Empty without FER+."""
+    """Votes on what is trained on, and on PublicTest. Empty without FER+."""
     training_sha256: str
-    """Of what is trained on: `LabelledFaces.sha256`."""
+    """Hash of what is trained on: `LabelledFaces.sha256`."""
 
 
 def report_fer2013(rows: dict[str, UsageRows], data: TrainingData) -> DataReport:
-    """Reports on FER2013.
-
-    Args:
-        rows: all usages, from `fer2013.read_csv`.
-        data: what `fer2013.select_training_data` made of them.
-    """
+    """Report on FER2013."""
     found = {usage: LabelledFaces(split.images, split.labels) for usage, split in rows.items() if len(split)}
     counts = {usage: _count_classes(faces) for usage, faces in found.items()}
     voted = {TRAINED_ON: data.training, PUBLIC_TEST: data.validation}
@@ -98,7 +89,7 @@ def report_fer2013(rows: dict[str, UsageRows], data: TrainingData) -> DataReport
 
 
 def report_splits(data: TrainingData) -> DataReport:
-    """Reports on a source that was split here: class folders with a test set, or a fold of CK+48 without one."""
+    """Report on a source that was split here: class folders with a test set, or a fold of CK+48 without one."""
     splits = {"training": data.training, "validation": data.validation}
     if isinstance(data, FolderData):
         splits["test"] = data.test
@@ -151,7 +142,7 @@ def _count_votes(votes: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) 
 
 
 def format_report(report: DataReport) -> str:
-    """The report as lines of text."""
+    """Format the report as lines of text."""
     columns = {name: {**counts, ALL: sum(counts.values())} for name, counts in report.splits.items()}
     classes = list(next(iter(columns.values())))
     lines = [str(report.dropped), ""]
@@ -190,24 +181,29 @@ def _format_table(title: str, rows: dict[str, list[int]], columns: Iterable[str]
     return lines
 
 
-def _build_report(arguments: argparse.Namespace) -> DataReport:
-    if not arguments.fer2013:
-        return report_splits(load_split_source(arguments))
-    rows = read_csv(arguments.fer2013 / CSV_NAME)
-    data = select_training_data(
-        arguments.fer2013,
-        rows,
-        votes=arguments.votes,
-        drop_conflicting=arguments.drop_conflicting,
-        drop_no_face=arguments.drop_no_face,
+def _build_report(options: argparse.Namespace) -> DataReport:
+    if not options.fer2013:
+        return report_splits(load_split_source(options))
+    rows = read_csv(options.fer2013 / CSV_NAME)
+    data = load_training_data(
+        options.fer2013,
+        votes=options.votes,
+        drop_conflicting=options.drop_conflicting,
+        drop_no_face=options.drop_no_face,
+        rows=rows,
     )
     return report_fer2013(rows, data)
 
 
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.report_data", description="Report what a data set holds."
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train report-data` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train report-data",
+        description="Report what a data set holds, what is dropped, and why.",
+        examples="""\
+  fer-train report-data --fer2013 DIR --votes
+  fer-train report-data --folder DIR --split-seed 1
+  fer-train report-data --ck48 DIR --fold 0 --json""",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     fer2013 = parser.add_argument_group("with --fer2013")
@@ -215,15 +211,10 @@ def main() -> int:
     fer2013.add_argument("--drop-conflicting", action="store_true", help="drop what is also there with another label")
     fer2013.add_argument("--drop-no-face", action="store_true", help="drop what FER+'s votes call no face")
     add_source_options(parser)
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.report_data", lambda: _run(arguments))
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    report = _build_report(arguments)
-    print(json.dumps(asdict(report), indent=2) if arguments.json else format_report(report))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _run(options: argparse.Namespace) -> None:
+    report = _build_report(options)
+    print(json.dumps(asdict(report), indent=2) if options.json else format_report(report))

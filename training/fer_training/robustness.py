@@ -1,20 +1,15 @@
-"""Measures a trained classifier on damaged copies of faces: dark, noisy, blurred, misplaced, covered ones.
+"""`fer-train robustness`: measure a trained classifier on damaged copies of faces.
 
-    python -m fer_training.robustness --onnx training/release/fer_classifier.onnx --fer2013 DIR
-    python -m fer_training.robustness --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --json
-
-DIR holds `fer2013.csv`; `--folder` and `--ck48` are for other data. `damage` makes the copies, always the same ones, of
-all images of the usage or split, of FER2013 PublicTest unless told otherwise. An answer is given where its confidence
-reaches what the ONNX file says of itself; for a checkpoint, which is not calibrated, where it reaches the threshold
-that is recommended on the clean images. What `--json` prints of the release is kept in
-`training/release/robustness.json`; a test compares the documents with it.
+`damage` makes the copies, always the same ones, of all images of the usage or split, of FER2013 PublicTest unless told
+otherwise. An answer is given where its confidence reaches what the ONNX file says of itself; for a checkpoint, which
+has no temperature, where it reaches the threshold that is recommended on the clean images. What `--json` prints of the
+release is kept in `training/release/robustness.json`; a test compares the documents with it.
 """
 
 import argparse
 import hashlib
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -22,16 +17,15 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
-from fer_contract import ONNX_UNCERTAIN_BELOW_KEY
-from fer_training.calibration import recommend_threshold
-from fer_training.command import run_command
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.damage import CLEAN, DAMAGES, damage
-from fer_training.errors import ModelFileError
-from fer_training.evaluate import predict_with_checkpoint, predict_with_onnx
 from fer_training.faces import LabelledFaces
 from fer_training.metrics import Floats, Labels, compute_figures, risk_coverage_curve
-from fer_training.prediction import open_onnx
-from fer_training.sources import add_source_options, check_source_options, load_for_measuring
+from fer_training.onnx_classifier import read_uncertain_below
+from fer_training.prediction import predict_with_checkpoint, predict_with_onnx
+from fer_training.sources import add_source_options, load_for_measuring, parse_options
+from fer_training.temperature import recommend_threshold
 
 COVERAGE: Final = 0.7
 """Part of the images, the surest first, whose errors `DamageFigures.risk` counts."""
@@ -40,7 +34,7 @@ COLUMNS: Final = ("accuracy", "macro-F1", "confidence", "ECE", "answered", "of t
 
 @dataclass(frozen=True)
 class DamageFigures:
-    """How good the answers to one kind of copies are, all from 0 to 1."""
+    """Figures of the answers to one kind of copies, all from 0 to 1."""
 
     accuracy: float
     macro_f1: float
@@ -51,7 +45,7 @@ class DamageFigures:
     answered: float
     """Part of the images whose confidence reaches the threshold: not called uncertain."""
     answered_accuracy: float
-    """Of these; 0 where there are none."""
+    """Accuracy of these; 0 where there are none."""
     risk: float
     """Part of wrong answers among the COVERAGE surest: how well the confidence tells right from wrong."""
 
@@ -64,13 +58,13 @@ class Robustness:
     uncertain_below: float
     """The confidence that an answer must reach, the same for all copies."""
     damages: dict[str, DamageFigures]
-    """By the name of the damage, the clean images first."""
+    """Figures by the name of the damage, the clean images first."""
     mean: DamageFigures
-    """Of the damaged copies, without the clean images."""
+    """Mean figures of the damaged copies, without the clean images."""
 
 
 def measure_robustness(probabilities: Mapping[str, Floats], faces: LabelledFaces, uncertain_below: float) -> Robustness:
-    """Computes the figures.
+    """Compute the figures of each kind of copies, and their mean.
 
     Args:
         probabilities: float, (N, C), by the name of the damage; `damage.CLEAN` is among them.
@@ -102,12 +96,12 @@ def _measure(answers: Floats, labels: Labels, class_names: tuple[str, ...], unce
 
 
 def damage_faces(faces: LabelledFaces, name: str) -> LabelledFaces:
-    """The same faces with the pixels of their damaged copies."""
+    """Replace the faces' pixels by those of their damaged copies."""
     return replace(faces, images=damage(faces.images[:, np.newaxis], name)[:, 0])
 
 
 def read_robustness(text: str) -> Robustness:
-    """Reads what `--json` printed."""
+    """Read the output of `--json`."""
     table = json.loads(text)
     return Robustness(
         images=table["images"],
@@ -118,7 +112,7 @@ def read_robustness(text: str) -> Robustness:
 
 
 def format_robustness(found: Robustness) -> str:
-    """The figures as a Markdown table, a row for each kind of copies."""
+    """Format the figures as a Markdown table, a row for each kind of copies."""
     rows = [("damage", *COLUMNS), ("---",) * (1 + len(COLUMNS))]
     rows += [(DAMAGES[name].description, *_format(one)) for name, one in found.damages.items()]
     rows += [("**mean of the damaged ones**", *_format(found.mean))]
@@ -130,56 +124,39 @@ def _format(one: DamageFigures) -> tuple[str, ...]:
     return (f"{100 * one.accuracy:.2f} %", f"{one.macro_f1:.3f}", f"{one.confidence:.2f}", f"{one.ece:.3f}", *percents)
 
 
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.robustness", description="Measure a trained classifier on damaged copies of faces."
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train robustness` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train robustness",
+        description="Measure a trained classifier on copies of faces: dark, noisy, blurred, misplaced, covered.",
+        examples="""\
+  fer-train robustness --onnx training/release/fer_classifier.onnx --fer2013 DIR
+  fer-train robustness --checkpoint runs/compact/checkpoint.pt --fer2013 DIR --json""",
     )
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--onnx", type=Path, metavar="FILE", help="a file made by fer_training.export")
+    model.add_argument("--onnx", type=Path, metavar="FILE", help="a file made by fer-train export")
     model.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint.pt of a run")
     add_source_options(parser, to_measure=True)
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.robustness", lambda: _run(arguments))
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    faces, usage = load_for_measuring(arguments)
-    if arguments.onnx:
-        path, predict, uncertain_below = arguments.onnx, predict_with_onnx, read_uncertain_below(arguments.onnx)
+def _run(options: argparse.Namespace) -> None:
+    faces, usage = load_for_measuring(options)
+    if options.onnx:
+        path, predict, uncertain_below = options.onnx, predict_with_onnx, read_uncertain_below(options.onnx)
     else:
-        path, predict, uncertain_below = arguments.checkpoint, predict_with_checkpoint, None
+        path, predict, uncertain_below = options.checkpoint, predict_with_checkpoint, None
     watched = tqdm(DAMAGES, unit="damage", leave=False, disable=None)
     probabilities = {name: predict(path, damage_faces(faces, name)) for name in watched}
     if uncertain_below is None:
         threshold = recommend_threshold(probabilities[CLEAN], faces.labels).threshold
         uncertain_below = 1.0 if threshold is None else threshold
     found = measure_robustness(probabilities, faces, uncertain_below)
-    if arguments.json:
+    if options.json:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         print(json.dumps({"file": path.name, "sha256": sha256, "usage": usage, **asdict(found)}, indent=2))
     else:
         print(f"{usage}: {found.images} images, answered from a confidence of {found.uncertain_below:.4f} on")
         print(format_robustness(found))
-
-
-def read_uncertain_below(path: Path) -> float:
-    """The confidence below which an ONNX file calls its answers uncertain, 0..1.
-
-    Raises:
-        ModelFileError: it does not say, or is missing.
-    """
-    metadata = open_onnx(path).get_modelmeta().custom_metadata_map
-    try:
-        return float(metadata[ONNX_UNCERTAIN_BELOW_KEY])
-    except (KeyError, ValueError):
-        raise ModelFileError(
-            f"{path}: its metadata {ONNX_UNCERTAIN_BELOW_KEY} must be a number from 0 to 1, but is "
-            f"{metadata.get(ONNX_UNCERTAIN_BELOW_KEY)!r}. Export it with fer_training.export."
-        ) from None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

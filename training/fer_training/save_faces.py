@@ -1,23 +1,22 @@
-"""Writes faces for the build: what INT8 is calibrated on, and what its accuracy is measured on.
-
-    python -m fer_training.save_faces --fer2013 DIR --out DIR
+"""`fer-train save-faces`: write the faces that `fer-build` calibrates INT8 on, and measures accuracy on.
 
 The output folder gets `calibration.npz`, a random part of what is trained on, and `validation.npz`, all of PublicTest:
-FACES uint8 (N, 1, 48, 48), LABELS int64 (N,), CLASSES and SOURCE. They hold FER2013's pictures: don't pass them on.
-`--folder` and `--ck48` are for other data.
+FACES uint8 (N, 1, 48, 48), LABELS int64 (N,), CLASSES and SOURCE. With FER2013 they hold its pictures, which may not be
+passed on.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from fer_training.command import run_command
-from fer_training.faces import LabelledFaces
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
+from fer_training.faces import LabelledFaces, choose_faces
 from fer_training.fer2013 import PUBLIC_TEST, load_training_data
-from fer_training.sources import add_source_options, check_source_options, describe_source, load_split_source
+from fer_training.sources import add_source_options, describe_source, load_split_source, parse_options
 
 CALIBRATION_NAME: Final = "calibration.npz"
 VALIDATION_NAME: Final = "validation.npz"
@@ -25,13 +24,7 @@ CALIBRATION_FACES: Final = 1024
 
 
 def save_faces(faces: LabelledFaces, source: str, path: Path) -> None:
-    """Writes one file; the same faces give the same bytes.
-
-    Args:
-        faces: what to write.
-        source: what to call them in a report.
-        path: where to; its folder is made if need be.
-    """
+    """Write one file; the same faces give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".tmp.npz")
     np.savez_compressed(
@@ -44,39 +37,29 @@ def save_faces(faces: LabelledFaces, source: str, path: Path) -> None:
     aside.replace(path)
 
 
-def choose_faces(faces: LabelledFaces, count: int, seed: int) -> LabelledFaces:
-    """A random part of some faces, all of them if there are no more, in their own order."""
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(faces))[:count])
-    return LabelledFaces(faces.images[chosen], faces.labels[chosen], faces.class_names)
-
-
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.save_faces", description="Write the faces that fer_build works with."
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train save-faces` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train save-faces",
+        description="Write the faces that fer-build calibrates INT8 on, and measures accuracy on.",
+        examples="  fer-train save-faces --fer2013 DIR --out .cache/faces",
     )
     add_source_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the two files")
     parser.add_argument("--seed", type=int, default=0, help="chooses the faces for calibration (default: %(default)s)")
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.save_faces", lambda: _run(arguments))
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    if arguments.fer2013:
-        data, name, split = load_training_data(arguments.fer2013), "FER2013", PUBLIC_TEST
+def _run(options: argparse.Namespace) -> None:
+    if options.fer2013:
+        data, name, split = load_training_data(options.fer2013), "FER2013", PUBLIC_TEST
     else:
-        data, name, split = load_split_source(arguments), describe_source(arguments), "validation"
-    part = choose_faces(data.training, CALIBRATION_FACES, arguments.seed)
+        data, name, split = load_split_source(options), describe_source(options), "validation"
+    part = choose_faces(data.training, CALIBRATION_FACES, options.seed)
     for file, faces, source in (
-        (CALIBRATION_NAME, part, f"{name} training, {len(part)} drawn with seed {arguments.seed}"),
+        (CALIBRATION_NAME, part, f"{name} training, {len(part)} drawn with seed {options.seed}"),
         (VALIDATION_NAME, data.validation, f"{name} {split}"),
     ):
-        save_faces(faces, source, arguments.out / file)
-        print(f"wrote {arguments.out / file}: {len(faces)} faces of {source}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        save_faces(faces, source, options.out / file)
+        print(f"wrote {options.out / file}: {len(faces)} faces of {source}")

@@ -26,7 +26,7 @@ MARGIN_PX: Final = 40
 
 @dataclass(frozen=True)
 class ShownFaces:
-    """What the server's preprocessing makes of N crops. Rows of those in which it finds no face hold zeros."""
+    """Results of the server's preprocessing for N crops. Rows without a face hold zeros."""
 
     found: npt.NDArray[np.bool_]
     """bool, (N,)."""
@@ -39,22 +39,16 @@ class ShownFaces:
 
 
 def open_detector() -> FaceDetector:
-    """The detector that is served, with the settings that it has by default."""
+    """Open the detector that is served, with the settings that it has by default."""
     return FaceSearch(open_network(YUNET))
 
 
 def show_faces(
     images: npt.NDArray[np.uint8], detector: FaceDetector, zoom: int = ZOOM, margin_px: int = MARGIN_PX
 ) -> ShownFaces:
-    """Shows each image, enlarged and surrounded by its mirror image, to the server's preprocessing.
+    """Show each image, enlarged and surrounded by its mirror image, to the server's preprocessing.
 
     Where that finds several faces, the one nearest to the middle is taken.
-
-    Args:
-        images: uint8, (N, 48, 48), gray, 0..255.
-        detector: what finds faces.
-        zoom: how many times an image is enlarged.
-        margin_px: what is added on each side then.
     """
     count = len(images)
     shown = ShownFaces(
@@ -78,6 +72,6 @@ def show_faces(
 
 
 def _nearest_to(middle: float, faces: Faces) -> int:
-    """The face whose box has its centre closest to (middle, middle)."""
+    """Return the face whose box has its centre closest to (middle, middle)."""
     centres = faces.boxes.reshape(-1, 2, 2).mean(axis=1)
     return int(np.abs(centres - middle).sum(axis=1).argmin())

@@ -1,12 +1,9 @@
-r"""Averages the weights of several runs into one network, a model soup.
-
-    python -m fer_training.soup runs/polished runs/polished-untaught --fer2013 DIR --out runs/polished-soup
+"""`fer-train soup`: average the weights of several runs into one network, a model soup.
 
 The runs are of one network and started from the same run: those of random starts end too far from one another for a
 mean to make sense. Their seeds and recipes may differ, but all learn from the same images, with FER+ votes or without.
 All go in with the same weight. The batch norms get new statistics of the whole training images. The soup is named after
-the first run's recipe. `--out` gets a `checkpoint.pt` that `export`, `evaluate`, `compare` and recipes take like any
-other. `--folder` and `--ck48` are for other data.
+the first run's recipe. `export`, `evaluate`, `compare` and recipes take its checkpoint like any other.
 
 Source: Wortsman et al., Model soups, 2022 (the uniform soup).
 """
@@ -14,31 +11,30 @@ Source: Wortsman et al., Model soups, 2022 (the uniform soup).
 import argparse
 import math
 import shlex
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 import torch
 
-from fer_training.averaging import refresh_statistics
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Ingredient, Origin, load_runs
-from fer_training.command import run_command
-from fer_training.errors import CheckpointError
+from fer_training.errors import CheckpointError, OutputExistsError
 from fer_training.faces import VOTES, TrainingData
 from fer_training.network import Classifier
+from fer_training.optimisation import refresh_statistics
 from fer_training.prediction import accuracy_and_nll
-from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
-from fer_training.run_names import soup_of
-from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
+from fer_training.provenance import describe_commit, describe_hardware, list_versions, soup_of, utc_now
+from fer_training.sources import add_source_options, describe_source, load_for_training, parse_options
 
 
 def check_runs(runs: Mapping[str, Checkpoint]) -> None:
-    """Makes sure that the mean of the runs' weights is a network.
+    """Make sure that the mean of the runs' weights is a network.
 
     Raises:
-        CheckpointError: there are fewer than two, or two with the same weights; or one is a mean itself; or they did
+        CheckpointError: There are fewer than two, or two with the same weights; or one is a mean itself; or they did
             not start from the same run, or differ in network, images or classes.
     """
     if len(runs) < 2:
@@ -66,18 +62,13 @@ def check_runs(runs: Mapping[str, Checkpoint]) -> None:
 
 
 def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: str = "") -> Checkpoint:
-    """Averages finished runs.
-
-    Args:
-        runs: two or more by their names; see `checkpoint.load_runs`.
-        data: what they were trained on, for the batch norms, and what to measure the average on.
-        command: what a user would type to do this, for the record.
+    """Average the weights of finished runs.
 
     Returns:
         A checkpoint that cannot be resumed.
 
     Raises:
-        CheckpointError: see `check_runs`; or the data is not the runs'.
+        CheckpointError: See `check_runs`; or the data is not the runs'.
     """
     check_runs(runs)
     first_name, first = next(iter(runs.items()))
@@ -106,7 +97,7 @@ def average_runs(runs: Mapping[str, Checkpoint], data: TrainingData, command: st
 
 
 def _mean(weights: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The mean of each tensor that all have: a head for FER+ votes may be missing. Of counters, the first."""
+    """Average each tensor that all runs have; a head for FER+ votes may be missing. Counters are the first run's."""
     return {
         name: torch.stack([one[name] for one in weights]).mean(dim=0) if tensor.is_floating_point() else tensor
         for name, tensor in weights[0].items()
@@ -115,7 +106,7 @@ def _mean(weights: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def _describe_origin(runs: Mapping[str, Checkpoint], command: str) -> Origin:
-    """Where the mean was made. Where its runs were is said of each of them."""
+    """Describe where the mean was made; each of its runs has an origin of its own."""
     first = next(iter(runs.values())).origin
     return Origin(
         command=command,
@@ -132,7 +123,7 @@ def _describe_origin(runs: Mapping[str, Checkpoint], command: str) -> Origin:
 
 
 def _sum_up(ends: list[EpochRecord], accuracy: float, nll: float) -> EpochRecord:
-    """One record of what all runs did together."""
+    """Sum up what all runs did together in one record."""
     return EpochRecord(
         epoch=sum(end.epoch for end in ends),
         view_px=ends[0].view_px,
@@ -146,36 +137,33 @@ def _sum_up(ends: list[EpochRecord], accuracy: float, nll: float) -> EpochRecord
     )
 
 
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.soup", description="Average the weights of several runs into one network."
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train soup` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train soup",
+        description="Average the weights of several runs into one network.",
+        examples="  fer-train soup runs/polished runs/polished-untaught --fer2013 DIR --out runs/polished-soup",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
     add_source_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the checkpoint")
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.soup", lambda: _run(arguments))
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    path = arguments.out / CHECKPOINT_NAME
+def _run(options: argparse.Namespace) -> None:
+    path = options.out / CHECKPOINT_NAME
     if path.exists():
-        raise CheckpointError(f"{path} exists already. Give another --out.")
-    runs = load_runs(arguments.runs)
+        raise OutputExistsError(f"{path} exists already. Give another --out.")
+    runs = load_runs(options.runs)
     check_runs(runs)
-    arguments.out.mkdir(parents=True, exist_ok=True)  # What can fail is tried before the data is read.
+    options.out.mkdir(parents=True, exist_ok=True)  # What can fail is tried before the data is read.
     recipe = next(iter(runs.values())).recipe
     folders = shlex.join(f"runs/{name}" for name in runs)
-    command = f"python -m fer_training.soup {folders} {describe_source(arguments)} --out runs/{soup_of(recipe.name)}"
-    soup = average_runs(runs, load_for_training(arguments, recipe), command)
+    command = f"fer-train soup {folders} {describe_source(options)} --out runs/{soup_of(recipe.name)}"
+    soup = average_runs(runs, load_for_training(options, recipe), command)
     soup.save(path)
     for name, checkpoint in [*runs.items(), (f"mean, {soup.recipe.name}", soup)]:
         end = checkpoint.history[-1]
         print(f"{name}: accuracy {end.validation_accuracy:.2%}, NLL {end.validation_nll:.4f}, not calibrated")
     print(f"wrote {path}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

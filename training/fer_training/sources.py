@@ -1,4 +1,4 @@
-"""Where a command's images come from: the options that all commands share, and the loader behind each.
+"""Data sources: the options that all commands share, and the loader behind each.
 
 Used by all commands that look at images.
 """
@@ -6,14 +6,15 @@ Used by all commands that look at images.
 import argparse
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from fer_training.ck48 import FOLDS, load_ck48
 from fer_training.errors import RecipeError
 from fer_training.faces import LabelledFaces, TrainingData
 from fer_training.fer2013 import HELD_OUT, PUBLIC_TEST, USAGES, load_evaluation_data, load_training_data
-from fer_training.folders import SUBJECT_PATTERN, FolderData, load_class_folders
+from fer_training.folders import CK48_FOLDS, SUBJECT_PATTERN, FolderData, load_ck48, load_class_folders
+from fer_training.losses import WITHOUT_VOTES
 from fer_training.recipe import DataRecipe, Recipe
 
 VALIDATION: Final = "validation"
@@ -24,16 +25,11 @@ _OPTIONS: Final = {
     "folder": ("split_seed", "subject_pattern", "skip_unreadable", "split"),
     "ck48": ("fold", "folds"),
 }
-"""Source -> the options that only it has, of whichever command."""
+"""Options that only one source has, of whichever command, by the source."""
 
 
 def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = False) -> None:
-    """Adds `--fer2013`, `--folder` and `--ck48`, one of which must be given, and the options of each.
-
-    Args:
-        parser: of a command.
-        to_measure: whether the command measures on one split, which the user may name.
-    """
+    """Add `--fer2013`, `--folder` and `--ck48`, one of which must be given, and the options of each."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv")
     source.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder of images per class")
@@ -55,7 +51,7 @@ def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = Fa
         group.add_argument("--split", choices=[VALIDATION, TEST], default=VALIDATION, help=f"default: {VALIDATION}")
     group = parser.add_argument_group("with --ck48")
     group.add_argument("--fold", type=int, default=0, metavar="K", help="the validation fold, from 0; default: 0")
-    group.add_argument("--folds", type=int, default=FOLDS, metavar="N", help=f"default: {FOLDS}")
+    group.add_argument("--folds", type=int, default=CK48_FOLDS, metavar="N", help=f"default: {CK48_FOLDS}")
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -65,24 +61,28 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
 
 
-def check_source_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Ends the command where an option is given that another source than the one given has."""
+def parse_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line. An option that belongs to another source than the one given is a usage error."""
+    parsed = parser.parse_args(arguments)
     for source, options in _OPTIONS.items():
         for option in options:
-            given = getattr(arguments, option, None) != parser.get_default(option)
-            if given and getattr(arguments, source) is None:
+            given = getattr(parsed, option, None) != parser.get_default(option)
+            if given and getattr(parsed, source) is None:
                 parser.error(f"--{option.replace('_', '-')} goes with --{source}")
+    return parsed
 
 
 def load_for_training(arguments: argparse.Namespace, recipe: Recipe) -> TrainingData:
-    """Loads what the options name, less what the recipe leaves out.
+    """Load what the options name, less what the recipe leaves out.
 
     Raises:
-        DataError: see the source's loader.
-        RecipeError: the recipe leaves out what only FER2013's loader can.
+        DataError: See the source's loader.
+        RecipeError: The recipe needs FER+ votes, or leaves out images that only FER2013's loader can leave out.
     """
     if recipe.data != DataRecipe() and not arguments.fer2013:
         raise RecipeError(f"{recipe.name}: its [data] section is for --fer2013. Leave it out for other data.")
+    if recipe.needs_votes and not arguments.fer2013:
+        raise RecipeError(f"{recipe.name}: it needs FER+ votes. {WITHOUT_VOTES}")
     if arguments.fer2013:
         return load_training_data(
             arguments.fer2013,
@@ -95,22 +95,22 @@ def load_for_training(arguments: argparse.Namespace, recipe: Recipe) -> Training
 
 
 def load_split_source(arguments: argparse.Namespace) -> TrainingData:
-    """Loads a source that is split here: class folders, or CK+48.
+    """Load a source that is split here: class folders, or CK+48.
 
     Raises:
-        DataError: see the source's loader.
+        DataError: See the source's loader.
     """
     return _load_folder(arguments) if arguments.folder else _load_ck48(arguments)
 
 
 def load_for_measuring(arguments: argparse.Namespace) -> tuple[LabelledFaces, str]:
-    """Loads the split that the options name.
+    """Load the split that the options name.
 
     Returns:
         Its images, and what to call it in a report.
 
     Raises:
-        DataError: see the source's loader.
+        DataError: See the source's loader.
     """
     if arguments.fer2013:
         return load_evaluation_data(arguments.fer2013, arguments.usage), arguments.usage
@@ -121,7 +121,7 @@ def load_for_measuring(arguments: argparse.Namespace) -> tuple[LabelledFaces, st
 
 
 def describe_source(arguments: argparse.Namespace) -> str:
-    """The options as anybody would type them: where this machine keeps its files is nobody's business."""
+    """Return the source's options as typed, with local paths replaced by DIR."""
     if arguments.fer2013:
         usage = getattr(arguments, "usage", PUBLIC_TEST)
         return "--fer2013 DIR" if usage == PUBLIC_TEST else f"--fer2013 DIR --usage {usage}"

@@ -1,7 +1,4 @@
-"""Mean and spread of several runs of one recipe: over seeds, or over the folds of a cross-validation.
-
-    python -m fer_training.summarise runs/compact runs/compact-seed2 runs/compact-seed3 --fer2013 DIR
-    python -m fer_training.summarise runs/posed-fold*
+"""`fer-train summarise`: mean and spread of several runs of one recipe, over seeds or over folds.
 
 With data, each run is measured on PublicTest as `export` would: with its own temperature, fitted there. Without, what
 the runs themselves noted last is taken, each on its own validation images.
@@ -9,27 +6,28 @@ the runs themselves noted last is taken, each on its own validation images.
 
 import argparse
 import statistics
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from fer_training.calibration import fit_temperature
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.checkpoint import Checkpoint, load_runs
-from fer_training.command import run_command
 from fer_training.errors import DataError
 from fer_training.faces import LabelledFaces
 from fer_training.fer2013 import PUBLIC_TEST, load_evaluation_data
 from fer_training.metrics import compute_figures
 from fer_training.prediction import build_network, predict_logits, softmax
+from fer_training.temperature import fit_temperature
 
 FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll", "aurc")
 
 
 def measure(checkpoint: Checkpoint, faces: LabelledFaces) -> dict[str, float]:
-    """Figures of one run's averaged weights, calibrated on the same faces.
+    """Measure one run's averaged weights, with a temperature fitted on the same faces.
 
     Raises:
-        DataError: the faces have other classes.
+        DataError: The faces have other classes.
     """
     if checkpoint.class_names != faces.class_names:
         raise DataError(
@@ -42,13 +40,13 @@ def measure(checkpoint: Checkpoint, faces: LabelledFaces) -> dict[str, float]:
 
 
 def recall(checkpoint: Checkpoint) -> dict[str, float]:
-    """What one run noted after its last epoch."""
+    """Return the figures that one run noted after its last epoch."""
     last = checkpoint.history[-1]
     return {"accuracy": last.validation_accuracy, "nll": last.validation_nll}
 
 
 def format_summary(rows: dict[str, dict[str, float]]) -> str:
-    """A table with a line per run, then mean and sample standard deviation."""
+    """Format a table with a line per run, then mean and sample standard deviation."""
     names = list(next(iter(rows.values())))
     width = max(len("mean"), *map(len, rows))
     columns = {name: [row[name] for row in rows.values()] for name in names}
@@ -61,26 +59,26 @@ def format_summary(rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.summarise", description="Mean and spread of several training runs."
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train summarise` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train summarise",
+        description="Print mean and spread of several training runs.",
+        examples="""\
+  fer-train summarise runs/compact runs/compact-seed2 runs/compact-seed3 --fer2013 DIR
+  fer-train summarise runs/posed-fold*""",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--fer2013", type=Path, metavar="DIR", help="folder with fer2013.csv, to measure them all on")
-    arguments = parser.parse_args()
-    return run_command("fer_training.summarise", lambda: _run(arguments))
+    options = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    runs = load_runs(arguments.runs)
-    if arguments.fer2013:
-        faces = load_evaluation_data(arguments.fer2013, PUBLIC_TEST)
+def _run(options: argparse.Namespace) -> None:
+    runs = load_runs(options.runs)
+    if options.fer2013:
+        faces = load_evaluation_data(options.fer2013, PUBLIC_TEST)
         rows = {name: measure(checkpoint, faces) for name, checkpoint in runs.items()}
     else:
         rows = {name: recall(checkpoint) for name, checkpoint in runs.items()}
     print(format_summary(rows))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

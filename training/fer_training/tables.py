@@ -1,18 +1,18 @@
-"""Prints a release's figures as the Markdown tables that stand in RESULTS.md and MODEL_CARD.md.
+"""`fer-train tables`: print a release's figures as the Markdown tables of RESULTS.md and MODEL_CARD.md.
 
-    python -m fer_training.tables training/release/metrics.json
-
-`export` wrote that file. A test compares the documents with these tables.
+A test compares the documents with these tables.
 """
 
 import argparse
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from fer_training.run_names import recipe_of
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
+from fer_training.errors import ModelFileError
+from fer_training.provenance import recipe_of
 
 RESULT_COLUMNS: Final = (
     "recipe",
@@ -30,7 +30,7 @@ RESULT_COLUMNS: Final = (
 
 
 def format_result(metrics: Mapping[str, Any]) -> str:
-    """The run's row in the table of RESULTS.md, of `RESULT_COLUMNS`."""
+    """Format the run's row in the table of RESULTS.md, with `RESULT_COLUMNS`."""
     model, figures, training = metrics["model"], metrics["evaluation"], metrics["training"]
     low, high = figures["accuracy_95"]
     return _row(
@@ -49,7 +49,7 @@ def format_result(metrics: Mapping[str, Any]) -> str:
 
 
 def _link_recipes(version: str, mean_of: Mapping[str, Any]) -> str:
-    """The version, linked to its recipe; of a soup the version and its recipes."""
+    """Link the version to its recipe; for a soup, the version is followed by links to its runs' recipes."""
     recipes = dict.fromkeys(recipe_of(run["recipe"]) for run in mean_of.values())
     if not recipes:
         return f"[{version}](recipes/{recipe_of(version)}.toml)"
@@ -57,7 +57,7 @@ def _link_recipes(version: str, mean_of: Mapping[str, Any]) -> str:
 
 
 def format_classes(metrics: Mapping[str, Any]) -> str:
-    """Precision, recall and F1 of each class."""
+    """Format precision, recall and F1 of each class."""
     rows = [
         _row(name, one["images"], *(f"{one[figure]:.3f}" for figure in ("precision", "recall", "f1")))
         for name, one in metrics["evaluation"]["classes"].items()
@@ -66,7 +66,7 @@ def format_classes(metrics: Mapping[str, Any]) -> str:
 
 
 def format_confusion(metrics: Mapping[str, Any]) -> str:
-    """How many images of each label got each answer."""
+    """Format the confusion matrix: how many images of each label got each answer."""
     names = list(metrics["evaluation"]["classes"])
     rows = [
         _row(f"**{name}**", *counts) for name, counts in zip(names, metrics["evaluation"]["confusion"], strict=True)
@@ -75,7 +75,7 @@ def format_confusion(metrics: Mapping[str, Any]) -> str:
 
 
 def format_coverage(metrics: Mapping[str, Any]) -> str:
-    """Accuracy of the surest answers."""
+    """Format the accuracy of the surest answers."""
     points = metrics["evaluation"]["selective"]
     return _table(
         ("answers given", *(f"{point['coverage']:.0%}".replace("%", " %") for point in points)),
@@ -100,25 +100,25 @@ def _duration(seconds: int) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
 
 
-def main() -> int:
-    """The command. Returns its exit code: 2 where the file is not one of `export`'s, with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_training.tables", description="Print a release's figures as Markdown tables."
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train tables` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train tables",
+        description="Print a release's figures as Markdown tables.",
+        examples="  fer-train tables training/release/metrics.json",
     )
-    parser.add_argument("metrics", type=Path, help="metrics.json, made by fer_training.export")
-    arguments = parser.parse_args()
+    parser.add_argument("metrics", type=Path, metavar="FILE", help="metrics.json, made by fer-train export")
+    options = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug)
+
+
+def _run(options: argparse.Namespace) -> None:
     try:
-        metrics = json.loads(arguments.metrics.read_text(encoding="utf-8"))
+        metrics = json.loads(options.metrics.read_text(encoding="utf-8"))
         tables = [
             _table(RESULT_COLUMNS, [format_result(metrics)]),
             *(form(metrics) for form in (format_classes, format_confusion, format_coverage)),
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"fer_training.tables: {arguments.metrics}: not made by fer_training.export: {error}", file=sys.stderr)
-        return 2
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{options.metrics}: not made by fer-train export: {error!r}") from error
     print("\n\n".join(tables))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

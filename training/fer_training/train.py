@@ -1,20 +1,16 @@
-"""Trains a classifier by a recipe.
+"""`fer-train run`: train a classifier by a recipe.
 
-    python -m fer_training.train --recipe training/recipes/compact.toml --fer2013 DIR
-
-DIR holds `fer2013.csv` and, where the recipe works with FER+ votes, `fer2013new.csv`; `--folder` and `--ck48` are for
-other data. The output folder, unless told otherwise `runs/<recipe>`, gets `checkpoint.pt` and `log.csv`, renewed after
-each epoch, and `curves.png`, every 20 s. A run that was interrupted goes on with `--resume`, to the same weights as if
-it had not been (on the same machine and versions).
+The output folder, unless told otherwise `runs/<recipe>`, gets `checkpoint.pt` and `log.csv`, renewed after each epoch,
+and `curves.png`, every 20 s. A run that was interrupted goes on with `--resume`, to the same weights as if it had not
+been (on the same machine and versions).
 """
 
 import argparse
 import contextlib
 import csv
 import math
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -22,20 +18,20 @@ from typing import Final
 import torch
 from tqdm import tqdm
 
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_training.checkpoint import CHECKPOINT_NAME, Checkpoint, EpochRecord, Origin, load_checkpoint, load_finished
-from fer_training.command import run_command
-from fer_training.curves import plot_curves
 from fer_training.distillation import Teachers, load_teachers
 from fer_training.dlib_weights import load_dlib_weights, start_from_dlib
-from fer_training.errors import CheckpointError, MatplotlibMissingError, RecipeError
+from fer_training.errors import CheckpointError, MatplotlibMissingError, OutputExistsError, RecipeError
 from fer_training.faces import LabelledFaces, TrainingData
 from fer_training.network import Classifier
-from fer_training.optimisation import choose_autocast_type
+from fer_training.optimisation import add_device_option, choose_autocast_type
+from fer_training.plots import plot_curves
 from fer_training.prediction import weights_without_votes
-from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now
+from fer_training.provenance import describe_commit, describe_hardware, list_versions, utc_now, with_fold, with_seed
 from fer_training.recipe import CONVERTED_SUFFIX, NetworkRecipe, Recipe, load_recipe, recipe_from_table
-from fer_training.run_names import with_fold, with_seed
-from fer_training.sources import add_source_options, check_source_options, describe_source, load_for_training
+from fer_training.sources import add_source_options, describe_source, load_for_training, parse_options
 from fer_training.training_run import TrainingRun, Watch
 
 LOG_NAME: Final = "log.csv"
@@ -61,74 +57,85 @@ def train(
     watch: Watch | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> Path:
-    """Trains to the recipe's last epoch, with a checkpoint after each.
+    """Train to the recipe's last epoch, with a checkpoint after each, and return the checkpoint's path.
 
     Args:
-        recipe: what to do.
-        data: the images, already on this machine.
-        out_dir: made if need be; gets `checkpoint.pt`, `log.csv` and `curves.png`.
-        device: where to train.
+        recipe: The recipe to train by.
+        data: The images, already on this machine.
+        out_dir: Folder for `checkpoint.pt`, `log.csv` and `curves.png`, made if need be.
+        device: The device to train on.
         precision: `auto`, `fp32`, `bf16` or `fp16`; see `optimisation.choose_autocast_type`.
-        resume: go on from the checkpoint in `out_dir`, which must be of the same recipe, data and teachers.
-        runs_dir: holds the recipe's teachers, runs and files, and the run it starts from.
-        initial_weights: what to start from instead of random weights, where the recipe does not say.
-        compiled: whether PyTorch compiles the network.
-        command: what a user would type to do this, for the record.
-        watch: sees each batch of an epoch pass.
-        on_epoch: called after each epoch's checkpoint is written.
-
-    Returns:
-        The path of the checkpoint.
+        resume: Go on from the checkpoint in `out_dir`, which must be of the same recipe, data and teachers.
+        runs_dir: Folder with the recipe's teachers, runs and files, and the run that it starts from.
+        initial_weights: Weights to start from instead of random ones, where the recipe names none.
+        compiled: Whether PyTorch compiles the network.
+        command: The command line that does this, for the record.
+        watch: Passes each epoch's batches through.
+        on_epoch: Called after each epoch's checkpoint is written.
 
     Raises:
-        CheckpointError: `out_dir` holds a checkpoint and `resume` is false, or none or another run's and it is true, or
-            the one of a teacher, or of the run to start from, is missing, unfinished or of another kind.
-        DataError: there are fewer images than one batch, or no votes where the recipe needs them.
-        RecipeError: the recipe does not fit the data or the device, or the loss is no number any more.
+        OutputExistsError: `out_dir` holds a checkpoint, and `resume` is false.
+        CheckpointError: The checkpoint to resume, a teacher's, or that of the run to start from is missing or unfit.
+        DataError: There are fewer images than one batch, or no votes where the recipe needs them.
+        RecipeError: The recipe does not fit the data or the device, or the loss is no number any more.
     """
     path = out_dir / CHECKPOINT_NAME
     if path.exists() and not resume:
-        raise CheckpointError(f"{path} exists already. Add --resume to go on with it, or give another --out.")
+        raise OutputExistsError(f"{path} exists already. Add --resume to go on with it, or give another --out.")
     if not resume:
         out_dir.mkdir(parents=True, exist_ok=True)  # What can fail is tried before the teachers have answered.
     autocast_type = choose_autocast_type(precision, device)
-    teachers, teacher_hashes = None, {}
-    if recipe.distillation is not None:
-        loaded = load_teachers(recipe, runs_dir, data.training)
-        teacher_hashes = {teacher.name: teacher.sha256 for teacher in loaded}
-        teachers = Teachers([teacher.answerer for teacher in loaded], recipe.distillation, device)
+    teachers, teacher_hashes = _bring_teachers(recipe, runs_dir, data.training, device)
     start, start_hash = _load_start(recipe, data.training, runs_dir, resume=resume)
+    weights = initial_weights if start is None else start
     run = TrainingRun(
-        recipe,
-        data,
-        device,
-        autocast_type,
-        teachers=teachers,
-        initial_weights=initial_weights if start is None else start,
-        compiled=compiled,
+        recipe, data, device, autocast_type, teachers=teachers, initial_weights=weights, compiled=compiled
     )
     origin = _describe_origin(data, device, autocast_type, teacher_hashes, start_hash, command)
     if resume:
         checkpoint = _load_own_checkpoint(path, recipe, device, origin)
         origin = checkpoint.origin
         run.restore(checkpoint)
+    _train_epochs(run, origin, out_dir, watch, on_epoch)
+    return path
+
+
+def _train_epochs(
+    run: TrainingRun,
+    origin: Origin,
+    out_dir: Path,
+    watch: Watch | None,
+    on_epoch: Callable[[EpochRecord], None] | None,
+) -> None:
+    """Train the epochs that are left, and write checkpoint, log and curves as they pass."""
     plotted = -math.inf
     while not run.finished:
         record = run.train_epoch(watch)
         if not math.isfinite(record.train_loss + record.validation_nll):
             raise RecipeError(
-                f"{recipe.name}: the loss of epoch {record.epoch} is {record.train_loss}, the validation images' NLL "
-                f"{record.validation_nll}. Lower optimisation.learning_rate, or give a gradient_clip. What was written "
-                "after the epoch before stays."
+                f"{run.recipe.name}: the loss of epoch {record.epoch} is {record.train_loss}, the validation images' "
+                f"NLL {record.validation_nll}. Lower optimisation.learning_rate, or give a gradient_clip. What was "
+                "written after the epoch before stays."
             )
-        run.to_checkpoint(origin).save(path)
+        run.to_checkpoint(origin).save(out_dir / CHECKPOINT_NAME)
         _write_log(out_dir / LOG_NAME, run.history)
         if run.finished or time.monotonic() - plotted > PLOT_EVERY_S:
-            _plot_history(out_dir / CURVES_NAME, recipe.name, run.history)
+            with contextlib.suppress(MatplotlibMissingError):
+                plot_curves(out_dir / CURVES_NAME, run.history, run.recipe.name)
             plotted = time.monotonic()
         if on_epoch:
             on_epoch(record)
-    return path
+
+
+def _bring_teachers(
+    recipe: Recipe, runs_dir: Path, faces: LabelledFaces, device: torch.device
+) -> tuple[Teachers | None, dict[str, str]]:
+    """Return the recipe's teachers, None where it has none, and their SHA-256 by name."""
+    if recipe.distillation is None:
+        return None, {}
+    loaded = load_teachers(recipe, runs_dir, faces)
+    teachers = Teachers([teacher.answerer for teacher in loaded], recipe.distillation, device)
+    return teachers, {teacher.name: teacher.sha256 for teacher in loaded}
 
 
 def _describe_origin(
@@ -156,7 +163,7 @@ def _describe_origin(
 def _load_start(
     recipe: Recipe, faces: LabelledFaces, runs_dir: Path, *, resume: bool
 ) -> tuple[Mapping[str, torch.Tensor] | None, str]:
-    """The weights that the recipe names to start from, None where it names none, and their SHA-256."""
+    """Return the weights that the recipe names to start from, None where it names none, and their SHA-256."""
     if recipe.starts_from.endswith(CONVERTED_SUFFIX):
         converted = load_dlib_weights(runs_dir / recipe.starts_from)
         torch.manual_seed(recipe.seed)  # for what of the backbone is not dlib's
@@ -173,19 +180,20 @@ def _load_start(
 
 
 def load_parent(path: Path, network: NetworkRecipe, class_names: tuple[str, ...]) -> Checkpoint:
-    """Loads the finished run that another one starts from.
+    """Load the finished run that another one starts from.
 
     Raises:
-        CheckpointError: it is missing, unfinished, of other classes, or of another network, but for the dropout.
+        CheckpointError: It is missing, unfinished, of other classes, or of another network, apart from the dropout and
+            from evening out the faces.
     """
     checkpoint = load_finished(path, class_names)
-    if not network.has_weights_of(checkpoint.recipe.network):
+    if not network.can_start_from(checkpoint.recipe.network):
         raise CheckpointError(f"{path}: its network is not the recipe's. Give the recipe the same [network] sections.")
     return checkpoint
 
 
 def _load_own_checkpoint(path: Path, recipe: Recipe, device: torch.device, now: Origin) -> Checkpoint:
-    """Loads the checkpoint to go on from, and refuses one of another recipe, data, precision or teachers."""
+    """Load the checkpoint to go on from, and refuse one of another recipe, data, precision or teachers."""
     checkpoint = load_checkpoint(path)
     if not checkpoint.rng:
         kind = "a mean of runs" if checkpoint.origin.mean_of else "the weights of a run alone"
@@ -206,7 +214,7 @@ def _load_own_checkpoint(path: Path, recipe: Recipe, device: torch.device, now: 
 
 
 def _write_log(path: Path, history: list[EpochRecord]) -> None:
-    """Writes the whole history anew: after a resume, the log has each epoch once."""
+    """Write the whole history anew: after a resume, the log has each epoch once."""
     aside = path.with_suffix(".tmp")
     with aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(asdict(history[0])))
@@ -215,26 +223,12 @@ def _write_log(path: Path, history: list[EpochRecord]) -> None:
     aside.replace(path)
 
 
-def _plot_history(path: Path, title: str, history: list[EpochRecord]) -> None:
-    """Draws the curves, where there is matplotlib to do so."""
-    with contextlib.suppress(MatplotlibMissingError):
-        plot_curves(
-            path,
-            epochs=[record.epoch for record in history],
-            training_loss=[record.train_loss for record in history],
-            validation_nll=[record.validation_nll for record in history],
-            validation_accuracy=[record.validation_accuracy for record in history],
-            learning_rate=[record.learning_rate for record in history],
-            title=title,
-        )
-
-
 def _format_number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def format_progress(record: EpochRecord, epochs: int) -> str:
-    """One line on an epoch, with the time left at the pace so far."""
+    """Format one line on an epoch, with the time left at the pace so far."""
     left_s = record.elapsed_s / record.epoch * (epochs - record.epoch)
     return (
         f"epoch {record.epoch:>{len(str(epochs))}}/{epochs}  {record.view_px} px  loss {record.train_loss:.4f}  "
@@ -248,13 +242,13 @@ def _format_time(seconds: float) -> str:
 
 
 def watch_progress(batches: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
-    """Shows a progress bar on stderr while an epoch's batches pass, where stderr is a terminal."""
+    """Show a progress bar on stderr while an epoch's batches pass, where stderr is a terminal."""
     count = len(batches) if isinstance(batches, torch.Tensor) else None
     return tqdm(batches, total=count, unit="batch", leave=False, disable=None)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say where and how a run is trained, not what."""
+    """Add the options that say where and how a run is trained, not what."""
     parser.add_argument("--out", type=Path, help="folder for checkpoint, log and curves (default: RUNS/<recipe>)")
     parser.add_argument(
         "--runs",
@@ -263,7 +257,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="folder with the other runs and the teachers' files that this run needs (default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device_option(parser)
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16", "fp16"],
@@ -280,7 +274,7 @@ def train_by_options(
     command: str,
     initial_weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Does what `train` does, with the options of `add_run_options`, and prints how it goes on. Raises as `train`."""
+    """Call `train` with the options of `add_run_options`, and print its progress. Raises as `train`."""
     path = train(
         recipe,
         data,
@@ -298,32 +292,34 @@ def train_by_options(
     print(f"wrote {path}")
 
 
-def main() -> int:
-    """The command. Returns its exit code, see `command.run_command`."""
-    parser = argparse.ArgumentParser(prog="python -m fer_training.train", description="Train a classifier by a recipe.")
-    parser.add_argument("--recipe", type=Path, required=True, help="a file of training/recipes")
+def main(arguments: Sequence[str]) -> int:
+    """Run `fer-train run` and return its exit code."""
+    parser = subcommand_parser(
+        "fer-train run",
+        description="Train a classifier by a recipe.",
+        examples="""\
+  fer-train run --recipe training/recipes/compact.toml --fer2013 DIR
+  fer-train run --recipe training/recipes/compact.toml --fer2013 DIR --resume
+  fer-train run --recipe training/recipes/own.toml --folder DIR    one folder of faces per class""",
+    )
+    parser.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="a file of training/recipes")
     add_source_options(parser)
     add_run_options(parser)
     parser.add_argument("--seed", type=int, help="instead of the recipe's; the run is named <recipe>-seed<N>")
-    arguments = parser.parse_args()
-    check_source_options(parser, arguments)
-    return run_command("fer_training.train", lambda: _run(arguments), when_interrupted=HOW_TO_RESUME)
+    options = parse_options(parser, arguments)
+    return run_command(parser.prog, lambda: _run(options), debug=options.debug, when_interrupted=HOW_TO_RESUME)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    recipe = load_recipe(arguments.recipe)
-    # As anybody would type it at the repository's root: where this machine keeps its files is nobody's business.
-    command = f"python -m fer_training.train --recipe training/recipes/{recipe.name}.toml {describe_source(arguments)}"
-    if arguments.seed is not None:
-        command += f" --seed {arguments.seed}"
-        table = {**asdict(recipe), "name": with_seed(recipe.name, arguments.seed), "seed": arguments.seed}
+def _run(options: argparse.Namespace) -> None:
+    recipe = load_recipe(options.recipe)
+    # For the record, as it is typed at the repository's root: local paths are replaced by DIR.
+    command = f"fer-train run --recipe training/recipes/{recipe.name}.toml {describe_source(options)}"
+    if options.seed is not None:
+        command += f" --seed {options.seed}"
+        table = {**asdict(recipe), "name": with_seed(recipe.name, options.seed), "seed": options.seed}
         recipe = recipe_from_table(table, "--seed")
-    if arguments.ck48:
-        recipe = replace(recipe, name=with_fold(recipe.name, arguments.fold))
-    data = load_for_training(arguments, recipe)
+    if options.ck48:
+        recipe = replace(recipe, name=with_fold(recipe.name, options.fold))
+    data = load_for_training(options, recipe)
     print(f"{data.dropped}; {len(data.validation)} validation images", flush=True)
-    train_by_options(arguments, recipe, data, command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    train_by_options(options, recipe, data, command)

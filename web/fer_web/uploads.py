@@ -196,7 +196,7 @@ class _Parts:
         self._is_file = False
 
     def callbacks(self) -> dict[str, Any]:
-        """What the parser calls, by its names."""
+        """Return what the parser calls, by its names for it."""
         return {
             "on_part_begin": self._headers.clear,
             "on_header_begin": self._begin_header,

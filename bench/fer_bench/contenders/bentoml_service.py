@@ -1,4 +1,4 @@
-"""BentoML: `bentoml serve fer_bench.contenders.bentoml_service:Fer --port PORT`, with WORKERS in the environment."""
+"""BentoML: `bentoml serve bentoml_service:Fer --port PORT`, with WORKERS in the environment."""
 
 import os
 from pathlib import Path
@@ -16,12 +16,12 @@ class Fer:
     """One pipeline in each worker, used by one thread."""
 
     def __init__(self) -> None:
-        """Loads it."""
+        """Load it."""
         self._pipeline = Pipeline()
 
     @bentoml.api
     def predict(self, image: Path, /) -> dict[str, Any]:
-        """The body is an encoded image, which BentoML hands over as a file."""
+        """Answer the encoded image that is the body, which BentoML hands over as a file."""
         try:
             return self._pipeline(image.read_bytes()).to_dict()
         except ImageRefusedError as error:

@@ -1,4 +1,4 @@
-"""FastAPI under uvicorn: `uvicorn fer_bench.contenders.fastapi_app:app --workers 2`."""
+"""FastAPI under uvicorn: `uvicorn fastapi_app:app --workers 2`."""
 
 import threading
 from typing import Any
@@ -16,13 +16,13 @@ _lock = threading.Lock()
 
 @app.get("/ready")
 def ready() -> dict[str, bool]:
-    """Answers once the pipeline is loaded."""
+    """Answer once the pipeline is loaded."""
     return {"ready": True}
 
 
 @app.post("/predict")
 async def predict(request: Request) -> dict[str, Any]:
-    """The body is an encoded image."""
+    """Answer the encoded image that is the body."""
     return await run_in_threadpool(_answer, await request.body())
 
 

@@ -1,4 +1,4 @@
-"""LitServe: `python -m fer_bench.contenders.litserve_app --port PORT --workers 2`."""
+"""LitServe: `python -m litserve_app --port PORT --workers 2`."""
 
 import argparse
 from typing import Any
@@ -14,28 +14,28 @@ class Fer(litserve.LitAPI):  # type: ignore[misc]
     """One pipeline in each worker."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002
-        """Loads it."""
+        """Load it."""
         self._pipeline = Pipeline()
 
     def decode_request(self, request: Request) -> bytes:
-        """The form's field `image` is a file. LitServe hands over the form where the annotation says request."""
+        """Return the file in the field `image`. LitServe hands over the form where the annotation says request."""
         content: bytes = request["image"].file.read()
         return content
 
     def predict(self, image: bytes) -> Answer:
-        """All the work."""
+        """Do all the work."""
         try:
             return self._pipeline(image)
         except ImageRefusedError as error:
             raise HTTPException(400, str(error)) from error
 
     def encode_response(self, answer: Answer) -> dict[str, Any]:
-        """JSON."""
+        """Return what JSON can hold."""
         return answer.to_dict()
 
 
 def main() -> None:
-    """Serves until it is killed."""
+    """Serve until it is killed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workers", type=int, required=True)

@@ -15,12 +15,12 @@ class Fer(MLModel):  # type: ignore[misc]
     """One pipeline in each worker. The image comes as base64 in the tensor IMAGE, the answer goes as JSON."""
 
     async def load(self) -> bool:
-        """Loads it."""
+        """Load it."""
         self._pipeline = Pipeline()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """All the work."""
+        """Do all the work."""
         (image,) = self.decode(payload.inputs[0])
         try:
             answer = self._pipeline(image)

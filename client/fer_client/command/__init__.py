@@ -1,26 +1,21 @@
-"""The command `fer-client`; `fer_client.cli` puts it together. `video` has a room of its own, `fer_client.video`.
+"""The subcommands of `fer-client`, which `fer_client.cli` puts together.
 
     predict       pictures to faces and their apparent expressions
-    health        does the server answer?
-    info          what does it serve?
+    video         the same over time, by `fer_client.video`
+    status        `health`: does the server answer? `info`: what does it serve?
     bench         how fast does it answer?
-    completion    completes words in bash, zsh and fish
+    completion    prints a script of `completions`, which complete words in bash, zsh and fish
 
-    settings      URL, token and the rest: flag, environment, file, default
-    config_file   reads that file
-    sources       finds the pictures that arguments name
-    records       results as a table, JSON, JSON lines or CSV
-    table         how the tables look
-    output        where they go, and in which format
-    annotate      pictures with their faces drawn: which file, and whether it can be written
-    drawing       how they look
-    resume        goes on where a file of results ends
-    progress      the bar on standard error
-    options       what the parsers of all subcommands share
-    parser        what is said about a command line that is wrong
-    words         which word a mistyped one was meant to be
-    interrupt     SIGTERM ends it as Ctrl-C does
-    ending        exit codes, and lines that do no harm in any terminal
+    options        what all subcommands share
+    connection     URL, token and the other settings: flag, environment, file, default
+    config_file    reads the file
+    image_paths    finds the pictures that arguments name
+    records        results as a table, JSON, JSON lines or CSV
+    output         where results go, in which format, and how `--resume` goes on
+    annotate       pictures with their faces drawn: which file, and whether it can be written
+    photo_drawing  how they look
+    progress       the bars on standard error
 
-Nothing here loads numpy, tritonclient or Pillow before it is used: `--help` and a mistyped option answer at once.
+Nothing here loads NumPy, tritonclient or Pillow before it is used: `--help` and a mistyped option answer at once.
+Parser, exit codes and messages are those of all commands, in `fer_commands`.
 """

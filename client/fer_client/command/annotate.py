@@ -1,4 +1,4 @@
-"""Writes pictures with their faces drawn. `drawing` draws them and needs Pillow, the extra `pictures`."""
+"""Writes pictures with their faces drawn: where to, and whether that can be done. `photo_drawing` draws them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from fer_commands.messages import printable
+from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, Prediction
@@ -20,7 +21,7 @@ _QUALITY: Final = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality"
 """Lines and letters keep their edges; Pillow's own defaults smear them."""
 
 
-class AnnotationError(Exception):
+class AnnotationError(CommandError):
     """An annotated picture cannot be drawn or written; the message says why and what to do."""
 
 
@@ -29,7 +30,7 @@ def plan_outputs(pictures: Sequence[tuple[str, PurePath]], output: str) -> list[
 
     Args:
         pictures: Path and place within what was named, for each picture.
-        output: As the user wrote it: a folder, made where it does not exist; or for a single picture a file, which is
+        output: What the user wrote: a folder, made where it does not exist; or for a single picture a file, which is
             what a name with one of the extensions FORMATS means unless a folder has that name.
 
     Returns:
@@ -61,19 +62,20 @@ def plan_outputs(pictures: Sequence[tuple[str, PurePath]], output: str) -> list[
     return planned
 
 
-def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output: Path) -> None:
+def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output: Path, *, panel: bool = True) -> None:
     """Write a picture with its faces drawn. The file appears complete or not at all.
 
     Args:
-        content: The image file that the prediction is about.
-        prediction: Its faces, in pixels of the upright image; or that of a crop, which is one face.
-        output: File to write, of `plan_outputs`; its extension chooses the format.
+        content: The bytes of the image file that the prediction is about.
+        prediction: The faces in pixels of the upright image, or the prediction of a crop, which is one face.
+        output: File to write, from `plan_outputs`; its extension chooses the format.
+        panel: Whether the probabilities are drawn on a panel beside the picture.
 
     Raises:
         AnnotationError: Pillow cannot read the image, or reads another size than the server did, or the file cannot
             be written.
     """
-    from fer_client.command.drawing import draw, open_upright  # Not at the top: Pillow is an extra.
+    from fer_client.command.photo_drawing import draw, open_upright  # Not at the top: Pillow is an extra.
 
     try:
         photo = open_upright(content)
@@ -90,7 +92,7 @@ def annotate(content: bytes, prediction: Prediction | CroppedPrediction, output:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         faces, left_out = getattr(prediction, "faces", [prediction]), getattr(prediction, "faces_left_out", 0)
-        draw(photo, faces, left_out).save(partial, format=kind, **_QUALITY.get(kind, {}))
+        draw(photo, faces, left_out, panel=panel).save(partial, format=kind, **_QUALITY.get(kind, {}))
         partial.replace(output)
     except (OSError, ValueError) as error:  # ValueError: larger than the format can be.
         raise AnnotationError(
@@ -121,12 +123,12 @@ def _check_folder(folder: Path, output: Path, *, must_exist: bool) -> None:
 
 
 def _with_writable_extension(place: PurePath) -> PurePath:
-    """The same name, or one that ends in .png where that format is not written."""
+    """Return the same name, or one that ends in .png where the format is not one that can be written."""
     return place if place.suffix.lower() in FORMATS else place.with_name(f"{place.name}.png")
 
 
 def _distinct(files: Sequence[Path]) -> list[Path]:
-    """The same files, numbered from the second of a name on."""
+    """Return the same files, numbered from the second of a name on."""
     taken: set[Path] = set()
     distinct = []
     for file in files:

@@ -7,22 +7,19 @@ import itertools
 import json
 import math
 import re
-import struct
 import sys
 import threading
 import time
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fer_client._endpoint import Protocol, parse_endpoint
-from fer_client._errors import FerClientError
-from fer_client._extras import is_installed
+from fer_client._config import Protocol, parse_endpoint
+from fer_client._errors import FerClientError, is_installed
+from fer_client._images import encode_png
+from fer_client.command.connection import Connection, add_settings, read_connection
 from fer_client.command.options import Subcommands, add_command, positive_int, say, seconds
-from fer_client.command.records import Outcome
-from fer_client.command.settings import Connection, add_settings, read_connection
 from fer_commands.exit_codes import ExitCode
 from fer_commands.messages import one_line, printable
 from fer_commands.running import CommandError
@@ -31,20 +28,20 @@ if TYPE_CHECKING:
     from fer_client import FerClient
 
 _WARM_UP_S: Final = 0.5
-"""Connections are opened, and the server's first, slower requests are over by then."""
+"""By then connections are open, and the server's first, slower requests are over."""
 
 _PERCENTILES: Final = {50: 1, 90: 10, 95: 20, 99: 100}
-"""Percentile -> answers that it takes to say anything about it: one at least has to be beyond."""
+"""Percentile -> number of answers that it takes: at least one has to lie beyond it."""
 
 _DESCRIPTION: Final = """\
 Measure quickly how fast the server answers, over HTTP and gRPC, at one or more levels of
-concurrency. The picture is sent again and again for some seconds; without one, a plain gray
-picture is, in which there is no face to classify.
+concurrency. The picture is sent again and again for some seconds. Without IMAGE it is a plain
+gray one, in which there is no face to classify.
 
 What is measured is what this machine sees, network and client included. Each worker waits for
-its answer before it asks again, so a slow server is asked less often: it is no load test, and
-waits that arriving users would have in a queue do not show. Requests are not tried again. One
-run is one sample: repeat it before comparing, and send pictures like yours.
+its answer before it asks again, so a slow server is asked less often: this is not a load test,
+and the waits of arriving users in a queue do not show. Requests are not tried again. One run is
+one sample: repeat it before you compare, and send pictures like yours.
 """
 
 _EXAMPLES: Final = """\
@@ -60,10 +57,10 @@ class Measurement:
 
     Attributes:
         protocol: `http` or `grpc`.
-        concurrency: Workers, and so requests in flight at most.
-        latencies_ms: Of each answer, in milliseconds.
+        concurrency: Number of workers, and so the most requests in flight.
+        latencies_ms: Latency of each answer in milliseconds.
         failures: How many requests failed, by kind.
-        seconds: How long it went on, until the last answer.
+        seconds: How long the measurement took, up to the last answer.
     """
 
     protocol: Protocol
@@ -78,14 +75,14 @@ class Measurement:
         return len(self.latencies_ms) / self.seconds if self.seconds else 0.0
 
     def percentile_ms(self, percent: int) -> float | None:
-        """The latency that so many percent of the answers do not exceed (nearest rank); None where they are too few."""
+        """Return the latency that this percentage of the answers does not exceed (nearest rank), or None if too few."""
         count = len(self.latencies_ms)
         if count < _PERCENTILES[percent]:
             return None
         return sorted(self.latencies_ms)[math.ceil(percent / 100 * count) - 1]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, rounded to microseconds."""
+        """Return plain values for JSON, rounded to microseconds."""
         percentiles = {f"p{percent}": self.percentile_ms(percent) for percent in _PERCENTILES}
         percentiles["max"] = max(self.latencies_ms, default=None)
         return {
@@ -131,8 +128,8 @@ def add_bench_command(commands: Subcommands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure each protocol at each level; returns the exit code."""
-    content = _gray_png(640, 480) if options.image is None else _read(options.image)
+    """Measure each protocol at each level, and return the exit code."""
+    content = _gray_png() if options.image is None else _read(options.image)
     name = "a plain gray picture" if options.image is None else printable(options.image)
     connection = read_connection(options)
     endpoints = _endpoints(connection)
@@ -156,7 +153,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(client: FerClient, protocol: Protocol, content: bytes, level: int, duration_s: float) -> Measurement:
-    """Keep `level` requests in flight for some seconds.
+    """Keep `level` requests in flight for some seconds, and return what came of them.
 
     Raises:
         FerClientError: Nothing was answered.
@@ -180,7 +177,7 @@ class _Workers:
         self._stop = threading.Event()
 
     def run(self, duration_s: float) -> None:
-        """Work for some seconds, and until what is in flight then is answered."""
+        """Work for some seconds, and until the requests in flight then are answered."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.measurement.concurrency)]
         start_s = time.perf_counter()
         try:
@@ -200,15 +197,15 @@ class _Workers:
                 self._client.predict(self._content)
             except FerClientError as error:
                 self.last_error = error
-                self.measurement.failures[Outcome("", error=error).error_kind] += 1
+                self.measurement.failures[error.kind] += 1
                 self._stop.wait(0.01)  # What fails at once would otherwise be asked as fast as a processor can.
             else:
                 self.measurement.latencies_ms.append(1000 * (time.perf_counter() - start_s))
 
 
 def _endpoints(connection: Connection) -> dict[Protocol, str]:
-    """URL for each protocol to be measured: both, unless only one is wanted or known."""
-    given = parse_endpoint_or_fail(connection)
+    """Return the URL for each protocol to measure: both, unless only one is wanted or known."""
+    given = _protocol_of(connection)
     endpoints: dict[Protocol, str] = {given: connection.url}
     if connection.protocol is not None or not is_installed("grpc"):
         return endpoints
@@ -225,8 +222,8 @@ def _why_only_one() -> str:
     return "gRPC needs pip install 'fer-triton[grpc]'"
 
 
-def parse_endpoint_or_fail(connection: Connection) -> Protocol:
-    """The protocol of the URL."""
+def _protocol_of(connection: Connection) -> Protocol:
+    """Return the protocol of the URL."""
     try:
         return parse_endpoint(connection.url, connection.protocol).protocol
     except ValueError as error:
@@ -234,7 +231,7 @@ def parse_endpoint_or_fail(connection: Connection) -> Protocol:
 
 
 def _describe(client: FerClient, name: str, content: bytes) -> dict[str, Any]:
-    """What is measured. The picture has to be answered once: no use in measuring how it is refused."""
+    """Return what is measured. The picture has to be answered once: measuring how it is refused is of no use."""
     prediction = client.predict(content)
     return {
         "image": name,
@@ -279,12 +276,8 @@ def _read(image: str) -> bytes:
         raise CommandError(f"cannot read {printable(image)}: {error.strerror}") from error
 
 
-def _gray_png(width: int, height: int) -> bytes:
-    """A PNG file in plain mid-gray."""
+def _gray_png() -> bytes:
+    """Return a PNG file of 640 x 480 px in plain mid-gray."""
+    import numpy as np  # Not at the top: `--help` does not need it.
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    rows = zlib.compress((b"\0" + b"\x80" * width) * height)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return encode_png(np.full((480, 640), 128, np.uint8))

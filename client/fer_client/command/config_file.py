@@ -1,4 +1,4 @@
-"""The configuration file of `fer-client`: finding it, reading it, and refusing one that others can read secrets in."""
+"""The configuration file of `fer-client`: it is found, read, and refused if others can read the secrets in it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ConfigFile:
     """What the configuration file says.
 
     Attributes:
-        path: The file, or None where there is none.
+        path: The file; None if there is none.
         document: Its content. `repr` leaves it out, because there may be a token in it.
     """
 
@@ -45,8 +45,8 @@ class ConfigFile:
         """Read the file that is named, else the user's own, else none.
 
         Args:
-            flag: Of `--config`.
-            environment: Variables; none of them is empty.
+            flag: Value of `--config`.
+            environment: Variables, none of them empty.
             known: Keys that the file may have.
 
         Raises:
@@ -90,11 +90,11 @@ class ConfigFile:
         return cls(path, document)
 
     def text(self, key: str, *, is_path: bool = False) -> str | None:
-        """A value as text, or None where the file does not have the key.
+        """Return a value as text, or None where the file does not have the key.
 
         Args:
             key: Name of the value.
-            is_path: It names a file; a relative one starts at the folder of the configuration file.
+            is_path: Whether the value names a file; a relative one starts at the folder of the configuration file.
 
         Raises:
             CommandError: It is neither a string nor a number.
@@ -107,12 +107,12 @@ class ConfigFile:
         return os.fspath(self.path.parent / user_path(str(value))) if is_path else str(value)
 
     def origin(self, key: str) -> str:
-        """Where a value comes from, for people."""
+        """Say where a value comes from, for people."""
         return f"{printable(self.path or '')}: {key}"
 
 
 def _with_hint(key: str, known: Collection[str]) -> str:
-    """A key that is not known, and which one was probably meant."""
+    """Return a key that is not known, with the one that was probably meant."""
     meant = closest(key, known)
     return one_line(key) + (f" (did you mean {meant}?)" if meant else "")
 

@@ -1,4 +1,4 @@
-"""What the parsers of all subcommands share: how help looks, and the values that options take."""
+"""What all subcommands share: their parser, the values that options take, and lines on standard error."""
 
 from __future__ import annotations
 
@@ -11,36 +11,24 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Final, TypeAlias
 
-from fer_client import _errors as errors
 from fer_commands import messages
-from fer_commands.exit_codes import ExitCode, describe
+from fer_commands.exit_codes import ExitCode
 from fer_commands.messages import printable
-from fer_commands.parser import HelpFormatter, Parser
+from fer_commands.parser import HelpFormatter, Parser, format_epilog
 
 Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `add_subparsers` returns."""
 
 LONGEST_S: Final = 86_400.0
-"""A day, in seconds: the longest that the client waits."""
-
+"""One day: the longest that the client waits."""
 
 _VIDEOS: Final = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 
-_EXIT_CODE_OF: Final[tuple[tuple[type[errors.FerClientError], ExitCode], ...]] = (
-    (errors.AuthenticationError, ExitCode.FORBIDDEN),
-    (errors.ServerUnreachableError, ExitCode.UNREACHABLE),
-    (errors.ImageRefusedError, ExitCode.REFUSED),
-    (errors.ImageUnreadableError, ExitCode.USAGE),
-)
-"""The first class that fits decides; any other error of the client is ExitCode.FAILED."""
+EXIT_CODES: Final = tuple(code for code in ExitCode if code != ExitCode.CHECK_FAILED)
+"""Exit codes that `fer-client` ends with. It checks nothing that could fail a check."""
 
 say = partial(messages.say, "fer-client")
 """Prints a line to standard error, with the command's name in front."""
-
-
-def exit_code_of(error: errors.FerClientError) -> ExitCode:
-    """Return the documented exit code of an error of the client."""
-    return next((code for kind, code in _EXIT_CODE_OF if isinstance(error, kind)), ExitCode.FAILED)
 
 
 class ClientParser(Parser):
@@ -67,7 +55,7 @@ def add_command(
     """Add a subcommand whose `--help` needs no manual.
 
     Args:
-        commands: Of the parser of `fer-client`.
+        commands: Subcommands of the parser of `fer-client`.
         name: What the user types.
         summary: A few words for the list of commands.
         description: What it does and what happens to the pictures.
@@ -78,7 +66,7 @@ def add_command(
         name,
         help=summary,
         description=description,
-        epilog=f"examples:\n{examples}\n{describe()}",
+        epilog=format_epilog(examples, *EXIT_CODES),
         formatter_class=HelpFormatter,
         allow_abbrev=False,  # `--token SECRET` must not be taken for `--token-file`.
     )
@@ -87,19 +75,19 @@ def add_command(
 
 
 def user_path(text: str) -> Path:
-    """A path with `~` for the home folder. Where nobody knows that folder, as for users without an entry, it stays."""
+    """Return a path with `~` replaced by the home folder, where that is known."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails there
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
+    """Parse a whole number from 1 on, for argparse."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """A time in seconds, for argparse."""
+    """Parse a time in seconds, for argparse."""
     try:
         value = float(text)
     except ValueError:

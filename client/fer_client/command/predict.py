@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import importlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -18,13 +18,15 @@ from fer_client._errors import (
     ImageUnreadableError,
     ServerUnreachableError,
 )
-from fer_client._threads import work_in_threads
 from fer_client.command.annotate import AnnotationError, annotate, plan_outputs
-from fer_client.command.options import Subcommands, add_command, exit_code_of, positive_int, say
+from fer_client.command.connection import add_settings, read_connection
+from fer_client.command.image_paths import Source, Sources, expand, format_left_out, read_stream
+from fer_client.command.options import Subcommands, add_command, positive_int, say
 from fer_client.command.output import (
     CSV,
     JSON,
     JSON_LINES,
+    Previous,
     check_output_file,
     choose_format,
     open_appending,
@@ -41,26 +43,22 @@ from fer_client.command.records import (
     Tally,
     Writer,
 )
-from fer_client.command.resume import Previous
-from fer_client.command.settings import add_settings, read_connection
-from fer_client.command.sources import Source, Sources, expand, format_left_out, read_stream
 from fer_commands.exit_codes import ExitCode
 from fer_commands.messages import printable, utf8_name
-from fer_commands.running import CommandError, terminable
+from fer_commands.running import CommandError
 
 if TYPE_CHECKING:
     from fer_client import CroppedPrediction, FerClient, Prediction
-    from fer_client._cancellation import Cancellation
 
 _DEFAULT_CONCURRENCY: Final = 8
 _FATAL: Final = (AuthenticationError, ContractError, ServerUnreachableError)
-"""The next image would fare no better."""
+"""Errors that the next image would run into as well."""
 _GIVE_UP_AFTER: Final = 20
-"""So many images in a row that the server fails at mean that it will fail at the rest too."""
+"""After this many failures in a row, the server is taken to fail at the rest too."""
 
 _DESCRIPTION: Final = """\
 Find the faces in pictures and their apparent expressions, as an annotator would label the
-picture. It is not what a person feels. A picture without a face is answered too: with no face.
+picture. It is not what a person feels. A picture without a face has a result too: no face.
 
 Pictures (JPEG, PNG, WebP or BMP) are sent to the server named, and nowhere else. Nothing is
 fetched from the network.
@@ -93,18 +91,19 @@ def add_predict_command(commands: Subcommands) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
-        help="picture, folder (with those below it, but without hidden files), quoted pattern, or - for standard input",
+        help="a picture, a folder (searched with the folders below it, except hidden ones), a quoted pattern, or - for "
+        "standard input",
     )
     parser.add_argument(
         "--all", action="store_true", help="try every file in a folder that is not hidden, whatever its name ends in"
     )
-    parser.add_argument("--cropped", action="store_true", help="each picture is one face already: detect nothing")
+    parser.add_argument("--cropped", action="store_true", help="each picture is one face already: skip the detection")
     parser.add_argument(
         "--concurrency",
         metavar="N",
         type=positive_int,
         default=_DEFAULT_CONCURRENCY,
-        help="how many pictures are on their way at once (default: %(default)s)",
+        help="how many pictures are sent at once (default: %(default)s)",
     )
     _add_output_options(parser)
     add_settings(parser)
@@ -136,13 +135,19 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         help="also write each picture to this folder, with its faces, expressions and probabilities drawn; for a "
         "single picture also a file: .png, .jpg, .webp or .bmp",
     )
+    output.add_argument(
+        "--no-panel", action="store_true", help="leave out the panel of probabilities beside the annotated pictures"
+    )
     output.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary, errors only")
 
 
 def run(options: argparse.Namespace) -> int:
-    """What can fail without the server is tried before it is asked. Returns the exit code."""
+    """Try what can fail without the server, then ask it, and return the exit code."""
     if options.resume and options.output:
         raise CommandError("--resume names the file of results already: leave --output out")
+    if options.no_panel and (options.cropped or not options.annotate):
+        reason = "nothing but the panel is drawn beside a crop" if options.cropped else "it is about --annotate"
+        raise CommandError(f"--no-panel has no use here: {reason}; leave it out")
     results = options.output or options.resume
     options.format = choose_format(_format_flag(options), results)
     if results:
@@ -166,7 +171,7 @@ def run(options: argparse.Namespace) -> int:
             say(ImageUnreadableError(source.name, source.problem))
         return ExitCode.USAGE
     connection = read_connection(options)
-    with terminable(), connection.open() as client:
+    with connection.open() as client:
         # Before anything is written: a server that does not answer leaves files as they are.
         labels, quality_columns = client.labels, client.quality_columns
         importlib.import_module("numpy")  # Else loading it would count as part of the first request.
@@ -205,7 +210,7 @@ class _Run:
         self._in_a_row = 0
 
     def work(self) -> int:
-        """Deal with all pictures, or as many as can be; returns the exit code."""
+        """Deal with all pictures, or as many as can be, and return the exit code."""
         start_s = time.perf_counter()
         stop: CommandError | None = None
         try:
@@ -214,7 +219,7 @@ class _Run:
         except KeyboardInterrupt:
             stop = CommandError("interrupted" if not self._is_single else "", ExitCode.INTERRUPTED)
         except FerClientError as error:
-            stop = CommandError(str(error), exit_code_of(error))
+            stop = CommandError(str(error), error.exit_code)
         finally:
             self._progress.clear()
             self._tally.seconds = time.perf_counter() - start_s
@@ -227,12 +232,14 @@ class _Run:
         return ExitCode.PARTIAL if len(self._failures) < self._tally.images else self._failures[0]
 
     def _outcomes(self) -> Iterator[Outcome]:
-        """What becomes of each picture, in their order.
+        """Yield what becomes of each picture, in their order.
 
         Raises:
             FerClientError: There is no use in going on.
         """
-        with contextlib.closing(self._answers()) as answers:
+        options = self._options
+        results = self._client.predict_many(self._images(), concurrency=options.concurrency, cropped=options.cropped)
+        with contextlib.closing(results) as answers:
             for source in self._pending:
                 start_s = time.perf_counter()
                 answer = ImageUnreadableError(source.name, source.problem) if source.problem else next(answers)
@@ -243,23 +250,8 @@ class _Run:
                     request_ms = 1000 * (time.perf_counter() - start_s) if self._is_single else None
                     yield Outcome(source.name, answer, request_ms=request_ms)
 
-    def _answers(self) -> Generator[Prediction | CroppedPrediction | FerClientError, None, None]:
-        """What the server makes of the readable pictures, in their order."""
-        concurrency = self._options.concurrency
-        if not self._options.cropped:
-            yield from self._client.predict_many(self._images(), concurrency=concurrency)
-            return
-        for _, answer in work_in_threads(self._images(), self._predict_cropped, concurrency, in_order=True):
-            yield answer
-
-    def _predict_cropped(self, image: str | bytes, _: Cancellation) -> CroppedPrediction | FerClientError:
-        try:
-            return self._client.predict_cropped(image)
-        except FerClientError as error:
-            return error
-
     def _images(self) -> Iterator[str | bytes]:
-        """The readable pictures: paths, which the client reads when it needs them, and what came through a pipe."""
+        """Yield the readable pictures: paths, which the client reads when needed, and what came through a pipe."""
         for source in self._pending:
             if source.problem:
                 continue
@@ -278,7 +270,7 @@ class _Run:
             raise error
 
     def _record(self, outcome: Outcome) -> None:
-        """Write what became of a picture, the drawn one first: a line of results says that all of it is there."""
+        """Write what became of a picture, the annotated copy first: a line of results says that all is there."""
         self._progress.clear()
         problem = None
         if outcome.prediction is not None:
@@ -288,26 +280,27 @@ class _Run:
         self._tally.count(outcome)
         if outcome.error is not None:
             say(outcome.error if self._is_plain(outcome.error) else f"{printable(outcome.name)}: {outcome.error}")
-            self._failures.append(exit_code_of(outcome.error))
+            self._failures.append(outcome.error.exit_code)
         elif problem is not None:
             say(problem if self._is_single else f"{printable(outcome.name)}: {problem}")
             self._failures.append(ExitCode.USAGE)
         self._progress.update(self._tally.images, len(self._failures))
 
     def _is_plain(self, error: FerClientError) -> bool:
-        """Whether an error's line is clear without the picture's name: it has it, or it is not about a picture."""
+        """Return whether an error is clear without the picture's name: it has the name, or is not about a picture."""
         if isinstance(error, ImageUnreadableError):
             return True
         return self._is_single and not isinstance(error, ImageRefusedError)
 
     def _annotate(self, name: str, prediction: Prediction | CroppedPrediction) -> AnnotationError | None:
-        """Draw a picture where that is wanted; returns what kept it from being drawn."""
+        """Draw a picture where that is wanted, and return what kept it from being drawn."""
         output = self._annotated.get(name)
         if output is None:
             return None
         try:
             content = self._streamed.pop(name, None)
-            annotate(Path(name).read_bytes() if content is None else content, prediction, output)
+            content = Path(name).read_bytes() if content is None else content
+            annotate(content, prediction, output, panel=not self._options.no_panel)
         except AnnotationError as error:
             return error
         except OSError as error:
@@ -315,7 +308,7 @@ class _Run:
         return None
 
     def _conclude(self, stop: CommandError | None) -> None:
-        """Say how it went, and how it goes on."""
+        """Say how it went, and how to go on."""
         options, tally = self._options, self._tally
         if stop and str(stop):
             kept = f"; {tally.images} of {len(self._pending)} images are done" if len(self._pending) > 1 else ""
@@ -341,7 +334,7 @@ class _Run:
 
 
 def _format_flag(options: argparse.Namespace) -> str | None:
-    """The option that says how results are written, or None where there is none."""
+    """Return the option that says how results are written, or None."""
     flags = (flag for flag in ("--json", "--jsonl", "--csv", "--resume") if getattr(options, flag.removeprefix("--")))
     return next(flags, None)
 
@@ -360,19 +353,16 @@ def _check_not_a_source(results: Path | None, sources: Sources) -> None:
 
 
 def _plan(sources: Sources, annotate_to: str | None) -> dict[str, Path]:
-    """Where the annotated picture of each image goes, by the image's name. Empty where none is wanted."""
+    """Return the annotated file of each image by the image's name; empty where none is wanted."""
     if not annotate_to:
         return {}
     pictures = [(source.name, source.relative) for source in sources.images if not source.problem]
-    try:
-        files = plan_outputs(pictures, annotate_to)
-    except AnnotationError as error:
-        raise CommandError(str(error)) from error
+    files = plan_outputs(pictures, annotate_to)
     return {name: file for (name, _), file in zip(pictures, files, strict=True)}
 
 
 def _read_previous(resume: Path | None, sources: Sources) -> Previous | None:
-    """What earlier runs have written to the file of `--resume`."""
+    """Return what earlier runs have written to the file of `--resume`, or None without one."""
     if resume is None:
         return None
     if any(source.is_stream for source in sources.images):

@@ -16,8 +16,8 @@ from fer_client._errors import (
     ServerError,
     ServerOverloadedError,
 )
-from fer_client._quality import LOW_CONFIDENCE
 from fer_client._results import Face, ImageSize, Prediction
+from fer_client._server import LOW_CONFIDENCE
 from fer_client.video.settings import AnalysisSettings
 from fer_client.video.sightings import Sighting, TrackedFace
 from fer_client.video.smoothing import Smoother
@@ -43,9 +43,9 @@ def analyse(
     server refuses, or now and then fails at, is a sighting with an error.
 
     Args:
-        frames: In the order of time.
-        client: Where they are sent.
-        settings: How.
+        frames: Frames in the order of time.
+        client: Client of the server that they are sent to.
+        settings: How frames are sent and faces are followed.
 
     Yields:
         Each frame and what was seen in it, in order, as the answers come.
@@ -70,7 +70,7 @@ def analyse(
 
 
 def _sent(frames: Iterable[Frame], waiting: deque[Frame]) -> Iterator[bytes]:
-    """The pictures of the frames, which are kept in `waiting` until their answers are there."""
+    """Yield the pictures of the frames, and keep the frames in `waiting` until their answers are there."""
     for frame in frames:
         waiting.append(frame)
         yield frame.jpeg
@@ -105,7 +105,7 @@ class _Follower:
         return self._sighting(frame, tracked, None, seen.faces_left_out)
 
     def _cut(self) -> None:
-        """What comes next has nothing to do with what was."""
+        """End all tracks: what comes next has nothing to do with what came before."""
         self._tracker.end_all()
         self._smoothers.clear()
 

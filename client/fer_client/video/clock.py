@@ -1,4 +1,4 @@
-"""Times within a video: those of its frames, believed within bounds, and as people read them."""
+"""Times within a video: those of its frames, whose stamps are believed within bounds; and times as people read them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 _LONGEST_STEP_S: Final = 60.0
 _LONGEST_STEP_INTERVALS: Final = 10.0
-"""A longer step, in seconds and in usual intervals, is a jump of the clock. Shorter ones are believed: recordings of a
-screen or by a motion sensor do stand still for a while."""
+"""A step that is longer than both, in seconds and in usual intervals, is a jump of the clock. Shorter steps are
+believed: recordings of a screen or by a motion sensor do pause."""
 _SHORTEST_STEP_S: Final = 0.0004
 """2,500 frames/s, beyond any slow motion. A smaller step is a clock that does not run."""
 
@@ -16,8 +16,8 @@ class Jump(NamedTuple):
     """A place where time stamps are not believed.
 
     Attributes:
-        at_s: Time of the frame before it, in seconds from the video's start.
-        step_s: By how much the stamps go on or back there, in seconds.
+        at_s: Time of the frame before the jump, in seconds from the video's start.
+        step_s: By how many seconds the stamps go on or back there.
     """
 
     at_s: float
@@ -25,7 +25,7 @@ class Jump(NamedTuple):
 
 
 class StampChoice:
-    """Chooses between a frame's two time stamps the one that goes back less often, or else the time of showing.
+    """Chooses of a frame's two time stamps the one that goes back less often; if both do alike, the time of showing.
 
     AVI, for one, does not store when frames are shown, and FFmpeg's guess at it may be wrong for whole files. Source:
     guess_correct_pts in FFmpeg's libavcodec/decode.c.
@@ -40,8 +40,8 @@ class StampChoice:
         """Choose a frame's time stamp.
 
         Args:
-            shown: When it is shown (FFmpeg's pts), in ticks; None where that is not said.
-            decoded: When it is decoded (dts), alike.
+            shown: When the frame is shown (FFmpeg's pts), in ticks; None if the file does not say.
+            decoded: When the frame is decoded (dts), in ticks; None if the file does not say.
         """
         for index, stamp in enumerate((shown, decoded)):
             last = self._last[index]

@@ -1,24 +1,26 @@
-"""What keeps a video from being read or written, a missing package among it."""
+"""The error of a video that cannot be read or written, and the check for the packages that this needs."""
 
 from __future__ import annotations
 
 import importlib.util
 from typing import Final
 
+from fer_commands.running import CommandError
+
 _NEEDED: Final = {
     "av": "reading video needs PyAV: pip install av",
     "PIL": "reading and drawing video needs Pillow: pip install pillow",
     "matplotlib": "plotting needs matplotlib: pip install matplotlib",
 }
-"""By the name under which Python imports it."""
+"""Name under which Python imports a package -> message if it is not installed."""
 
 
-class VideoError(Exception):
-    """One line for the user: what was expected, what came, how to go on."""
+class VideoError(CommandError):
+    """A video cannot be read or written. The message says what was expected, what came, and how to go on."""
 
 
 def require(package: str) -> None:
-    """Find out whether a package of the extra `video` is installed, without loading it.
+    """Make sure that a package of the extra `video` is installed, without loading it.
 
     Args:
         package: The name under which it is imported: `av`, `PIL` or `matplotlib`.

@@ -49,7 +49,7 @@ _READ_TIMEOUT_S: Final = 30.0
 """A live playlist has something new every few seconds."""
 
 MOST_PIXELS: Final = 50_000_000
-"""Of a frame. The server takes no larger picture, and a header that claims more is not worth the memory."""
+"""Largest frame that is read. The server takes no larger picture, and a header may claim anything."""
 
 _PICTURES: Final = {
     "JPEG": rb"\xff\xd8\xff",
@@ -60,9 +60,9 @@ _PICTURES: Final = {
     "HEIC": rb".{4}ftyp(heic|heix|mif1)",
     "AVIF": rb".{4}ftypavif",
 }
-"""How files of one picture begin."""
+"""First bytes of files that are one picture, by format."""
 _PREDICTABLE: Final = ("JPEG", "PNG", "BMP", "WebP")
-"""Those of them that the server takes."""
+"""Those that the server takes."""
 _LENIENT: Final[dict[str, Any]] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """Titles need not be text. PyAV 19 takes them as they are."""
 _UNUSABLE: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -73,10 +73,10 @@ class Input:
     """An opened file, camera or address.
 
     Attributes:
-        source: As the user named it. It may hold a password: show `name`.
-        name: For people.
-        container: What packets are read from.
-        stream: The one with the video.
+        source: What the user typed. It may hold a password: show `name` instead.
+        name: Name for people, without secrets.
+        container: Container that packets are read from.
+        stream: Its video stream.
     """
 
     source: str
@@ -109,12 +109,12 @@ class Input:
 
 
 def is_camera(source: str) -> bool:
-    """Whether a source is a camera's number or device rather than a file."""
+    """Return whether a source is a camera's number or device rather than a file."""
     return re.fullmatch(r"[0-9]{1,3}", source) is not None or re.fullmatch(r"/dev/video[0-9]+", source) is not None
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is the address of a stream rather than a file."""
+    """Return whether a source is the address of a stream rather than a file."""
     return re.match(r"(?i)(rtsps?|https?)://", source) is not None
 
 
@@ -176,7 +176,7 @@ def _open_file(source: str) -> InputContainer:
                 f"cannot read {source}: it is a list of other files, which are not opened; expected the video itself, "
                 "or the list's own http:// address"
             ) from error
-        raise _undecodable(source) from error
+        raise undecodable(source) from error
 
 
 def _open_address(source: str) -> InputContainer:
@@ -242,7 +242,7 @@ def _video_of(container: InputContainer, source: str) -> VideoStream:
         raise VideoError(f"cannot read {name}: it is sound without pictures, expected a video")
     decodable = [stream for stream in videos or container.streams.video if stream.codec_context is not None]
     if not decodable:
-        raise _undecodable(name)
+        raise undecodable(name)
     best = max(decodable, key=lambda stream: (stream.frames != 1, stream.width * stream.height, -stream.index))
     if not 0 < best.width * best.height <= MOST_PIXELS:  # 0: FFmpeg was told the limit and did not look further.
         raise VideoError(
@@ -259,7 +259,8 @@ def _is_a_picture(source: str, kind: str) -> VideoError:
     return VideoError(f"cannot read {source}: it is a picture ({kind}), expected a video; {way}")
 
 
-def _undecodable(name: str) -> VideoError:
+def undecodable(name: str) -> VideoError:
+    """Make the error of a video of which nothing can be decoded."""
     return VideoError(
         f"cannot decode {name}: expected a whole video file, as MP4, MOV, MKV, WebM or AVI; "
         "if others play it, convert it: ffmpeg -i FILE converted.mp4"

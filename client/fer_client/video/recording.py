@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from fer_client.video.annotated import AnnotatedVideo
-from fer_client.video.episodes import EpisodeCollector
 from fer_client.video.errors import VideoError
-from fer_client.video.history import History
-from fer_client.video.plot import plot
+from fer_client.video.plot import History, plot
+from fer_client.video.sightings import EpisodeCollector
 
 if TYPE_CHECKING:
     from fer_client._errors import FerClientError
@@ -28,11 +27,13 @@ class Outputs:
         timeline: JSON Lines.
         annotated: MP4.
         plot: PNG.
+        panel: Whether the annotated video has the probabilities on a panel beside its frames.
     """
 
     timeline: Path | None = None
     annotated: Path | None = None
     plot: Path | None = None
+    panel: bool = True
 
 
 class TimelineFile:
@@ -80,11 +81,11 @@ class Recording:
     """What was seen so far. Use it in a `with` statement: when that is left, for whatever reason, the files are whole.
 
     Attributes:
-        frames: How many were analysed, with an answer or without.
-        frames_with_face: How many of them show one or more.
-        frames_failed: How many of them have no answer.
-        frames_crowded: In how many of them the server found more faces than it answers.
-        first_error: Of the first frame without an answer, or None.
+        frames: Number of frames analysed, with an answer or without.
+        frames_with_face: Number of frames that show one face or more.
+        frames_failed: Number of frames without an answer.
+        frames_crowded: Number of frames in which the server found more faces than it answers.
+        first_error: Error of the first frame without an answer, or None.
         start_s: Time of the first frame.
         end_s: Time when the last frame ends.
         episodes: How long which expression was seen.
@@ -99,8 +100,8 @@ class Recording:
             source: The video.
             labels: The model's, in order.
             outputs: What to write.
-            episodes: Still without any.
-            every: Which frames come: each, every second one and so on.
+            episodes: Collector of episodes, still empty.
+            every: 1 if each frame is analysed, 2 if every second one is, and so on.
 
         Raises:
             VideoError: One of the files cannot be written.
@@ -120,7 +121,7 @@ class Recording:
             if outputs.timeline:
                 self._timeline = opened.enter_context(contextlib.closing(TimelineFile(outputs.timeline)))
             if outputs.annotated:
-                annotated = AnnotatedVideo(outputs.annotated, source.size, labels)
+                annotated = AnnotatedVideo(outputs.annotated, source.size, labels, panel=outputs.panel)
                 self._annotated = opened.enter_context(contextlib.closing(annotated))
             self._files = opened.pop_all()
 
@@ -162,7 +163,7 @@ class Recording:
             self._annotated.add(frame.jpeg, sighting, self._interval_s)
 
     def __enter__(self) -> Recording:
-        """The recording itself."""
+        """Return the recording."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_client.video.clock import format_time
-from fer_client.video.episodes import Episode
+from fer_client.video.sightings import Episode
+from fer_commands.messages import align, one_line
 
 if TYPE_CHECKING:
     from fer_client.video.recording import Recording
 
-_GAP: Final = "  "
 _HEADER: Final = ("track", "apparent expression", "from", "for", "confidence")
-_LEFT_ALIGNED: Final = 1
+_LEFT_ALIGNED: Final = {1}
 
 
 def format_episodes(episodes: Sequence[Episode], minimum_s: float) -> str:
-    """A row for each episode, in the order of time.
+    """Lay out a row for each episode, in the order of time.
 
     Args:
         episodes: What was seen.
@@ -34,27 +34,19 @@ def format_episodes(episodes: Sequence[Episode], minimum_s: float) -> str:
     rows = [
         (
             str(episode.track),
-            f"{episode.label}{'?' if episode.is_uncertain else ''}",
+            f"{one_line(episode.label)}{'?' if episode.is_uncertain else ''}",
             format_time(episode.start_s, span_s),
             f"{episode.duration_s:.1f} s",
             f"{episode.confidence:.0%}",
         )
         for episode in episodes
     ]
-    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
-    lines = [
-        _GAP.join(
-            cell.ljust(width) if index == _LEFT_ALIGNED else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (_HEADER, *rows)
-    ]
     note = ["", "? = below the server's threshold for being certain"] if any(e.is_uncertain for e in episodes) else []
-    return "\n".join([*lines, *note])
+    return "\n".join([align([_HEADER, *rows], _LEFT_ALIGNED), *note])
 
 
 def format_figures(recording: Recording, seconds: float) -> str:
-    """One line: how much was analysed, how much was found, and how fast.
+    """Say in one line how much was analysed, how much was found, and how fast.
 
     Args:
         recording: What was seen.
@@ -70,7 +62,7 @@ def format_figures(recording: Recording, seconds: float) -> str:
 
 
 def to_json(recording: Recording, about: dict[str, Any], files: Sequence[tuple[str, Path]]) -> str:
-    """One JSON document.
+    """Return one JSON document.
 
     Args:
         recording: What was seen.

@@ -1,4 +1,4 @@
-"""How a video is analysed, and what is usual. Loads nothing, so that `--help` can show it."""
+"""How a video is analysed, and the defaults. It loads nothing, so that `--help` can show them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ frames is alike (correlation 0.8), 0.1 s leaves 73 changes, 0.3 s 29 and 0.5 s 2
 MARGIN: Final = 0.1
 """See above: without it, labels change 45 times instead of 29 where neighbouring frames are alike."""
 PATIENCE_S: Final = 1.0
-"""A hand before the face, someone who walks past, a few missed detections."""
+"""Long enough for a hand before the face, for somebody who walks past, for a few missed detections."""
 CONCURRENCY: Final = 8
 MINIMUM_EPISODE_S: Final = 0.5
 
@@ -40,9 +40,9 @@ class AnalysisSettings:
 
     Attributes:
         interval_s: The usual time between two frames that are analysed, in seconds.
-        concurrency: Frames that are with the server at a time.
+        concurrency: Number of frames sent at once.
         patience_s: For how long a track's face may be out of sight, in seconds.
-        smoothing: Of each track.
+        smoothing: How the probabilities of each track are smoothed.
     """
 
     interval_s: float

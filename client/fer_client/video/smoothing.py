@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LEAST_PROBABILITY: Final = 0.001
-"""Anything less likely counts as this. Without it, one frame that is sure of something else has no end of weight, since
-logarithms have none."""
+"""Smaller probabilities count as this one. Otherwise a single frame that is sure of something else would outweigh all
+others, because logarithms have no lower bound."""
 _LONGEST_STEP: Final = 3.0
 """A frame stands for the time since the one before, but for no more than this many of the usual intervals: after a gap,
 one frame must not outweigh all before it."""
@@ -24,7 +24,7 @@ class Smoother:
     """Averages the logarithms of one track's probabilities, the recent more than the older.
 
     The weights follow time, not frames: twice the frames per second give the same curve. Logarithms are averaged, so
-    that what comes out is what the logits' average would give, and the order of the frames that count alike is free.
+    that the result is that of averaging the logits.
     """
 
     def __init__(self, settings: SmoothingSettings, interval_s: float) -> None:
@@ -45,11 +45,11 @@ class Smoother:
         """Add a frame.
 
         Args:
-            time_s: Of the frame; later than that of the frame before.
+            time_s: Time of the frame in seconds, later than that of the frame before.
             probabilities: Float, (labels,), 0..1, summing to 1.
 
         Returns:
-            The smoothed probabilities, alike, and the index of the label that holds.
+            The smoothed probabilities, of the same kind, and the index of the label that holds.
         """
         elapsed_s = self._interval_s if self._seen_s is None else time_s - self._seen_s
         self._seen_s = time_s
@@ -61,7 +61,7 @@ class Smoother:
         return probabilities, self._label
 
     def _average(self, elapsed_s: float, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The average up to now. Divided by the weights so far, so that a track's first frame has no head start."""
+        """Return the average up to now, divided by the weights so far: a track's first frame has no head start."""
         tau_s = self._settings.time_constant_s
         kept = math.exp(-elapsed_s / tau_s)
         gain = -math.expm1(-min(elapsed_s, _LONGEST_STEP * self._interval_s) / tau_s)

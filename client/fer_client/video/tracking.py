@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_DIFFERENT: Final = 0.75
-"""A pair has to cost less. Without overlap, landmarks must be within half a face of where they should be."""
+"""A pair of track and face has to cost less. Without overlap, landmarks must be within half a face of where they are
+expected."""
 _LARGEST_GROWTH: Final = 2.0
-"""In width or height, from one sighting to the next."""
+"""Largest factor of growth in width or height from one sighting to the next."""
 _VELOCITY_TIME_CONSTANT_S: Final = 0.2
-"""Over which the velocity is averaged: detections jitter by a pixel or two, which is 50 px/s at 30 frames/s."""
+"""Time over which the velocity is averaged: detections jitter by a pixel or two, which is 50 px/s at 30 frames/s."""
 _COASTING_TIME_CONSTANT_S: Final = 1.0
-"""Decay time of an unseen face's velocity: who walks goes on, who nods does not."""
+"""Decay time of an unseen face's velocity: a walk continues, a nod does not."""
 _STRAYING_PER_S: Final = 1.0
-"""By what share an offset counts less for each second out of sight, in which the face may have gone anywhere."""
+"""Share by which an offset counts less for each second out of sight, in which the face may have gone anywhere."""
 
 
 class Tracker:
@@ -53,9 +54,9 @@ class Tracker:
         """Tell which track each face belongs to; a face that belongs to none starts one.
 
         Args:
-            time_s: Of the frame; later than that of the frame before.
-            faces: Of the frame.
-            size: Of the frame, in pixels. Where it changes, tracks keep their places in the picture.
+            time_s: Time of the frame in seconds, later than that of the frame before.
+            faces: Faces in the frame.
+            size: Size of the frame in pixels. Where it changes, tracks keep their places in the picture.
 
         Returns:
             The number of each face's track, in the order of `faces`.
@@ -113,15 +114,15 @@ class _Track:
     def differences(
         self, time_s: float, boxes: NDArray[np.float64], landmarks: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """How badly each face of a frame fits this track.
+        """Measure how badly each face of a frame fits this track.
 
         Half of it is how far the boxes are from covering each other, half is how far landmarks are from where they
         should be, in face sizes.
 
         Args:
-            time_s: Of the frame.
-            boxes: (N, 4).
-            landmarks: (N, 5, 2).
+            time_s: Time of the frame in seconds.
+            boxes: float, (N, 4), in pixels.
+            landmarks: float, (N, 5, 2), in pixels.
 
         Returns:
             (N,): from 0, perfect, on; infinite where a face is too large or small to be the same.

@@ -1,1 +1,1 @@
-"""How many servers a load needs: the chart's own thresholds, simulated with the measured capacity of one server."""
+"""How many servers a load needs, and what the chart's autoscaling makes of a day: `python -m fer_sizing --help`."""

@@ -1,6 +1,6 @@
-"""The HorizontalPodAutoscaler's algorithm, as far as Pods metrics go.
+"""The HorizontalPodAutoscaler's algorithm for Pods metrics.
 
-Called by `fer_sizing.cluster`. Source: k8s.io/kubernetes 1.37, pkg/controller/podautoscaler, replica_calculator.go
+Source: k8s.io/kubernetes 1.37, pkg/controller/podautoscaler, replica_calculator.go
 (calcPlainMetricReplicas) and horizontal.go (stabilisation, rates).
 """
 
@@ -9,32 +9,32 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from fer_sizing.rendered import Policy, Scaling
+from fer_sizing.chart import Policy, Scaling
 
 SYNC_S: Final = 15
-"""How often it decides: --horizontal-pod-autoscaler-sync-period."""
+"""Seconds between decisions: --horizontal-pod-autoscaler-sync-period."""
 
 TOLERANCE: Final = 0.1
-"""It leaves the number alone while the ratio is this close to 1: --horizontal-pod-autoscaler-tolerance."""
+"""Distance from 1 at which the ratio changes nothing: --horizontal-pod-autoscaler-tolerance."""
 
 
 class Autoscaler:
-    """Decides how many replicas there should be. Remembers what it did, as its rate limits need it."""
+    """Decides how many replicas there should be, and remembers what it did, because its rate limits need that."""
 
     def __init__(self, scaling: Scaling) -> None:
-        """For one Deployment."""
+        """Start without a past, for one Deployment."""
         self._scaling = scaling
         self._wanted: deque[tuple[float, int]] = deque()
         self._changes: deque[tuple[float, int]] = deque()
 
     def decide(self, now_s: float, replicas: int, metrics: Mapping[str, Sequence[float]], missing: int) -> int:
-        """The number of replicas from now on.
+        """Return the number of replicas from now on.
 
         Args:
-            now_s: the time.
-            replicas: how many the Deployment has been told to have.
-            metrics: by name, one value for each pod that has one.
-            missing: pods without values: they have just been started.
+            now_s: The time.
+            replicas: How many the Deployment has been told to have.
+            metrics: Values by the metric's name, one for each pod that has one.
+            missing: How many pods have no values, because they have just been started.
         """
         proposals = [
             propose(replicas, metrics[name], target, missing) for name, target in self._scaling.targets.items()
@@ -46,7 +46,7 @@ class Autoscaler:
         return decided
 
     def _stabilize(self, now_s: float, replicas: int, wanted: int) -> int:
-        """Goes down only to the highest of what was wanted lately, up only to the lowest."""
+        """Go down only to the highest of what was wanted lately, up only to the lowest."""
         self._wanted.append((now_s, wanted))
         longest = max(self._scaling.up.stabilization_s, self._scaling.down.stabilization_s)
         while self._wanted[0][0] < now_s - longest:
@@ -66,20 +66,20 @@ class Autoscaler:
         return max(wanted, min(replicas, limit))
 
     def _changed(self, now_s: float, policy: Policy, sign: int) -> int:
-        """By how much the number has changed in one direction within the policy's period."""
+        """Return by how much the number has changed in one direction within the policy's period."""
         while self._changes and self._changes[0][0] < now_s - 1800:  # the longest period there may be
             self._changes.popleft()
         return sum(by for at, by in self._changes if at > now_s - policy.period_s and by * sign > 0)
 
 
 def propose(replicas: int, values: Sequence[float], target: float, missing: int) -> int:
-    """What one metric asks for.
+    """Return the number of replicas that one metric asks for.
 
     Args:
-        replicas: how many there are now.
-        values: of the pods that have one.
-        target: the average that is aimed at.
-        missing: pods without a value. To go up they count as idle, to go down as just right.
+        replicas: How many there are now.
+        values: The values of the pods that have one.
+        target: The average that is aimed at.
+        missing: How many pods have no value. To go up they count as idle, to go down as just right.
     """
     if not values:
         return replicas

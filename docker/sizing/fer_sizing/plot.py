@@ -1,4 +1,4 @@
-"""The picture of a simulated day and a rollout. Called by `fer_sizing.simulate`.
+"""The picture of a simulated day and a rollout.
 
 Left the day, right its spike; below them a rollout with and without the pause. Colours are those of the legend on top.
 """
@@ -11,12 +11,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_sizing.arrivals import Day, Floats
-from fer_sizing.scenarios import ROLLOUT_AT_S, ROLLOUT_LOAD, ROLLOUT_REPLICAS, Outcome
+from fer_sizing.cluster import Day, Floats
+from fer_sizing.simulate import ROLLOUT_AT_S, ROLLOUT_LOAD, ROLLOUT_REPLICAS, Outcome
 
 _COLORS: Final = ("#1b6ca8", "#d98e04", "#c0392b", "#8a959b", "#2c3e50")
 _DASHES: Final = ("-", "-", "-", "--", "--")
-"""Dashed are the scenarios that don't scale."""
+"""Dashes of each scenario's line: those that do not scale are dashed."""
 _WIDTHS: Final = (2.2, 1.4, 1.0, 1.4, 1.4)
 _MINUTE_S: Final = 60
 _ZOOM_STEP_S: Final = 10
@@ -26,14 +26,14 @@ _STYLE: Final = {"font.size": 10, "axes.spines.top": False, "axes.spines.right":
 
 
 def plot(days: Sequence[Outcome], rollouts: Sequence[Outcome], capacity_per_pod: float, day: Day, out: Path) -> None:
-    """Draws load and capacity, pods, and what was lost, over the day and at the spike; and a rollout.
+    """Draw load and capacity, pods, and what was lost, over the day and at the spike; and a rollout.
 
     Args:
-        days: the chart's first.
-        rollouts: the chart's first.
-        capacity_per_pod: images/s.
-        day: the load.
-        out: the picture's file.
+        days: What the days came to, the chart's first.
+        rollouts: What the rollouts came to, the chart's first.
+        capacity_per_pod: Images that a pod answers per second.
+        day: The load.
+        out: The picture's file.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(12, 12.5), layout="constrained")
@@ -68,7 +68,7 @@ def _means(series: Floats, step_s: int) -> Floats:
 
 
 def _over_the_day(_: float | None) -> Callable[[int], Select]:
-    """Hours, by minute."""
+    """Return the selection of the whole day: hours, by minute."""
 
     def select(seconds: int) -> Select:
         return np.arange(seconds // _MINUTE_S) / 60.0, lambda series: _means(series, _MINUTE_S)
@@ -77,7 +77,7 @@ def _over_the_day(_: float | None) -> Callable[[int], Select]:
 
 
 def _around_the_spike(spike_s: float | None) -> Callable[[int], Select]:
-    """Minutes since the spike began, by ten seconds. Nothing, if the day has ended before."""
+    """Return the selection around the spike: minutes since its beginning, by ten seconds; empty for a shorter day."""
     begin = int(spike_s or 0) - _ZOOM_BEFORE_S
     window = slice(begin // _ZOOM_STEP_S, (begin + _ZOOM_BEFORE_S + _ZOOM_AFTER_S) // _ZOOM_STEP_S)
 

@@ -1,19 +1,17 @@
 """The figures of SIZING.md: what an image costs, how many servers a rate needs, what a simulated day came to.
 
-    python -m fer_sizing.table                          # of docker/sizing/simulation.json, printed
-    python -m fer_sizing.table --page docker/SIZING.md  # or written into the page, between its comments
-
-A test compares the page with this.
+They stand between comments in the page; a test compares the page with this.
 """
 
-import argparse
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from fer_commands.exit_codes import ExitCode
+from fer_commands.parser import subcommand_parser
+from fer_commands.running import run_command
 from fer_sizing.capacity import Capacity
 from fer_sizing.errors import SizingError
 
@@ -23,7 +21,7 @@ RATES: Final = (10, 1_000, 100_000)
 """Images per second."""
 
 SERVER_CORES: Final = 16
-"""Of the servers in the table; a node runs one or several."""
+"""Cores of each server in the table; a node runs one or several."""
 
 GPU_FACES_PER_S: Final = (10_000, 100_000)
 """Faces per second that one GPU classifies: an assumption, as nothing was measured, its ends a factor of ten apart.
@@ -31,21 +29,21 @@ Whoever has the GPU measures it with the load test and puts the figure into the 
 
 
 def read_simulation(file: Path = SIMULATION) -> dict[str, Any]:
-    """What `fer_sizing.simulate` wrote.
+    """Read what `fer_sizing.simulate` wrote.
 
     Raises:
-        SizingError: it isn't there, or not whole.
+        SizingError: It is not there, or not whole.
     """
     try:
         document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         Capacity(**document["capacity"])
         return document
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SizingError(f"{file} is no simulation ({error}): python -m fer_sizing.simulate --out DIR") from None
+        raise SizingError(f"{file} is no simulation ({error}): python -m fer_sizing simulate --out DIR") from None
 
 
 def format_costs(simulation: dict[str, Any]) -> str:
-    """What an image costs, in Markdown."""
+    """Return what an image costs, in Markdown."""
     capacity = Capacity(**simulation["capacity"])
     parts = (capacity.preprocess_s, capacity.classifier_s, capacity.rest_s)
     costs = " | ".join(f"{1000 * seconds:.1f} ms" for seconds in parts)
@@ -65,7 +63,7 @@ def format_costs(simulation: dict[str, Any]) -> str:
 
 
 def format_day(simulation: dict[str, Any]) -> str:
-    """What load is simulated, in Markdown."""
+    """Return what load is simulated, in Markdown."""
     day = simulation["day"]
     return (
         f"Every image is simulated ({simulation['days'][0]['images']:,} of them, seed {simulation['seed']}): "
@@ -76,7 +74,7 @@ def format_day(simulation: dict[str, Any]) -> str:
 
 
 def format_days(simulation: dict[str, Any]) -> str:
-    """The days, in Markdown."""
+    """Return the days, in Markdown."""
     rows = [
         "| scaled by | images not answered | later than the objective | pod hours | of the first row's | most pods |",
         "|---|---|---|---|---|---|",
@@ -92,7 +90,7 @@ def format_days(simulation: dict[str, Any]) -> str:
 
 
 def format_rollouts(simulation: dict[str, Any]) -> str:
-    """The rollouts, in Markdown."""
+    """Return the rollouts, in Markdown."""
     rows = [
         "| | images | sent to a closed port | refused by a full queue | later than the objective |",
         "|---|---|---|---|---|",
@@ -106,7 +104,7 @@ def format_rollouts(simulation: dict[str, Any]) -> str:
 
 
 def format_sizes(simulation: dict[str, Any]) -> str:
-    """Servers and GPUs by rate, in Markdown."""
+    """Return servers and GPUs by rate, in Markdown."""
     capacity, busy = Capacity(**simulation["capacity"]), simulation["utilization"]
     low, high = GPU_FACES_PER_S
     rows = [
@@ -128,7 +126,7 @@ def format_sizes(simulation: dict[str, Any]) -> str:
 
 
 def count_gpus(images_per_s: float, faces_per_image: float, faces_per_gpu_s: float, utilization: float) -> int:
-    """GPUs that classify the faces of so many images, with one more so that one may fail."""
+    """Return the GPUs that classify the faces of so many images, and one more so that one may fail."""
     return math.ceil(images_per_s * faces_per_image / (faces_per_gpu_s * utilization)) + 1
 
 
@@ -139,14 +137,14 @@ BLOCKS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "days": format_days,
     "rollouts": format_rollouts,
 }
-"""What stands between `<!-- NAME -->` and `<!-- /NAME -->` in SIZING.md."""
+"""Functions that write what stands between `<!-- NAME -->` and `<!-- /NAME -->` in SIZING.md."""
 
 
 def fill_page(text: str, simulation: dict[str, Any]) -> str:
-    """The page with its figures replaced.
+    """Return the page's text with its figures replaced.
 
     Raises:
-        SizingError: it lacks the comments between which a figure has its place.
+        SizingError: It lacks the comments between which a figure has its place.
     """
     for name, write in BLOCKS.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -157,29 +155,28 @@ def fill_page(text: str, simulation: dict[str, Any]) -> str:
 
 
 def update_page(page: Path, simulation: dict[str, Any]) -> None:
-    """Writes the figures into the page."""
+    """Write the figures into the page."""
     page.write_text(fill_page(page.read_text(encoding="utf-8"), simulation), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m fer_sizing.table", description="The figures of SIZING.md.")
+    """Run the subcommand. Return its exit code."""
+    parser = subcommand_parser(
+        "python -m fer_sizing table",
+        description="Print the figures of SIZING.md, or write them into the page.",
+        exit_codes=(ExitCode.OK, ExitCode.FAILED, ExitCode.USAGE),
+    )
     parser.add_argument(
         "simulation", type=Path, nargs="?", default=SIMULATION, help="default: the one in the repository"
     )
     parser.add_argument("--page", type=Path, metavar="FILE", help="write them into this page instead of printing them")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         simulation = read_simulation(options.simulation)
         if options.page:
             update_page(options.page, simulation)
         else:
             print("\n\n".join(write(simulation) for write in BLOCKS.values()))
-    except (SizingError, OSError) as error:
-        print(f"fer_sizing.table: {error}", file=sys.stderr)
-        return 1
-    return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return run_command(parser.prog, work, debug=options.debug)

@@ -1,16 +1,22 @@
 """fer_bench: ratios are taken within a round, and what they lead to."""
 
+import contextlib
 import io
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from fer_bench import ceiling, checkouts, detection, frameworks, runtimes, tune
-from fer_bench.load import Load, LoadError
+from fer_bench.load import LoadError
+from fer_bench.machine import Family
+from fer_bench.pictures import WORKLOADS, Scene, make_busy_picture, make_scene, make_workload
 from fer_bench.pipeline import Pipeline
-from fer_bench.scenes import Scene, make_busy_picture, make_scene
-from fer_bench.workloads import make_workloads
+from fer_bench.serving import Cost
 from fer_search import SearchSettings
 
 BUSY = [1.0, 0.5, 1.0]
@@ -22,8 +28,9 @@ def pipeline():
     return Pipeline()
 
 
-@pytest.mark.parametrize("workload", make_workloads(), ids=lambda one: one.name)
-def test_a_workload_has_the_faces_that_it_says(pipeline, workload):
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_has_the_faces_that_it_says(pipeline, name):
+    workload = make_workload(name)
     with Image.open(io.BytesIO(workload.image)) as image:
         assert f"{image.width}x{image.height}" in workload.description
     answer = pipeline(workload.image)
@@ -32,7 +39,7 @@ def test_a_workload_has_the_faces_that_it_says(pipeline, workload):
 
 
 def test_workloads_are_the_same_every_time():
-    assert make_workloads() == make_workloads()
+    assert make_workload("w2") == make_workload("w2")
 
 
 def test_the_ceilings_ratios_are_of_the_same_round():
@@ -46,17 +53,102 @@ def test_the_ceilings_ratios_are_of_the_same_round():
         }
     )
     assert table.splitlines()[2] == "| w1 | 4 | 100.0 | 90.0 | 95.0 | 0.90 | 0.95 | 10.0 / 20.0 | 10.0 / 20.0 |"
-    assert table.splitlines()[4] == "4 in flight: mean ratio 0.925, lowest 0.900"
+    assert table.splitlines()[6] == "| 4 | 0.925 | 0.900 |"
+
+
+def costs(images_per_s, p99_ms, cpu_ms):
+    return [Cost(images_per_s * speed, p99_ms / speed, cpu_ms / speed) for speed in BUSY]
+
+
+MEASURED = {
+    (frameworks.OURS, "w1, 16"): costs(120, 30, 4),
+    ("fastapi", "w1, 16"): costs(100, 24, 5),
+}
 
 
 def test_frameworks_are_compared_within_a_round():
-    running = {name: frameworks.Running(lambda image: None, 2.0, 500) for name in (frameworks.OURS, "fastapi")}
-    rates = {frameworks.OURS: 120.0, "fastapi": 100.0}
-    measured = {(name, "w1"): [Load(rate * speed, 1, 1, 30) for speed in BUSY] for name, rate in rates.items()}
-    assert frameworks.format_table(measured, running).splitlines()[2:] == [
-        "| fer-serve | 120.0 (30) |  | 500 | 2.0 |",
-        "| fastapi | 100.0 (30) | 1.20 | 500 | 2.0 |",
+    tables = {quantity: frameworks.format_table(MEASURED, quantity) for quantity in frameworks.QUANTITIES}
+    assert tables["CPU ms an image"].splitlines() == [
+        "| CPU ms an image | w1, 16 |",
+        "| --- | --- |",
+        "| fer-serve | 4.00 |",
+        "| fastapi | 5.00 (1.25) |",
     ]
+    assert tables["images/s"].splitlines()[3] == "| fastapi | 100 (1.20) |"
+    assert tables["p99 ms"].splitlines()[3] == "| fastapi | 24 (0.80) |"
+
+
+def test_the_cells_in_which_another_framework_is_ahead_are_named():
+    assert frameworks.describe_losses(MEASURED) == (
+        "Ahead of fer-serve by more than 5%: fastapi by 1.25 (p99 ms, w1, 16)."
+    )
+    assert frameworks.describe_losses(MEASURED, tolerance=0.3).endswith("none in any cell.")
+
+
+def test_a_framework_is_looked_for_in_the_environments(tmp_path):
+    environments = [tmp_path / "none", Path(sys.prefix)]
+    python, found = frameworks.find_environment("numpy", environments)
+    assert (python, found) == (Path(sys.prefix) / "bin" / "python", np.__version__)
+    assert frameworks.find_environment("no-such-package", environments) is None
+
+
+@pytest.fixture
+def without_servers(monkeypatch):
+    """frameworks, but nothing is served or loaded: `fer-serve` is this process, and every image costs the same."""
+    server = types.SimpleNamespace(http_url="127.0.0.1:9", family=Family(psutil.Process()), ready_s=1.0)
+    monkeypatch.setattr(frameworks, "run_checkout", lambda checkout: contextlib.nullcontext(server))
+    monkeypatch.setattr(frameworks, "measure_cost", lambda *_: Cost(100, 10, 4))
+
+
+def test_a_framework_that_is_nowhere_is_left_out_and_said(without_servers, tmp_path, capsys):
+    assert frameworks.main(["--workloads", "w1", "--only", "ray", "--environments", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert f"ray is left out: {tmp_path} do not have it; see bench/README.md" in printed.err
+    assert "| fer-serve | 4.00 | 4.00 |" in printed.out
+    assert "ray" not in printed.out
+
+
+def test_a_framework_that_does_not_start_is_left_out_with_the_end_of_its_log(without_servers, monkeypatch, capsys):
+    broken = frameworks.Contender(
+        "pip", lambda port, folder: ["-c", "raise SystemExit('no port')"], frameworks._raw_body
+    )
+    monkeypatch.setattr(frameworks, "CONTENDERS", {"broken": broken})
+    assert frameworks.main(["--workloads", "w1", "--environments", sys.prefix]) == 0
+    assert "broken is left out: broken did not start: no port" in capsys.readouterr().err
+
+
+def test_a_framework_that_fails_under_load_is_left_out(without_servers, monkeypatch, capsys):
+    def run_contender(name, *_):
+        return contextlib.nullcontext(frameworks.Running(lambda image: None, Family(psutil.Process()), 2.0, 500))
+
+    def measure_cost(request, *_):
+        if request is None:
+            raise LoadError("it answered nothing")
+        return Cost(100, 10, 4)
+
+    monkeypatch.setattr(frameworks, "run_contender", run_contender)
+    monkeypatch.setattr(frameworks, "measure_cost", measure_cost)
+    monkeypatch.setattr(frameworks, "find_environment", lambda *_: (Path(sys.executable), "1.0"))
+    assert frameworks.main(["--workloads", "w1", "--only", "fastapi"]) == 0
+    printed = capsys.readouterr()
+    assert "fastapi is left out: it answered nothing" in printed.err
+    assert "| fastapi" not in printed.out
+
+
+def test_frameworks_are_run_around_another_checkout_s_functions_too(without_servers, monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def run_contender(name, python, functions, sample):
+        asked.append((name, functions))
+        return contextlib.nullcontext(frameworks.Running(lambda image: None, Family(psutil.Process()), 2.0, 500))
+
+    monkeypatch.setattr(frameworks, "run_contender", run_contender)
+    monkeypatch.setattr(frameworks, "find_environment", lambda *_: (Path(sys.executable), "1.0"))
+    assert frameworks.main(["--workloads", "w1", "--only", "fastapi", "--functions-of", str(tmp_path)]) == 0
+    assert asked == [("fastapi", frameworks.CHECKOUT), ("fastapi", tmp_path)]
+    printed = capsys.readouterr().out
+    for server in ("fer-serve", f"fer-serve, {tmp_path.name}", "fastapi", f"fastapi, {tmp_path.name}"):
+        assert f"| {server} | 4.00 " in printed
 
 
 def test_runtimes_are_compared_within_a_round_and_the_best_comes_first():
@@ -73,44 +165,22 @@ def test_runtimes_are_compared_within_a_round_and_the_best_comes_first():
     ]
 
 
-BASE = tune.Setting(preprocess=2, classifier=2, delay_us=0)
-
-
 def rounds_of(speeds):
-    return {
-        (setting, level): [tune.Measurement(speed, 10, 1)] for setting, speed in speeds.items() for level in (1, 16)
-    }
+    return {(count, level): [tune.Measurement(speed, 10)] for count, speed in speeds.items() for level in (1, 16)}
 
 
 def test_what_is_clearly_faster_is_proposed():
-    more = tune.Setting(3, 2, 0)
-    later = tune.Setting(2, 2, 500)
-    assert tune.propose(rounds_of({BASE: 100, more: 110, later: 90}), BASE) == more
+    assert tune.propose(rounds_of({2: 100, 3: 110, 4: 90})) == 3
 
 
 def test_of_two_as_fast_the_smaller_is_proposed():
-    measured = rounds_of({BASE: 100, tune.Setting(4, 2, 0): 101, tune.Setting(2, 3, 0): 101.9})
-    assert tune.propose(measured, BASE) == BASE
-
-
-def test_one_setting_is_varied_at_a_time():
-    settings = tune.list_settings(BASE, {2, 4}, {2, 3}, {0, 500})
-    assert settings == [BASE, tune.Setting(4, 2, 0), tune.Setting(2, 3, 0), tune.Setting(2, 2, 500)]
+    assert tune.propose(rounds_of({4: 101, 2: 100, 3: 101.9})) == 2
 
 
 def test_checkouts_are_compared_within_each_round():
-    def one(per_s, cpu_ms):
-        return checkouts.Measurement(Load(per_s=per_s, mean_ms=1, p50_ms=1, p99_ms=9), cpu_ms)
-
-    table = checkouts.format_table(
-        {
-            ("w1", 16, "http"): {
-                "old": [one(100, 6), one(50, 12), one(80, 9)],
-                "new": [one(250, 2), one(150, 4), one(160, 4)],
-            }
-        },
-        ("old", "new"),
-    )
+    old = [Cost(100, 9, 6), Cost(50, 9, 12), Cost(80, 9, 9)]
+    new = [Cost(250, 9, 2), Cost(150, 9, 4), Cost(160, 9, 4)]
+    table = checkouts.format_table({("w1", 16, "http"): {"old": old, "new": new}}, ("old", "new"))
     assert table.splitlines()[0].endswith("| CPU ratio | images/s ratio |")
     assert table.splitlines()[2] == "| w1 | 16 | http | 9.00 | 4.00 | 80 | 160 | 9 | 9 | 3.00 | 2.50 |"
 

@@ -22,9 +22,17 @@ from fer_runtimes import RUNTIMES
 from fer_search import SearchSettings
 
 
-def counts(repository):
+def configs(repository, model):
+    return sorted((repository / model).rglob("*.pbtxt"))
+
+
+def parameters(path):
+    return text_format.Parse(path.read_text(), ModelConfig()).parameters
+
+
+def counts(repository, preprocess="configs/cpu.pbtxt"):
     files = {
-        "preprocess": repository / "fer_preprocess" / "config.pbtxt",
+        "preprocess": repository / "fer_preprocess" / preprocess,
         "cropped": repository / "fer_preprocess_cropped" / "config.pbtxt",
         "classifier": repository / "fer_classifier" / "configs" / "cpu.pbtxt",
     }
@@ -47,29 +55,59 @@ def test_the_manifest_describes_every_file(repository):
 
 def test_both_ensembles_tell_the_model_s_version(repository):
     version = json.loads((repository / "manifest.json").read_text())["model_version"]
-    for model in (contract.FER_MODEL, contract.FER_CROPPED_MODEL):
-        assert f'"{version}"' in (repository / model / "config.pbtxt").read_text()
+    files = configs(repository, contract.FER_MODEL) + configs(repository, contract.FER_CROPPED_MODEL)
+    assert len(files) == 3
+    assert {parameters(file)[contract.MODEL_VERSION_PARAMETER].string_value for file in files} == {version}
 
 
 def test_both_ensembles_publish_the_threshold_that_training_recommends(tmp_path):
     onnx = write_small_classifier(tmp_path / "small.onnx", fer_uncertain__below="0.25")
     assemble(tmp_path / "repository", onnx)
     for model in (contract.FER_MODEL, contract.FER_CROPPED_MODEL):
-        config = text_format.Parse((tmp_path / "repository" / model / "config.pbtxt").read_text(), ModelConfig())
-        assert config.parameters[contract.UNCERTAIN_BELOW_PARAMETER].string_value == "0.25"
+        for file in configs(tmp_path / "repository", model):
+            assert parameters(file)[contract.UNCERTAIN_BELOW_PARAMETER].string_value == "0.25"
 
 
 @pytest.mark.parametrize(
     ("cores", "expected"),
     [
         (1, {"preprocess": 2, "cropped": 2, "classifier": 2}),
-        (2, {"preprocess": 3, "cropped": 2, "classifier": 2}),
-        (16, {"preprocess": 17, "cropped": 4, "classifier": 4}),
+        (2, {"preprocess": 2, "cropped": 2, "classifier": 2}),
+        (16, {"preprocess": 16, "cropped": 4, "classifier": 4}),
     ],
 )
 def test_instances_follow_the_cores(tmp_path, cores, expected):
     assemble(tmp_path / "repository", cores=cores)
     assert counts(tmp_path / "repository") == expected
+
+
+@pytest.mark.parametrize("options", [{"separate_classifier": True}, {"profile": "gpu"}])
+def test_one_more_preprocesses_where_another_model_classifies(tmp_path, options):
+    assemble(tmp_path / "repository", cores=16, **options)
+    assert counts(tmp_path / "repository", "config.pbtxt")["preprocess"] == 17
+
+
+def test_a_cpu_is_served_fer_in_one_step(repository):
+    fer = text_format.Parse((repository / "fer" / "configs" / "cpu.pbtxt").read_text(), ModelConfig())
+    assert [step.model_name for step in fer.ensemble_scheduling.step] == [contract.PREPROCESS_MODEL]
+    assert not (repository / contract.POSTPROCESS_MODEL).exists()
+
+
+@pytest.mark.parametrize("options", [{"separate_classifier": True}, {"profile": "gpu"}])
+def test_the_ensemble_of_three_can_be_made_for_a_cpu_and_is_made_for_a_gpu(tmp_path, options):
+    assemble(tmp_path / "repository", **options)
+    for model in (contract.FER_MODEL, contract.PREPROCESS_MODEL, contract.POSTPROCESS_MODEL):
+        assert [path.name for path in configs(tmp_path / "repository", model)] == ["config.pbtxt"]
+
+
+def test_the_steps_can_be_exchanged(tmp_path):
+    """The command's option, in a repository that is there already."""
+    out = tmp_path / "repository"
+    for options in ([], ["--separate-classifier"], []):
+        assert main(["--out", str(out), *options]) == 0
+        assert (out / contract.POSTPROCESS_MODEL).exists() == bool(options)
+        assert (out / "fer" / "configs").exists() == (not options)
+        assert not find_changes(out, read_manifest(out))
 
 
 def test_counts_and_the_queue_delay_can_be_chosen(tmp_path):
@@ -86,7 +124,7 @@ def test_counts_and_the_queue_delay_can_be_chosen(tmp_path):
     [
         ({"instances": {"fer": 2}}, "fer: instances are counted of fer_preprocess, "),
         ({"instances": {"fer_classifier": 1}}, "2 instances at least"),
-        ({"queue_delay_us": -1}, "a queue delay can't be -1"),
+        ({"queue_delay_us": -1}, "a queue delay cannot be -1"),
     ],
 )
 def test_counts_and_delays_that_make_no_sense_are_refused(tmp_path, wrong, complaint):
@@ -95,10 +133,11 @@ def test_counts_and_delays_that_make_no_sense_are_refused(tmp_path, wrong, compl
 
 
 def test_the_rest_of_a_config_stays_as_it_was_written(repository):
-    written = (SOURCES / "fer" / "config.pbtxt").read_text().splitlines()
-    assembled = (repository / "fer" / "config.pbtxt").read_text().splitlines()
-    changed = [a.split('"')[1] for a, b in zip(written, assembled, strict=True) if a != b]
-    assert changed == [contract.MODEL_VERSION_PARAMETER, contract.UNCERTAIN_BELOW_PARAMETER]
+    for name in ("config.pbtxt", "configs/cpu.pbtxt"):
+        written = (SOURCES / "fer" / name).read_text().splitlines()
+        assembled = (repository / "fer" / name).read_text().splitlines()
+        changed = [a.split('"')[1] for a, b in zip(written, assembled, strict=True) if a != b]
+        assert changed == [contract.MODEL_VERSION_PARAMETER, contract.UNCERTAIN_BELOW_PARAMETER]
 
 
 def test_assembling_again_replaces_the_old_one(tmp_path):
@@ -107,7 +146,7 @@ def test_assembling_again_replaces_the_old_one(tmp_path):
     (out / "stray").mkdir()  # Triton would end over it
     (out / "stray" / "file").touch()
     assert assemble(out, cores=3)[1]
-    assert counts(out)["preprocess"] == 4
+    assert counts(out)["preprocess"] == 3
     assert not (out / "stray").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
@@ -143,29 +182,29 @@ def test_the_same_inputs_give_the_same_files(tmp_path):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_runtime_is_written_where_the_model_reads_it(tmp_path, runtime):
     assemble(tmp_path / "repository", runtime=runtime, threads=3)
-    config = (tmp_path / "repository" / "fer_classifier" / "configs" / "cpu.pbtxt").read_text()
-    parameters = text_format.Parse(config, ModelConfig()).parameters
-    assert parameters["runtime"].string_value == runtime
-    assert parameters["threads"].string_value == "3"
+    for model in (contract.PREPROCESS_MODEL, contract.CLASSIFIER_MODEL):
+        written = parameters(tmp_path / "repository" / model / "configs" / "cpu.pbtxt")
+        assert (written["runtime"].string_value, written["threads"].string_value) == (runtime, "3")
 
 
 def test_how_faces_are_searched_is_written_where_the_model_reads_it(tmp_path):
     chosen = {"detector": "yunet", "detector_side_px": 640, "detector_second_look_px": 0, "detector_min_score": 0.6}
     assemble(tmp_path / "repository", detector=chosen)
-    config = (tmp_path / "repository" / "fer_preprocess" / "config.pbtxt").read_text()
-    parameters = text_format.Parse(config, ModelConfig()).parameters
-    assert {name: parameters[name].string_value for name in chosen} == {k: str(v) for k, v in chosen.items()}
+    for file in configs(tmp_path / "repository", contract.PREPROCESS_MODEL):
+        written = parameters(file)
+        assert {name: written[name].string_value for name in chosen} == {k: str(v) for k, v in chosen.items()}
 
 
 def test_the_written_defaults_are_the_code_s():
-    config = text_format.Parse((SOURCES / "fer_preprocess" / "config.pbtxt").read_text(), ModelConfig())
     defaults = SearchSettings()
-    assert {name: kind(config.parameters[name].string_value) for name, kind in PARAMETERS.items()} == {
-        "detector": "yunet",
-        "detector_side_px": defaults.side_px,
-        "detector_second_look_px": defaults.second_look_px,
-        "detector_min_score": defaults.min_score,
-    }
+    for file in configs(SOURCES, contract.PREPROCESS_MODEL):
+        written = parameters(file)
+        assert {name: kind(written[name].string_value) for name, kind in PARAMETERS.items()} == {
+            "detector": "yunet",
+            "detector_side_px": defaults.side_px,
+            "detector_second_look_px": defaults.second_look_px,
+            "detector_min_score": defaults.min_score,
+        }
 
 
 @pytest.mark.parametrize(
@@ -185,11 +224,10 @@ def test_a_search_that_makes_no_sense_is_refused(tmp_path, wrong, complaint):
 def test_the_command_takes_the_search_s_options(tmp_path):
     options = ["--detector-side-px", "640", "--detector-second-look-px", "0"]
     assert main(["--out", str(tmp_path / "repository"), *options]) == 0
-    config = (tmp_path / "repository" / "fer_preprocess" / "config.pbtxt").read_text()
-    parameters = text_format.Parse(config, ModelConfig()).parameters
-    assert parameters["detector_side_px"].string_value == "640"
-    assert parameters["detector_second_look_px"].string_value == "0"
-    assert parameters["detector_min_score"].string_value == "0.8"
+    written = parameters(tmp_path / "repository" / "fer_preprocess" / "configs" / "cpu.pbtxt")
+    assert written["detector_side_px"].string_value == "640"
+    assert written["detector_second_look_px"].string_value == "0"
+    assert written["detector_min_score"].string_value == "0.8"
 
 
 def test_an_interruption_while_replacing_brings_the_old_one_back(tmp_path, monkeypatch):
@@ -269,7 +307,7 @@ def test_less_than_one_core_is_refused(tmp_path):
 
 def test_the_manifest_tells_the_instances(tmp_path):
     assert assemble(tmp_path / "repository", cores=6)[0]["instances"] == {
-        "fer_preprocess": 7,
+        "fer_preprocess": 6,
         "fer_preprocess_cropped": 2,
         "fer_classifier": 2,
     }
@@ -277,8 +315,8 @@ def test_the_manifest_tells_the_instances(tmp_path):
 
 def test_the_command_fails_in_one_line_where_it_can_not_write(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert main(["--out", str(tmp_path / "file" / "repository")]) == 1
-    assert capsys.readouterr().err.startswith("fer_build.assemble: [Errno ")
+    assert main(["--out", str(tmp_path / "file" / "repository")]) == 2
+    assert capsys.readouterr().err == f"fer-build assemble: {tmp_path / 'file'}: File exists\n"
 
 
 def test_the_command_says_what_it_made(tmp_path, capsys):

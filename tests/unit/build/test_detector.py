@@ -1,4 +1,4 @@
-"""fer_build.detector: the file that is served is the library's own network, and the gate notices when it isn't."""
+"""fer_build.detector: the file that is served is the library's own network, and the gate notices when it is not."""
 
 import os
 import subprocess

@@ -31,7 +31,7 @@ def test_a_file_of_faces_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"FACES": None}, "not a file of faces; make one with python -m fer_training.save_faces"),
+        ({"FACES": None}, "not a file of faces; make one with fer-train save-faces"),
         ({"FACES": np.zeros((3, 48, 48), np.uint8)}, r"FACES must be uint8 .* not uint8 \(3, 48, 48\)"),
         ({"FACES": np.zeros((3, 1, 48, 48), np.float32)}, "FACES must be uint8 .* not float32"),
         ({"FACES": np.zeros((0, 1, 48, 48), np.uint8)}, "with N above 0"),
@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_named(tmp_path, change, message):
 
 
 def test_a_missing_file_and_another_kind_are_named(tmp_path):
-    with pytest.raises(FacesFileError, match=r"missing\.npz: can't be read \(No such file"):
+    with pytest.raises(FacesFileError, match=r"missing\.npz: cannot be read \(No such file"):
         read_faces(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("text")
     with pytest.raises(FacesFileError, match="not a file of faces"):

@@ -1,4 +1,4 @@
-"""fer_build.plan_file and fer_build.gpu: which plan fits which machine, and how each misfit is named in one line."""
+"""fer_build.plan_file: which plan fits which machine, and how each misfit is named in one line."""
 
 import json
 import os
@@ -11,8 +11,7 @@ import pytest
 from small_plans import CONTENT, LAYERS, TARGET, write_plan
 
 from fer_build.errors import NotInstalledError, PlanError
-from fer_build.gpu import Gpu, read_gpu
-from fer_build.plan_file import Machine, check_plan, info_path, layers_path, read_machine, read_plan
+from fer_build.plan_file import Gpu, Machine, check_plan, info_path, layers_path, read_gpu, read_machine, read_plan
 from fer_build.tensorrt_flavours import FLAVOURS, RTX, find_version, read_library_version
 
 RTX_TARGET = replace(TARGET, flavour="rtx", tensorrt_version="1.7.1.116", gpu=None)
@@ -180,7 +179,7 @@ def test_the_gpu_is_the_one_the_driver_describes(tmp_path, monkeypatch):
             "echo 'Field \"compute_cap\" is not a valid field' >&2; exit 2",
             "nvidia-smi fails: Field .compute_cap. is not",
         ),
-        ("exit 3", "nvidia-smi fails: exit status 3"),
+        ("exit 3", "nvidia-smi fails: exit code 3"),
         ("echo '[N/A], NVIDIA'", r"describes a GPU in a way that is not known: '\[N/A\], NVIDIA'"),
     ],
 )
@@ -192,7 +191,7 @@ def test_a_driver_that_can_not_be_understood_is_quoted(tmp_path, monkeypatch, sc
 
 def test_a_driver_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
     write_driver(tmp_path, monkeypatch, "exec sleep 60")
-    monkeypatch.setattr("fer_build.gpu._TIMEOUT_S", 0.1)
+    monkeypatch.setattr("fer_build.plan_file._DRIVER_TIMEOUT_S", 0.1)
     with pytest.raises(PlanError, match=r"did not answer within 0.1 s"):
         read_gpu()
 

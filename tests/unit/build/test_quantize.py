@@ -6,15 +6,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
-from small_classifier import draw_crops, write_small_classifier
+from small_classifier import draw_crops, draw_sure_crops, write_crops, write_small_classifier
 
-import fer_contract as contract
-from fer_build import calibrate as calibrate_command
+from fer_build import int8 as calibrate_command
 from fer_build import quantize as quantize_command
-from fer_build.errors import CalibrationError, ContractError, FacesFileError, GateError
-from fer_build.half import to_half
-from fer_build.int8 import METHODS, calibrate, read_calibration
-from fer_build.onnx_file import read_classifier
+from fer_build.classifier_file import read_classifier
+from fer_build.errors import ContractError, FacesFileError, GateError, RangesError
+from fer_build.fp16 import to_fp16
+from fer_build.int8 import METHODS, measure_ranges, read_ranges
 from fer_build.quantize import quantize
 from fer_build.release import RELEASED_ONNX, name_precision
 from fer_runtimes import RUNTIMES, open_classifier
@@ -22,23 +21,18 @@ from fer_runtimes import RUNTIMES, open_classifier
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A small classifier with its calibration and faces whose labels are its own answers."""
+    """A small classifier with its ranges and faces whose labels are its own answers."""
     folder = tmp_path_factory.mktemp("small")
     whole = write_small_classifier(folder / "small.onnx")
-    calibrate(whole, read_classifier(whole).sha256, draw_crops(512), "percentile").write(folder / "calibration.json")
+    measure_ranges(whole, read_classifier(whole).sha256, draw_crops(512), "percentile").write(
+        folder / "int8_ranges.json"
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def crops(folder):
-    """Faces that the classifier is sure of, so that both smaller precisions should answer the same."""
-    drawn = draw_crops(1200, seed=1)
-    probabilities = np.sort(classify(folder / "small.onnx", drawn.faces), axis=1)
-    sure = probabilities[:, -1] - probabilities[:, -2] > 0.1
-    assert sure.sum() > 500
-    answers = classify(folder / "small.onnx", drawn.faces[sure]).argmax(axis=1)
-    assert np.bincount(answers).max() < 0.8 * len(answers)  # it does tell them apart
-    return type(drawn)(drawn.faces[sure], answers, drawn.source)
+    return draw_sure_crops(folder / "small.onnx")
 
 
 def classify(path, faces, runtime="onnxruntime"):
@@ -47,7 +41,7 @@ def classify(path, faces, runtime="onnxruntime"):
 
 def make(folder, tmp_path, precision, crops, **change):
     out = tmp_path / f"{precision}.onnx"
-    options = {"calibration": folder / "calibration.json", "crops": crops} | change
+    options = {"ranges": folder / "int8_ranges.json", "crops": crops} | change
     return out, quantize(folder / "small.onnx", precision, out, **options)
 
 
@@ -135,37 +129,37 @@ def test_a_second_run_does_nothing_and_a_dry_run_neither(folder, tmp_path, crops
 def test_a_gate_measured_once_is_known_for_the_same_graph_only(folder, tmp_path, crops, precision):
     measured, _ = make(folder, tmp_path, precision, crops)
     again = tmp_path / "again.onnx"
-    calibration = folder / "calibration.json"
-    quantize(folder / "small.onnx", precision, again, calibration=calibration, measured=measured)
+    ranges = folder / "int8_ranges.json"
+    quantize(folder / "small.onnx", precision, again, ranges=ranges, measured=measured)
     assert again.read_bytes() == measured.read_bytes()
     other = write_small_classifier(tmp_path / "other.onnx", scale=1.01)
-    calibrate(other, read_classifier(other).sha256, draw_crops(512), "minmax").write(tmp_path / "other.json")
+    measure_ranges(other, read_classifier(other).sha256, draw_crops(512), "minmax").write(tmp_path / "other.json")
     for unknown in (measured, tmp_path / "missing.onnx", other):
         with pytest.raises(GateError, match=f"{precision} of this file has never passed its gate: measure it with"):
-            quantize(other, precision, again, calibration=tmp_path / "other.json", measured=unknown)
+            quantize(other, precision, again, ranges=tmp_path / "other.json", measured=unknown)
 
 
 def test_a_file_that_loses_too_much_is_not_written(folder, tmp_path, crops):
     """The ranges are a hundredth of the true ones, so that nearly all features are cut off."""
-    calibration = json.loads((folder / "calibration.json").read_text())
-    calibration["ranges"] = {name: [low / 100, high / 100] for name, (low, high) in calibration["ranges"].items()}
-    (tmp_path / "cut.json").write_text(json.dumps(calibration))
+    ranges = json.loads((folder / "int8_ranges.json").read_text())
+    ranges["ranges"] = {name: [low / 100, high / 100] for name, (low, high) in ranges["ranges"].items()}
+    (tmp_path / "cut.json").write_text(json.dumps(ranges))
     with pytest.raises(GateError, match=r"(?s)int8 does not pass its gate.*accuracy lost .* fails by 0\.\d+\nmacro-F1"):
-        make(folder, tmp_path, "int8", crops, calibration=tmp_path / "cut.json")
+        make(folder, tmp_path, "int8", crops, ranges=tmp_path / "cut.json")
     assert [path.name for path in tmp_path.iterdir()] == ["cut.json"]
 
 
-def test_the_faces_of_the_calibration_do_not_measure_the_gate(folder, tmp_path):
-    with pytest.raises(FacesFileError, match="can't be measured on the faces of the calibration"):
+def test_the_faces_of_the_ranges_do_not_measure_the_gate(folder, tmp_path):
+    with pytest.raises(FacesFileError, match="cannot be measured on the faces that the ranges were"):
         make(folder, tmp_path, "int8", draw_crops(512))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_the_float32_file_is_not_replaced(folder, tmp_path, crops, precision):
     whole = write_small_classifier(tmp_path / "small.onnx")
-    ranges = folder / "calibration.json"
+    ranges = folder / "int8_ranges.json"
     with pytest.raises(ContractError, match=r"small\.onnx: would replace the float32 file; give another --out"):
-        quantize(whole, precision, tmp_path / "." / "small.onnx", calibration=ranges, crops=crops)
+        quantize(whole, precision, tmp_path / "." / "small.onnx", ranges=ranges, crops=crops)
 
 
 def test_scales_and_casts_stay_float32_in_fp16(tmp_path):
@@ -182,7 +176,7 @@ def test_scales_and_casts_stay_float32_in_fp16(tmp_path):
     onnx.save(model, whole)
     faces = draw_crops(20)
     out = tmp_path / "half.onnx"
-    onnx.save(to_half(onnx.load(whole)), out)
+    onnx.save(to_fp16(onnx.load(whole)), out)
     difference = np.abs(classify(out, faces.faces) - classify(whole, faces.faces)).max()
     assert 0 < difference < 0.01
 
@@ -199,10 +193,12 @@ def test_a_graph_that_can_not_be_quantised_is_named(folder, tmp_path, crops):
     model.graph.node.extend(kept)
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, 7]), "shape"))
     onnx.save(model, whole)
-    calibration = json.loads((folder / "calibration.json").read_text())
-    calibration["onnx_sha256"] = read_classifier(whole).sha256
-    (tmp_path / "calibration.json").write_text(json.dumps(calibration))
-    with pytest.raises(ContractError, match=r"small\.onnx: this graph can't be made int8: it has no layer to quantise"):
+    ranges = json.loads((folder / "int8_ranges.json").read_text())
+    ranges["onnx_sha256"] = read_classifier(whole).sha256
+    (tmp_path / "int8_ranges.json").write_text(json.dumps(ranges))
+    with pytest.raises(
+        ContractError, match=r"small\.onnx: this graph cannot be converted to INT8: it has no layer to quantise"
+    ):
         quantize(whole, "int8", tmp_path / "out.onnx", crops=crops)
 
 
@@ -213,9 +209,9 @@ def test_what_is_no_float32_file_is_refused(folder, tmp_path, crops):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_method_of_calibration_finds_ranges_around_zero(folder, method):
+def test_each_method_finds_ranges_around_zero(folder, method):
     whole = folder / "small.onnx"
-    found = calibrate(whole, "0" * 64, draw_crops(512), method)
+    found = measure_ranges(whole, "0" * 64, draw_crops(512), method)
     assert {"views", "relu1", "features"} <= set(found.ranges)
     for low, high in found.ranges.values():
         assert low <= 0 < high
@@ -224,39 +220,41 @@ def test_each_method_of_calibration_finds_ranges_around_zero(folder, method):
 
 def test_percentiles_cut_off_what_minmax_keeps(folder):
     whole, faces = folder / "small.onnx", draw_crops(512)
-    ranges = {method: calibrate(whole, "", faces, method).ranges["relu1"][1] for method in ("minmax", "percentile")}
+    ranges = {
+        method: measure_ranges(whole, "", faces, method).ranges["relu1"][1] for method in ("minmax", "percentile")
+    }
     assert 0.5 * ranges["minmax"] < ranges["percentile"] < ranges["minmax"]
 
 
 def test_too_few_faces_do_not_calibrate(folder):
-    with pytest.raises(CalibrationError, match="calibrated on 512 faces at least, not 511"):
-        calibrate(folder / "small.onnx", "", draw_crops(511), "minmax")
+    with pytest.raises(RangesError, match="measured on 512 faces at least, not 511"):
+        measure_ranges(folder / "small.onnx", "", draw_crops(511), "minmax")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "can't be read .* make it with python -m fer_build.calibrate"),
-        ("not JSON", "not a calibration"),
-        ("[]", "not a calibration"),
-        ('{"ranges": {"views": 3}}', "not a calibration"),
+        (None, "cannot be read .* make it with fer-build calibrate"),
+        ("not JSON", "not a file of ranges for INT8"),
+        ("[]", "not a file of ranges for INT8"),
+        ('{"ranges": {"views": 3}}', "not a file of ranges for INT8"),
         (
             '{"ranges": {}, "images": 511, "method": "minmax", "onnx_sha256": "", "faces_sha256": "", "source": ""}',
-            "made of 511 faces, fewer than 512",
+            "measured on 511 faces, fewer than 512",
         ),
     ],
 )
-def test_what_is_no_calibration_is_named(tmp_path, content, message):
+def test_what_is_no_file_of_ranges_is_named(tmp_path, content, message):
     if content is not None:
-        (tmp_path / "calibration.json").write_text(content)
-    with pytest.raises(CalibrationError, match=f"calibration.json: {message}"):
-        read_calibration(tmp_path / "calibration.json")
+        (tmp_path / "int8_ranges.json").write_text(content)
+    with pytest.raises(RangesError, match=f"int8_ranges.json: {message}"):
+        read_ranges(tmp_path / "int8_ranges.json")
 
 
-def test_a_calibration_of_another_file_is_refused(folder, tmp_path, crops):
+def test_ranges_of_another_file_is_refused(folder, tmp_path, crops):
     other = write_small_classifier(tmp_path / "other.onnx", scale=1.01)
-    with pytest.raises(CalibrationError, match=r"calibration.json: measured in another file than .*other\.onnx"):
-        quantize(other, "int8", tmp_path / "out.onnx", calibration=folder / "calibration.json", crops=crops)
+    with pytest.raises(RangesError, match=r"int8_ranges.json: measured in another file than .*other\.onnx"):
+        quantize(other, "int8", tmp_path / "out.onnx", ranges=folder / "int8_ranges.json", crops=crops)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
@@ -268,26 +266,20 @@ def test_the_released_files_are_what_the_commands_make_of_the_float32_one(tmp_pa
 
 
 def test_the_commands_go_through_files(folder, tmp_path, crops, capsys):
-    for name, faces in (("training.npz", draw_crops(512)), ("validation.npz", crops)):
-        np.savez(
-            tmp_path / name,
-            FACES=faces.faces,
-            LABELS=faces.labels,
-            CLASSES=np.array(contract.LABELS),
-            SOURCE=np.array(faces.source),
-        )
+    write_crops(tmp_path / "training.npz", draw_crops(512))
+    write_crops(tmp_path / "validation.npz", crops)
     small = write_small_classifier(tmp_path / "small.onnx")
     assert calibrate_command.main(["--onnx", str(small), "--faces", str(tmp_path / "training.npz")]) == 0
     quantising = ["--precision", "int8", "--onnx", str(small)]
     assert quantize_command.main([*quantising, "--faces", str(tmp_path / "validation.npz")]) == 0
     assert f"wrote {tmp_path / 'small_int8.onnx'}: " in capsys.readouterr().out
     assert read_classifier(tmp_path / "small_int8.onnx").precision == "int8"
-    assert quantize_command.main([*quantising, "--faces", str(tmp_path / "missing.npz")]) == 1
+    assert quantize_command.main([*quantising, "--faces", str(tmp_path / "missing.npz")]) == 2
     assert quantize_command.main(quantising) == 0  # its figures are known now
     (tmp_path / "small_int8.onnx").unlink()
-    assert quantize_command.main(quantising) == 3
+    assert quantize_command.main(quantising) == 7
     calibrating = ["--onnx", str(small), "--faces", str(tmp_path / "training.npz")]
     assert calibrate_command.main(calibrating) == 0
-    assert f"{tmp_path / 'calibration.json'} is up to date: percentile over 512 faces of" in capsys.readouterr().out
+    assert f"{tmp_path / 'int8_ranges.json'} is up to date: percentile over 512 faces of" in capsys.readouterr().out
     assert calibrate_command.main([*calibrating, "--method", "minmax", "--dry-run"]) == 0
     assert "would write " in capsys.readouterr().out

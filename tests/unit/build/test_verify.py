@@ -9,11 +9,10 @@ from small_plans import TARGET, write_plan
 
 from fer_build.assemble import assemble
 from fer_build.errors import NotInstalledError, PlanError, RepositoryError
-from fer_build.gpu import Gpu
 from fer_build.manifest import read_manifest
 from fer_build.plan import add_to_repository
 from fer_build.plan import main as plan_command
-from fer_build.plan_file import Machine
+from fer_build.plan_file import Gpu, Machine
 from fer_build.verify import main, verify
 
 FITTING = Machine(TARGET.tensorrt_version, Gpu("8.9", "NVIDIA L4"))
@@ -56,8 +55,8 @@ def test_what_was_changed_since_is_named(tmp_path, capsys, damage, message):
     repository = tmp_path / "repository"
     assemble(repository)
     damage(repository)
-    assert main([str(repository)]) == 1
-    expected = f"fer_build.verify: {repository} is not as it was assembled: {message}; assemble it again\n"
+    assert main([str(repository)]) == 7
+    expected = f"fer-build verify: {repository} is not as it was assembled: {message}; assemble it again\n"
     assert capsys.readouterr().err == expected
 
 
@@ -101,7 +100,7 @@ def test_a_plan_that_does_not_fit_this_machine_is_refused_in_one_line(gpu_reposi
 
 def test_a_repository_without_its_plan_tells_how_to_build_it(tmp_path):
     assemble(tmp_path / "repository", profile="gpu")
-    with pytest.raises(PlanError, match=r"has no plan yet: python -m fer_build\.plan --repository "):
+    with pytest.raises(PlanError, match=r"has no plan yet: fer-build plan --repository "):
         verify(tmp_path / "repository", FITTING)
 
 
@@ -119,7 +118,7 @@ def test_only_a_plan_of_its_own_file_for_triton_is_added(tmp_path, wrong):
 
 def test_the_plan_command_knows_repositories(tmp_path, capsys):
     assemble(tmp_path / "cpu")
-    assert plan_command(["--repository", str(tmp_path / "cpu")]) == 1
+    assert plan_command(["--repository", str(tmp_path / "cpu")]) == 2
     assert "is for a CPU: assemble one with --profile gpu" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         plan_command(["--repository", str(tmp_path / "cpu"), "--flavour", "rtx"])

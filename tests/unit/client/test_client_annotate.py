@@ -7,17 +7,17 @@ from pathlib import PurePath
 
 import pytest
 from pictures import encode, encode_turned
-from PIL import Image, ImageOps, ImageStat
+from PIL import Image, ImageColor, ImageOps, ImageStat
 
 from fer_client import Box, CroppedPrediction, Face, ImageSize, Landmarks, Point
+from fer_client._drawing import colors_of
 from fer_client.cli import main
 from fer_client.command.annotate import FORMATS, AnnotationError, plan_outputs
-from fer_client.command.drawing import draw, open_upright
+from fer_client.command.photo_drawing import draw, open_upright
 
 GRAY = (128, 128, 128)
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-HAPPY = (0xFF, 0xC9, 0x14)
-SURPRISED = (0x2E, 0xD3, 0xC0)
+HAPPY, SURPRISED = (ImageColor.getrgb(colors_of(LABELS)[label]) for label in ("happy", "surprise"))
 
 
 def face_at(x, y, size, emotion="happy"):
@@ -39,7 +39,7 @@ def count_colors(image, area):
 def test_box_and_landmarks_are_drawn_where_they_are():
     photo = Image.new("RGB", (600, 500), GRAY)
     drawn = draw(photo, [face_at(200, 150, 200)])
-    for x, y in ((200 + 2, 250), (400 - 2, 250), (300, 350 - 2), (260, 230), (300, 270)):
+    for x, y in ((200 + 1, 250), (400 - 1, 250), (300, 350 - 1), (260, 230), (300, 270)):
         assert drawn.getpixel((x, y)) == HAPPY
     assert drawn.getpixel((300, 200)) == GRAY
     assert photo.getcolors() == [(600 * 500, GRAY)]
@@ -247,6 +247,25 @@ def test_a_crop_gets_its_panel_and_nothing_is_drawn_on_it():
     assert count_colors(drawn, (400, 0, *drawn.size))[HAPPY] > 200
 
 
+def test_without_the_panel_the_picture_keeps_its_size_and_has_boxes_and_captions(predict, tmp_path):
+    code, _, err = predict(tmp_path / "faces.png", tmp_path / "photo.png", "--no-panel")
+    assert (code, err) == (0, "")
+    with Image.open(tmp_path / "faces.png") as written:
+        assert written.size == (640, 480)
+        assert count_colors(written, (0, 0, 640, 480))[HAPPY] > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [(["--annotate", "x", "--cropped"], "beside a crop"), ([], "--annotate")]
+)
+def test_no_panel_without_anything_else_to_draw_is_wrong_usage(tmp_path, capsys, options, reason):
+    (tmp_path / "a.png").write_bytes(b"photo")
+    assert main(["predict", str(tmp_path / "a.png"), "--no-panel", *options]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("fer-client: --no-panel has no use here: ")
+    assert reason in err
+
+
 def test_an_uncertain_face_is_drawn_with_a_question_mark():
     photo, face = Image.new("RGB", (600, 500), GRAY), face_at(200, 150, 200)
     certain, uncertain = (draw(photo, [replace(face, uncertain=value)]) for value in (False, True))
@@ -318,4 +337,4 @@ def test_a_picture_is_never_overwritten_by_another_s_copy(tmp_path):
 def test_lines_stay_sharp_in_jpeg(predict, tmp_path):
     predict(tmp_path / "faces.jpg")
     with Image.open(tmp_path / "faces.jpg") as written:
-        assert sum(abs(a - b) for a, b in zip(written.getpixel((102, 150)), HAPPY, strict=True)) < 30
+        assert sum(abs(a - b) for a, b in zip(written.getpixel((101, 150)), HAPPY, strict=True)) < 30

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from fer_client.cli import build_parser, main
-from fer_client.command.settings import SETTINGS
+from fer_client.command.connection import SETTINGS
 
 LABELS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from fer_client.cli import build_parser, main
+from fer_client.command.completion import SHELLS, generate, script_of
 
 COMMANDS = {"predict", "video", "health", "info", "bench", "completion"}
 
@@ -48,7 +49,7 @@ BASH = """
 source "$1"
 read -ra COMP_WORDS <<< "$2"; [[ $2 == *" " ]] && COMP_WORDS+=("")
 COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-_fer_client
+_shtab_fer_client
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
@@ -69,8 +70,6 @@ zpty -w -n z "$2"$'\t'
 zpty -r z output '*THE-END*'
 print -r -- "$output" | tr -d '\r' | grep -o '<[^<>]*>' | tr -d '<>'
 """
-
-SHELLS = ["bash", "fish", "zsh"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -99,7 +98,9 @@ def test_values_are_offered(complete, shell, line, words):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("line", ["fer-client predict ", "fer-client predict --annotate ", "fer-client predict a.jpg "])
+@pytest.mark.parametrize(
+    "line", ["fer-client predict ", "fer-client predict --annotate ", "fer-client predict a.jpg ", "fer-client video "]
+)
 def test_files_are_offered(complete, shell, line):
     assert {"photo.jpg", "photos"} <= complete(shell, line)
 
@@ -107,6 +108,11 @@ def test_files_are_offered(complete, shell, line):
 @pytest.mark.parametrize("shell", SHELLS)
 def test_no_file_is_offered_for_a_number(complete, shell):
     assert not {"photo.jpg", "photos"} & complete(shell, "fer-client predict --timeout ")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_scripts_are_those_of_today_s_options(shell):
+    assert script_of(shell).read_text() == generate(build_parser(), shell), "make completion"
 
 
 def test_every_option_is_in_every_script(script):

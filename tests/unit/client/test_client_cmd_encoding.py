@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_commands.messages import one_line, printable, utf8_name
+from fer_commands.messages import printable
 
 ASCII = {"PYTHONIOENCODING": "ascii"}
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -182,24 +182,3 @@ def test_standard_output_that_is_closed_is_2_and_one_line(photo, tmp_path, fake_
     )
     assert done.returncode == 0
     assert (tmp_path / "a.csv").read_text().count("\n") == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("写真\N{IDEOGRAPHIC SPACE}1.jpg", "写真\N{IDEOGRAPHIC SPACE}1.jpg"),
-        ("9.41\N{NARROW NO-BREAK SPACE}AM.png", "9.41\N{NARROW NO-BREAK SPACE}AM.png"),
-        ("a\x1b\r\n\x85\N{LINE SEPARATOR}b", r"a\x1b\r\n\x85\u2028b"),
-        ("caf\udce9", r"caf\xe9"),
-        ("B\udcc3\udcbccher", "Bücher"),
-        ("\ud83d", r"\ud83d"),
-    ],
-)
-def test_only_what_is_harmful_or_no_text_is_escaped(name, shown):
-    assert printable(name) == shown
-    assert one_line(shown) == shown
-
-
-def test_a_name_is_the_same_text_in_every_locale():
-    assert utf8_name("B\udcc3\udcbccher") == utf8_name("Bücher") == "Bücher"
-    assert utf8_name("caf\udce9") == "caf\udce9"

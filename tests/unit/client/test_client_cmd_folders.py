@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fer_client.cli import main
-from fer_client.command.sources import Sources, expand, extension_of, format_left_out
+from fer_client.command.image_paths import Sources, expand, extension_of, format_left_out
 
 
 @pytest.fixture

@@ -271,11 +271,14 @@ def test_a_full_disk_behind_standard_output_is_2_and_one_line(photos, url):
     assert (done.returncode, done.stderr) == (2, "fer-client: cannot write the output: No space left on device\n")
 
 
-def test_a_reader_that_leaves_is_141_and_silent(photos, url):
+def test_a_reader_that_leaves_is_141_and_silent(photos, fake_triton, url):
+    """The output is larger than a pipe holds (64 KiB), so that the command cannot be done before the reader leaves."""
+    fake_triton.faces(32)
     command = f"{sys.executable} -m fer_client predict {photos} --jsonl --quiet --url {url}"
     script = f"{command} | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30)
     first, code = done.stdout.splitlines()
+    assert len(first) * len(list(photos.iterdir())) > 3 * 65_536
     assert json.loads(first)["image"] == str(photos / "00.jpg")
     assert (code, done.stderr) == ("141", "")
 

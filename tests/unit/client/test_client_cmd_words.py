@@ -5,7 +5,7 @@ import os
 import pytest
 
 from fer_client.cli import main
-from fer_commands.messages import closest, did_you_mean
+from fer_commands.messages import closest
 
 SECRET = "s3cr3t-T0ken"
 
@@ -155,13 +155,6 @@ def test_a_variable_that_is_nearly_ours_is_said_to_be_none(run, monkeypatch, var
 def test_a_variable_of_something_else_is_no_news(run, monkeypatch, variable):
     monkeypatch.setenv(variable, "x")
     assert len(run("health")[1]) == 1
-
-
-def test_words_that_are_like_nothing_get_no_guess():
-    assert closest("xyz", ["predict", "health"]) is None
-    assert did_you_mean("xyz", ["predict", "health"]) == ""
-    assert closest("-", ["--json"]) is None
-    assert closest("FER_", ["FER_RETRIES"], by_beginning=False) is None
 
 
 def test_every_command_is_what_it_is_like():

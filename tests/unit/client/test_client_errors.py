@@ -4,7 +4,20 @@ import pickle
 import pytest
 
 import fer_client
-from fer_client import FerClientError, ImageRefusedError, ImageUnreadableError, ServerError, ServerUnreachableError
+from fer_client import (
+    AuthenticationError,
+    ContractError,
+    FerClientError,
+    ImageRefusedError,
+    ImageUnreadableError,
+    MissingExtraError,
+    RequestTimeoutError,
+    ServerError,
+    ServerOverloadedError,
+    ServerUnreachableError,
+)
+from fer_client._errors import class_of_code, error_of_status
+from fer_commands.exit_codes import ExitCode
 
 
 def tree(error_class):
@@ -46,6 +59,56 @@ def test_every_error_is_public_and_drawn_in_the_tree():
     for error_class in ERRORS:
         assert error_class.__name__ in fer_client.__all__
         assert f"── {error_class.__name__} " in fer_client._errors.__doc__
+
+
+def test_every_error_has_an_exit_code_and_a_word_of_its_own_for_programs():
+    assert {error_class.__name__: (error_class.kind, error_class.exit_code) for error_class in ERRORS} == {
+        "AuthenticationError": ("forbidden", ExitCode.FORBIDDEN),
+        "ContractError": ("contract", ExitCode.FAILED),
+        "ImageRefusedError": ("refused", ExitCode.REFUSED),
+        "ImageUnreadableError": ("unreadable", ExitCode.USAGE),
+        "RequestTimeoutError": ("timeout", ExitCode.FAILED),
+        "ServerError": ("failed", ExitCode.FAILED),
+        "ServerOverloadedError": ("overloaded", ExitCode.FAILED),
+        "ServerUnreachableError": ("unreachable", ExitCode.UNREACHABLE),
+        "TlsError": ("tls", ExitCode.UNREACHABLE),
+    }
+    assert len({error_class.kind for error_class in ERRORS}) == len(ERRORS)
+    assert MissingExtraError.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("code", "error_class"),
+    [
+        (400, ImageRefusedError),
+        (401, AuthenticationError),
+        (403, AuthenticationError),
+        (404, ContractError),
+        (413, ImageRefusedError),
+        (429, ServerOverloadedError),
+        (500, ServerError),
+        (502, ServerUnreachableError),
+        (503, ServerOverloadedError),
+        (504, RequestTimeoutError),
+        ("INVALID_ARGUMENT", ImageRefusedError),
+        ("RESOURCE_EXHAUSTED", ImageRefusedError),
+        ("UNAUTHENTICATED", AuthenticationError),
+        ("PERMISSION_DENIED", AuthenticationError),
+        ("NOT_FOUND", ContractError),
+        ("UNIMPLEMENTED", ContractError),
+        ("INTERNAL", ServerError),
+    ],
+)
+def test_statuses_and_codes_mean_errors(code, error_class):
+    assert class_of_code(code, asks_about_image=True) is error_class
+    without_image = ContractError if error_class is ImageRefusedError else error_class
+    assert class_of_code(code, asks_about_image=False) is without_image
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 500, 502, 503, 504])
+def test_only_a_restart_and_a_full_queue_are_temporary(status):
+    error = error_of_status("", status, "words", asks_about_image=True, from_triton=True, tls=False)
+    assert error.is_temporary == (status in (502, 503))
 
 
 def test_an_unreachable_server_comes_with_how_to_start_one():

@@ -67,7 +67,7 @@ def test_the_package_is_typed():
     assert (Path(fer_client.__file__).parent / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("module", ["fer_client", "fer_client.cli"])
+@pytest.mark.parametrize("module", ["fer_client", "fer_client.cli", "fer_client.protocol"])
 def test_importing_loads_nothing_heavy(module):
     loaded = run_python(f"import {module}\nprint(*sys.modules)").split()
     assert HEAVY.isdisjoint(loaded)

@@ -20,9 +20,10 @@ from fer_client import (
     QualityBound,
     ServerInfo,
 )
-from fer_client._quality import LOW_CONFIDENCE, find_reasons
-from fer_client.command.info import _lines
+from fer_client._results import cropped_prediction_from_tensors
+from fer_client._server import LOW_CONFIDENCE, ServedModel
 from fer_client.command.records import CsvWriter, JsonLinesWriter, ManyTableWriter, OneTableWriter, Outcome
+from fer_client.command.status import format_info
 
 OUTPUT = {"name": "QUALITY", "data_type": "TYPE_FP32", "dims": [-1, 2]}
 COLUMNS = "gray, turn"
@@ -95,9 +96,6 @@ def test_no_face_has_no_quality(measuring_triton, url):
 
 
 def test_a_crop_has_the_columns_of_its_own_model():
-    from fer_client._results import cropped_prediction_from_tensors
-    from fer_client._served import ServedModel
-
     bounds = (QualityBound("gray", 30.0, math.inf, "too dark"),)
     served = ServedModel("fer_cropped", ("a", "b"), "v1", quality_columns=("gray",), quality_bounds=bounds)
     assert served.output_shapes["QUALITY"] == (1, 1)
@@ -146,12 +144,14 @@ def test_bounds_that_make_no_sense_are_told(measuring_triton, url, change, diffe
 def test_a_bound_without_a_reason_gives_one():
     bound = QualityBound.parse("gray:30:")
     assert bound == QualityBound("gray", 30.0, math.inf, "gray out of bounds")
-    assert find_reasons(0.9, 0.5, {"gray": 3.0}, [bound]) == ("gray out of bounds",)
+    served = ServedModel("fer", LABELS, "v1", quality_columns=("gray",), quality_bounds=(bound,))
+    assert served.find_reasons(0.9, {"gray": 3.0}) == ("gray out of bounds",)
 
 
 def test_the_same_reason_is_given_once():
-    bounds = [QualityBound.parse(text) for text in ("yaw:-9:9:turned away", "pitch:-9:9:turned away")]
-    assert find_reasons(0.9, 0.5, {"yaw": 40.0, "pitch": 20.0}, bounds) == ("turned away",)
+    bounds = tuple(QualityBound.parse(text) for text in ("yaw:-9:9:turned away", "pitch:-9:9:turned away"))
+    served = ServedModel("fer", LABELS, "v1", quality_columns=("yaw", "pitch"), quality_bounds=bounds)
+    assert served.find_reasons(0.9, {"yaw": 40.0, "pitch": 20.0}) == ("turned away",)
 
 
 def test_a_bound_reads_well():
@@ -189,7 +189,7 @@ def test_a_face_that_an_older_version_wrote_has_the_reason_that_there_was(predic
 
 @pytest.mark.parametrize("change", [{"uncertain_reasons": "dark"}, {"uncertain_reasons": 5}, {"quality": [1]}])
 def test_what_something_else_wrote_is_refused(prediction, change):
-    with pytest.raises(ValueError, match="no face as to_dict makes it"):
+    with pytest.raises(ValueError, match=r"not a Face.to_dict\(\) document"):
         Face.from_dict(prediction.faces[0].to_dict() | change)
 
 
@@ -229,7 +229,7 @@ def test_the_reasons_of_a_crop_stand_in_a_column_too():
 def test_info_lists_columns_and_bounds():
     bounds = tuple(QualityBound.parse(text) for text in BOUNDS.split(","))
     server = ServerInfo("http://host", "triton", "2", (), (), LABELS, "v1", 0.5, ("gray", "turn"), bounds, None, None)
-    lines = _lines(server, "--url")
+    lines = format_info(server, "--url")
     assert ("quality", "gray, turn") in lines
     start = lines.index(("bounds", "gray at least 30, else too dark"))
     assert lines[start + 2] == ("", "turn at least -40 and at most 40, else turned away")
@@ -240,4 +240,4 @@ def test_info_lists_columns_and_bounds():
 
 def test_info_of_a_server_that_measures_nothing_says_so():
     server = ServerInfo("http://host", "triton", "2", (), (), LABELS, "v1", 0.5, (), (), None, None)
-    assert ("quality", "not measured") in _lines(server, "--url")
+    assert ("quality", "not measured") in format_info(server, "--url")

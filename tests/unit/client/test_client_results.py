@@ -8,7 +8,7 @@ import pytest
 import fer_contract
 from fer_client import Box, CroppedPrediction, Face, ImageSize, Landmarks, Prediction
 from fer_client._results import cropped_prediction_from_tensors, prediction_from_tensors
-from fer_client._served import ServedModel
+from fer_client._server import ServedModel
 
 LABELS = ("angry", "happy", "neutral")
 SERVED = ServedModel("fer", LABELS, "v1", uncertain_below=0.7)
@@ -149,14 +149,14 @@ def test_what_was_written_can_be_read_back(prediction):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda document: document.clear(), "no prediction as to_dict makes it: 'image_size' is missing"),
-        (lambda document: document.update(faces=5), "no prediction as to_dict makes it: "),
+        (lambda document: document.clear(), r"not a Prediction.to_dict\(\) document: key 'image_size' is missing"),
+        (lambda document: document.update(faces=5), r"not a Prediction.to_dict\(\) document: "),
         (lambda document: document.update(faces_found=1), "faces_found is less than the number of faces, 2"),
-        (lambda document: document["faces"][0].pop("box"), "no face as to_dict makes it: 'box' is missing"),
-        (lambda document: document["faces"][0]["box"].update(z=1), "no face as to_dict makes it: .*'z'"),
+        (lambda document: document["faces"][0].pop("box"), r"not a Face.to_dict\(\) document: key 'box' is missing"),
+        (lambda document: document["faces"][0]["box"].update(z=1), r"not a Face.to_dict\(\) document: .*'z'"),
         (lambda document: document["faces"][0].update(probabilities={}), "there are no probabilities"),
-        (lambda document: document["faces"][0].update(probabilities=[0.5]), "no face as to_dict makes it"),
-        (lambda document: document["faces"][0].update(detection_score="high"), "no face as to_dict makes it"),
+        (lambda document: document["faces"][0].update(probabilities=[0.5]), r"not a Face.to_dict\(\) document"),
+        (lambda document: document["faces"][0].update(detection_score="high"), r"not a Face.to_dict\(\) document"),
     ],
 )
 def test_what_something_else_wrote_is_refused(prediction, change, message):

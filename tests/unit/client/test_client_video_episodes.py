@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from clips import LABELS, face_at
 
-from fer_client.video.episodes import EpisodeCollector
-from fer_client.video.history import MOST_POINTS, MOST_TRACKS, History
-from fer_client.video.sightings import Sighting, TrackedFace
+from fer_client.video.plot import MOST_POINTS, MOST_TRACKS, History
+from fer_client.video.sightings import EpisodeCollector, Sighting, TrackedFace
 
 RATE = 10
 

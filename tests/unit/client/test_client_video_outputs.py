@@ -19,13 +19,11 @@ from clips import LABELS, face_at, read_clip, scenery, times_of
 from PIL import Image
 
 from fer_client import FerClientError, ImageSize
-from fer_client.video.annotated import AnnotatedVideo
+from fer_client.command.progress import VideoProgress
+from fer_client.video.annotated import AnnotatedVideo, FrameDrawing
 from fer_client.video.clock import format_time
-from fer_client.video.drawing import FrameDrawing
 from fer_client.video.errors import VideoError
-from fer_client.video.history import History
-from fer_client.video.plot import MOST_PANELS, plot
-from fer_client.video.progress import VideoProgress
+from fer_client.video.plot import MOST_PANELS, History, plot
 from fer_client.video.recording import TimelineFile
 from fer_client.video.sightings import Sighting, TrackedFace
 
@@ -197,7 +195,7 @@ def test_an_annotated_video_without_frames_leaves_no_file(tmp_path):
 
 
 def test_an_annotated_video_that_does_not_fit_on_the_disk_is_said_not_to(tmp_path):
-    """In a process whose files can't grow beyond 30 kB."""
+    """In a process whose files cannot grow beyond 30 kB."""
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 import cv2, numpy as np
@@ -245,6 +243,17 @@ def test_frames_of_any_size_are_drawn_at_sizes_that_can_be_encoded(size):
     drawn = drawing.draw(jpeg(picture), Sighting(0, 0.0, tuple(tracked(n, x=n, y=n) for n in range(1, 20))))
     assert (drawn.mode, drawn.size) == ("RGB", drawing.canvas_size)
     assert all(length % 2 == 0 and length < 3000 for length in drawing.canvas_size)
+
+
+def test_without_the_panel_frames_keep_their_size_and_have_boxes(tmp_path):
+    drawing = FrameDrawing(ImageSize(640, 480), LABELS, panel=False)
+    picture = np.full((480, 640, 3), 200, np.uint8)
+    sighting = Sighting(0, 0.0, (tracked(x=200, y=150),))
+    without = np.asarray(drawing.draw(jpeg(picture), sighting))
+    with_panel = np.asarray(FrameDrawing(ImageSize(640, 480), LABELS).draw(jpeg(picture), sighting))
+    assert drawing.canvas_size == (640, 480)
+    assert (without == with_panel[:, :640]).all()
+    AnnotatedVideo(tmp_path / "a.mp4", SIZE, LABELS, panel=False).close()
 
 
 @pytest.mark.parametrize(("size", "room"), [((640, 480), (0, 0, 480, 360)), ((100, 100), (60, 0, 420, 360)),
@@ -331,13 +340,13 @@ def test_the_bar_tells_place_speed_and_the_time_left(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
     assert "0:01 of 0:10   10%  [###" in bar(Terminal(), 300, 10.0)
-    assert "60.0 frames/s  ETA 0:04  2 failed" in bar(Terminal(), 300, 10.0)
+    assert "60.0 frames/s  ETA 0:04, 2 failed" in bar(Terminal(), 300, 10.0)
     assert bar(Terminal(), 300, 10.0).endswith("\r\x1b[K")
 
 
 def test_the_bar_of_a_camera_has_no_end(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    assert "\r0:01  60.0 frames/s  2 failed\x1b" in bar(Terminal(), None, None)
+    assert "\r0:01  60.0 frames/s, 2 failed\x1b" in bar(Terminal(), None, None)
 
 
 def test_there_is_no_bar_where_nobody_sees_it(monkeypatch):

@@ -12,8 +12,8 @@ import pytest
 from clips import moving, scenery, write_clip
 
 from fer_client import FerClient
+from fer_client.command.video import add_video_command, run
 from fer_client.video import decoding
-from fer_client.video.command import add_video_command, run
 from fer_client.video.errors import VideoError
 from fer_client.video.frames import VideoSource
 from fer_commands.running import CommandError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fer_sizing.chart import CHART, render, unpack_tool
 from fer_sizing.errors import SizingError
-from fer_sizing.helm import CHART, render, unpack_tool
 
 CI_VALUES = sorted(path.name for path in (CHART / "ci").glob("*.yaml"))
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from rendered_pods import containers, mounts_of, of_kind, one, pod_specs, server_of, volumes_of
 
-from fer_sizing.helm import render
+from fer_sizing.chart import render
 
 CUSTOM = {"GRPCRoute", "HTTPRoute", "PodMonitor", "PrometheusRule", "ScaledObject"}
 HEX = "5" * 64

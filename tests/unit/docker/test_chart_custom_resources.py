@@ -9,7 +9,7 @@ import yaml
 from rendered_pods import of_kind, one, server_of
 
 from fer_contract import FER_CROPPED_MODEL, FER_MODEL
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 GATEWAY = "gateway-values.yaml"
 INGRESS = "ingress-values.yaml"

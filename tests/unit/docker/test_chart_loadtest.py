@@ -7,7 +7,8 @@ import sys
 import pytest
 from rendered_pods import one
 
-from fer_sizing.helm import CHART
+from fer_commands.exit_codes import ExitCode
+from fer_sizing.chart import CHART
 
 
 @pytest.fixture(params=["loadtest-values.yaml", None], ids=["own", "defaults"])
@@ -38,7 +39,7 @@ def test_it_waits_for_a_server_and_leaves_time_for_the_load(job):
 
 
 def test_the_client_and_the_load_test_take_their_arguments(job, tmp_path):
-    """Of no server, both say so; of wrong arguments they would say that, with exit status 2."""
+    """Of no server, both say so; of wrong arguments they would say that, with exit code 2."""
     spec = job["spec"]["template"]["spec"]
     nowhere = {"FER_URL": "http://127.0.0.1:9", "FER_GRPC_URL": "grpc://127.0.0.1:9"}
     (wait,), (loadtest,) = spec["initContainers"], spec["containers"]
@@ -50,7 +51,7 @@ def test_the_client_and_the_load_test_take_their_arguments(job, tmp_path):
     assert done.returncode not in (0, 2)
     done = run(["-m", "fer_loadtest", *loadtest["args"]], os.environ | environment_of(loadtest) | nowhere, tmp_path)
     assert "no server answers at" in done.stderr
-    assert done.returncode == 1
+    assert done.returncode == ExitCode.UNREACHABLE
 
 
 def run(words, environment, folder):

@@ -1,11 +1,11 @@
-"""What can't work is refused by the real helm, in a line that names the value and says what was meant."""
+"""What cannot work is refused by the real helm, in a line that names the value and says what was meant."""
 
 import subprocess
 
 import pytest
 
+from fer_sizing.chart import CHART, render
 from fer_sizing.errors import SizingError
-from fer_sizing.helm import CHART, render
 
 SIZE = "a size with its unit, such as 4Gi or 512Mi: a bare number is bytes"
 WRITTEN = "a size as Kubernetes writes it: a number and, without a space, Mi, Gi, Ti, M, G or T, such as 4Gi"

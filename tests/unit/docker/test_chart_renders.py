@@ -8,7 +8,7 @@ import pytest
 import yaml
 from rendered_pods import of_kind, one
 
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 CI_VALUES = sorted(path.name for path in (CHART / "ci").glob("*.yaml"))
 

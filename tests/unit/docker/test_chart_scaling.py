@@ -10,7 +10,7 @@ from rendered_pods import of_kind, one, server_of
 
 from fer_build.assemble import assemble
 from fer_contract import CLASSIFIER_MODEL, PREPROCESS_MODEL
-from fer_sizing.rendered import read_quantity, read_queue_limits
+from fer_sizing.chart import read_quantity, read_queue_limits
 
 METRICS = {
     "fer_preprocess_busy_instances",
@@ -140,10 +140,11 @@ def test_the_running_server_counts_all_of_it(server, adapter_rules):
             assert re.search(rf'^{name}{{.*model="{model}".*}}', metrics, re.MULTILINE), name
 
 
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
 @pytest.mark.parametrize("cores", [1, 2, 16])
-def test_the_busy_target_is_a_fraction_of_the_instances_that_are_made(tmp_path, rendered, cores):
-    manifest, _ = assemble(tmp_path / "repository", cores=cores)
-    manifests = rendered("hpa-values.yaml", f"resources.cpu={cores}")
+def test_the_busy_target_is_a_fraction_of_the_instances_that_are_made(tmp_path, rendered, cores, profile):
+    manifest, _ = assemble(tmp_path / "repository", profile=profile, cores=cores)
+    manifests = rendered("hpa-values.yaml", f"resources.cpu={cores}", f"variant={profile}")
     target = hpa_targets(manifests)["fer_preprocess_busy_instances"]
     assert target == pytest.approx(0.7 * manifest["instances"][PREPROCESS_MODEL])
     assert server_of(one(manifests, "Deployment"))["resources"]["limits"]["cpu"] == str(cores)

@@ -1,4 +1,4 @@
-"""values.schema.json: what can't work is refused by helm, before anything reaches a cluster."""
+"""values.schema.json: what cannot work is refused by helm, before anything reaches a cluster."""
 
 import json
 
@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
+from fer_sizing.chart import CHART, render
 from fer_sizing.errors import SizingError
-from fer_sizing.helm import CHART, render
 
 REFUSED = {
     "variant=tpu": "variant",

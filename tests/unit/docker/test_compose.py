@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rendered_pods import of_kind, one
 
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 DOCKER = CHART.parents[1]
 EXAMPLES = DOCKER / "kubernetes"

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import yaml
 
-from fer_sizing.helm import CHART, unpack_tool
+from fer_sizing.chart import CHART, unpack_tool
 
 DOCKER = CHART.parents[1]
 ROOT = DOCKER.parent
@@ -24,9 +24,9 @@ NAMED = {name for path in EXAMPLES for name in re.findall(r"\b(?:name|secret): (
 OPENSSL = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=faces.example.com -keyout tls.key -out tls.crt"
 
 
-def commands():
+def commands(documents=DOCUMENTS):
     """Those in the documents' console blocks and in the examples' first comments."""
-    for path in DOCUMENTS:
+    for path in documents:
         blocks = re.findall(r"^```console\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
         yield from re.findall(r"^\$ ((?:.*\\\n)*.*)$", "".join(blocks), re.MULTILINE)
     for path in EXAMPLES:
@@ -51,6 +51,20 @@ def starting_with(*words):
 
 INSTALLS = [command for command in starting_with("helm upgrade ") if "docker/helm/fer-triton" in command]
 OTHERS = [command for command in starting_with("helm ", "kubectl ") if command not in INSTALLS]
+
+
+OURS = [document for document in DOCUMENTS if document.parent != ROOT]
+RUN_BY = {
+    r"helm |kubectl |docker ": "this file",
+    r".*python -m fer_sizing ": "tests/unit/bench/test_commands.py, tests/unit/docker/test_sizing_page.py",
+    r"fer-client predict ": "the client's tests",
+    r".*assemble --cores 4 ": "tests/unit/docker/test_prepare_script.py",
+    r"promtool (check|test) rules ": "tests/unit/observability/test_rules.py",
+    r".*pytest tests/": "itself",
+    r"make \.venv/": "whoever runs these tests",
+    r"curl --user ": "nobody: it needs an Ingress controller",
+}
+"""What runs each kind of command of the operator's documents."""
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +102,12 @@ def test_there_are_commands_of_every_kind():
         "docker compose ",
     ):
         assert starting_with(words), words
+
+
+def test_every_command_of_the_operator_s_documents_is_run_by_something():
+    ours = {split(command) for command in commands(OURS)}
+    assert {command for command in ours if not any(re.match(kind, command) for kind in RUN_BY)} == set()
+    assert {kind for kind in RUN_BY if not any(re.match(kind, command) for command in ours)} == set()
 
 
 @pytest.mark.parametrize("command", INSTALLS)

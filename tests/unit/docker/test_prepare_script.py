@@ -14,23 +14,31 @@ from pathlib import Path
 import pytest
 
 from fer_build.assemble import assemble
-from fer_sizing.helm import CHART
+from fer_sizing.chart import CHART
 
 SCRIPT = CHART / "scripts" / "prepare.sh"
 
 PYTHON = f"""#!/bin/sh
 case "$*" in
     "-c import tensorrt; print(tensorrt.__version__)") echo "$TENSORRT" ;;
-    "-m fer_build.plan --repository "*)
-        plan="$4/fer_classifier/1/model.plan"
+    *) exec {sys.executable} "$@" ;;
+esac
+"""
+
+FER_BUILD = str(Path(sys.executable).with_name("fer-build"))
+
+BUILD = f"""#!/bin/sh
+case "$*" in
+    "plan --repository "*)
+        plan="$3/fer_classifier/1/model.plan"
         if [ ! -f "$plan.json" ]; then
             echo build >> "$CALLS"
             echo "a plan of $TENSORRT" > "$plan"; echo layers > "$plan.layers.json"; echo "$GPU" > "$plan.json"
         fi ;;
-    "-m fer_build.verify "*)
-        [ "$FER_PROFILE" = cpu ] && exec {sys.executable} "$@"
+    "verify "*)
+        [ "$FER_PROFILE" = cpu ] && exec {FER_BUILD} "$@"
         echo verify >> "$CALLS" ;;
-    *) exec {sys.executable} "$@" ;;
+    *) exec {FER_BUILD} "$@" ;;
 esac
 """
 
@@ -48,7 +56,7 @@ def pod(tmp_path):
     """`pod("name", FER_PROFILE="cpu")` runs the init container of a pod; returns its repository and what was called."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name, text in (("python3", PYTHON), ("nvidia-smi", NVIDIA_SMI)):
+    for name, text in (("python3", PYTHON), ("fer-build", BUILD), ("nvidia-smi", NVIDIA_SMI)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
 
@@ -68,7 +76,7 @@ def pod(tmp_path):
 def test_a_cpu_server_s_repository_is_made_for_its_cores(pod):
     done, repository, _ = pod("a", FER_PROFILE="cpu", FER_CORES="6")
     assert done.returncode == 0, done.stderr
-    assert json.loads((repository / "manifest.json").read_text())["instances"]["fer_preprocess"] == 7
+    assert json.loads((repository / "manifest.json").read_text())["instances"]["fer_preprocess"] == 6
     assert "is as it was assembled" in done.stdout
 
 
@@ -95,7 +103,7 @@ def test_models_that_were_tampered_with_are_not_served(pod, tmp_path):
     assemble(source)
     (source / "fer_preprocess" / "config.pbtxt").write_text("")
     done, _, _ = pod("a", FER_PROFILE="cpu", FER_SOURCE=str(source))
-    assert done.returncode == 1
+    assert done.returncode == 7
     assert "is not as it was assembled: fer_preprocess/config.pbtxt was changed" in done.stderr
 
 
@@ -125,7 +133,11 @@ esac
         ("bucket/fer", ["lsf", "sync"], ""),
         ("bucket", ["lsf"], "download.sh: models:bucket has no manifest.json: models.path has to be the folder of an"),
         ("bucket/nowhere", ["lsf"], "models:bucket/nowhere has no manifest.json: models.path has to be the folder of"),
-        ("other/fer", ["lsf"], "models:other/fer can't be read, for the reason above: check models.s3 and models.path"),
+        (
+            "other/fer",
+            ["lsf"],
+            "models:other/fer cannot be read, for the reason above: check models.s3 and models.path",
+        ),
     ],
 )
 def test_a_download_asks_for_the_manifest_before_anything_is_fetched(tmp_path, path, calls, message):
@@ -193,11 +205,10 @@ def test_without_a_cache_every_pod_builds(pod):
 def test_a_plan_that_can_not_be_built_keeps_the_server_from_starting(pod, tmp_path):
     if shutil.which("nvidia-smi"):
         pytest.skip("there is a GPU here")
-    plain = tmp_path / "programs" / "python3"
-    plain.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "programs" / "fer-build").write_text(f'#!/bin/sh\nexec {FER_BUILD} "$@"\n')
     done, _, _ = pod("a", FER_PROFILE="gpu")
     assert done.returncode == 1
-    assert "fer_build.plan:" in done.stderr
+    assert "fer-build plan:" in done.stderr
 
 
 @pytest.mark.parametrize("script", [SCRIPT, SCRIPT.with_name("download.sh")])

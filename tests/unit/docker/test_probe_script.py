@@ -17,10 +17,10 @@ import tritonclient.http
 from pictures import image_tensor
 from PIL import Image
 
-from fer_build import probe as build_probe
-from fer_build.server import EmbeddedTriton
 from fer_contract import FER_MODEL
-from fer_sizing.helm import CHART
+from fer_serve import probe as serve_probe
+from fer_serve.server import EmbeddedTriton
+from fer_sizing.chart import CHART
 
 SCRIPT = CHART / "scripts" / "probe.py"
 
@@ -109,11 +109,11 @@ def test_a_missing_repository_fails(server, tmp_path):
 
 
 def test_it_judges_as_the_supervisor_does(repository):
-    """fer_build.probe and the script are written twice, because the script must start without any package."""
+    """fer_serve.probe and the script are written twice, because the script must start without any package."""
     namespace = {"__name__": "probe"}
     exec(SCRIPT.read_text(), namespace)
-    assert namespace["BUSY"] == build_probe._OVERLOADED
-    assert namespace["MODELS"] == build_probe._EXPECTED_ROWS
-    assert namespace["HEADER"].encode("latin-1") == build_probe._HEADER
+    assert namespace["BUSY"] == serve_probe._OVERLOADED
+    assert namespace["MODELS"] == serve_probe._EXPECTED_ROWS
+    assert namespace["HEADER"].encode("latin-1") == serve_probe._HEADER
     instances = json.loads((repository / "manifest.json").read_text())["instances"]
     assert namespace["count_instances"](os.fspath(repository / "manifest.json")) == max(instances.values())

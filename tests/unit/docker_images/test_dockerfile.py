@@ -62,7 +62,9 @@ def test_triton_has_the_security_fixes_of_26_07(dockerfile):
 def test_nobody_is_root(image):
     assert image.last("USER") == "10001:10001"
     last_change = max(index for index, (name, _) in enumerate(image.instructions) if name in ("RUN", "COPY"))
-    assert last_change < image.instructions.index(("USER", "10001:10001"))  # the code is root's: it can't change itself
+    assert last_change < image.instructions.index(
+        ("USER", "10001:10001")
+    )  # the code is root's: it cannot change itself
 
 
 def test_arguments_reach_the_program(image):
@@ -158,6 +160,7 @@ def test_fer_serve_takes_the_arguments_of_the_image_compose_and_the_chart(docker
     chart = (root / "docker" / "helm" / "fer-triton" / "templates" / "_pod.tpl").read_text()
     assert "- --repository=/models/repository" in chart
     words = [*given, *compose["cpu"]["command"], "--repository=/nowhere"]
-    done = subprocess.run([sys.executable, "-m", "fer_build.serve", *words], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1  # 2 would be argparse's
-    assert "/nowhere is not a model repository" in done.stderr
+    command = [str(Path(sys.executable).with_name("fer-serve")), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "fer-serve: /nowhere is not a model repository" in done.stderr
+    assert "usage:" not in done.stderr

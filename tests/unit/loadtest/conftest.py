@@ -7,18 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from fer_client._served import ServedModel
-from fer_contract import LABELS
 from fer_loadtest import report
-from fer_loadtest.answers import Expected
-from fer_loadtest.conductor import Conductor, holds_objective
-from fer_loadtest.levels import course_of, users_of
+from fer_loadtest.checks import Expected
+from fer_loadtest.course import Conductor, course_of, users_of
 from fer_loadtest.options import add_options, read_options
 from fer_loadtest.pictures import ONE_FACE, Mix, Picture
-from fer_loadtest.recorder import Recorder
-from fer_loadtest.summary import summarise
-
-SERVED = ServedModel("fer", LABELS, "test-1")
+from fer_loadtest.recorder import Recorder, summarise
+from fer_loadtest.verdict import holds_objective
 
 
 def _options_of(*words, environment=None):
@@ -44,10 +39,15 @@ class PretendedRun:
             options=self.options,
             recorder=self.recorder,
             mix=Mix([picture], {ONE_FACE: 1.0}, random.Random(0)),
-            lesson=SimpleNamespace(
+            baseline=SimpleNamespace(
                 pictures=[picture],
                 expected={"one": Expected(1, 64, 48)},
-                server={"url": "http://test:8000", "software": "triton 2.51.0", "model_version": "test-1"},
+                server={
+                    "url": "http://test:8000",
+                    "software": "triton 2.51.0",
+                    "model_version": "test-1",
+                    "outputs": ["BOXES", "PROBABILITIES"],
+                },
             ),
         )
         self.sampler = SimpleNamespace(server=[], machine=[], problem="nobody asked")
@@ -80,10 +80,10 @@ class PretendedRun:
         return report.make(self.session, self.conductor, self.sampler, [])
 
     def write(self):
-        """The report, on disk."""
+        """The report, on disk; returns the page's path."""
         self.conductor.close()
         report.prepare_folder(Path(self.options.out))
-        return report.write(self.session, self.conductor, self.sampler, [])
+        return report.write(self.session, self.conductor, self.sampler, [])[1]
 
     def _one_second(self, level):
         arrivals = level.rate or self._capacity * level.users / (level.users + 1)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from fer_loadtest.compare import EXIT_REGRESSION, compare, differences_of_setup, main
+from fer_commands.exit_codes import ExitCode
+from fer_loadtest.compare import compare, differences_of_setup, main
 
 WORDS = ("--rates", "20,40,60", "--level-s", "20", "--settle-s", "2")
 
@@ -14,7 +15,7 @@ def reports(pretend, tmp_path):
     """Writes a report of a pretended run; returns its folder."""
 
     def write(name, *words, **run):
-        return pretend(*(words or WORDS), "--out", str(tmp_path / name), **run).play().write().page.parent
+        return pretend(*(words or WORDS), "--out", str(tmp_path / name), **run).play().write().parent
 
     return write
 
@@ -28,7 +29,7 @@ def test_the_same_run_twice_has_no_regression(reports, capsys):
 
 
 def test_a_slower_server_is_a_regression_and_named(reports, capsys):
-    assert main([str(reports("a")), str(reports("b", slow=1.4))]) == EXIT_REGRESSION
+    assert main([str(reports("a")), str(reports("b", slow=1.4))]) == ExitCode.CHECK_FAILED
     rows = [line for line in capsys.readouterr().out.splitlines() if "REGRESSION" in line]
     assert any(row.startswith("| all: p50 ms |") and "+4" in row for row in rows)
     assert any(row.startswith("| 40 arrivals/s: p99 ms |") for row in rows)
@@ -82,8 +83,8 @@ def test_reports_that_are_to_be_doubted_are_said(reports, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "is no report.json that can be read"),
-        ("{", "is no report.json that can be read"),
+        (None, "cannot be read as a report.json"),
+        ("{", "cannot be read as a report.json"),
         ("[]", "has the format None, expected 1"),
         ('{"format": 9}', "has the format 9, expected 1"),
     ],
@@ -92,7 +93,7 @@ def test_a_file_that_is_no_report_is_named(reports, tmp_path, capsys, content, m
     path = tmp_path / "other.json"
     if content is not None:
         path.write_text(content)
-    assert main([str(reports("a")), str(path)]) == 1
+    assert main([str(reports("a")), str(path)]) == ExitCode.USAGE
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from fer_loadtest.errors import OptionError
+from fer_commands.running import CommandError
 from fer_loadtest.options import add_options, read_options
 from fer_loadtest.pictures import LARGE, ONE_FACE
 
@@ -58,7 +58,7 @@ def test_a_mix_is_read_by_names(options_of):
         ("--shape arrivals --levels 3", "--shape arrivals takes --rates"),
         ("--shape arrivals --rates 3,4", "--rates has 2 numbers: --shape arrivals takes one number"),
         ("--shape spike --levels 3", "--levels has 1 number: --shape spike takes two numbers"),
-        ("--shape spike --levels 30,3", "a spike from 30 to 3 is none"),
+        ("--shape spike --levels 30,3", "a spike cannot go from 30 to 3"),
         ("--level-s 3 --settle-s 2.5", "leaves no second to measure"),
         ("--url ftp://host", "--url: URL 'ftp://host' has the scheme 'ftp'"),
         ("--url http://host:8000 --protocol grpc", "give --grpc-url"),
@@ -67,7 +67,7 @@ def test_a_mix_is_read_by_names(options_of):
     ],
 )
 def test_options_that_make_no_sense_are_named(options_of, words, message):
-    with pytest.raises(OptionError, match=message):
+    with pytest.raises(CommandError, match=message):
         options_of(*words.split())
 
 
@@ -98,7 +98,7 @@ def test_the_token_is_sent_and_never_shown(options_of):
 
 
 def test_a_ca_certificate_that_cannot_be_read_is_named(options_of, tmp_path):
-    with pytest.raises(OptionError, match=r"--ca-cert: .*missing.pem: No such file"):
+    with pytest.raises(CommandError, match=r"--ca-cert: .*missing.pem: No such file"):
         options_of("--url", "https://host", "--ca-cert", str(tmp_path / "missing.pem"))
 
 

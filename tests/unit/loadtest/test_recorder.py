@@ -3,8 +3,7 @@
 import json
 
 from fer_loadtest.pictures import ONE_FACE
-from fer_loadtest.recorder import Recorder
-from fer_loadtest.summary import summarise
+from fer_loadtest.recorder import Recorder, summarise
 
 
 def test_latency_belongs_to_the_second_of_sending_and_the_answer_to_its_own():

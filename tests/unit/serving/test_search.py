@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pictures import intersection_over_union
 
-from fer_bench.scenes import make_busy_picture, make_scene, read_photo
+from fer_bench.pictures import make_busy_picture, make_scene, read_photo
 from fer_detector import YUNET, Detections, open_network
 from fer_scaling import scale_to
 from fer_search import FaceSearch, SearchSettings, roll, upright_square
@@ -103,7 +103,7 @@ def test_a_picture_without_a_face_costs_no_more_than_it_has_px():
 
 @pytest.mark.parametrize("seed", range(100))
 def test_nothing_is_invented_in_a_busy_picture(search, seed):
-    """The other 900: python -m fer_bench.detection --invented 1000."""
+    """The other 900: python -m fer_bench detection --invented 1000."""
     found = search.detect(make_busy_picture(seed))
     assert not len(found.scores), found
 

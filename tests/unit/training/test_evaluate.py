@@ -2,23 +2,22 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
-from small_data import closed_address, draw_images, write_fer2013
+from small_data import closed_address, draw_images, fer_train, write_fer2013
 
-pytest.importorskip("torch", reason="PyTorch is not installed: pip install matplotlib")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.release import RELEASED_ONNX
 from fer_contract import LABELS
-from fer_training import evaluate as command
-from fer_training.calibration import recommend_threshold
 from fer_training.errors import DataError
-from fer_training.evaluate import evaluate, evaluate_onnx, format_figures, predict_with_onnx
+from fer_training.evaluate import evaluate, evaluate_onnx, format_figures
 from fer_training.faces import LabelledFaces
 from fer_training.metrics import compute_figures
-from fer_training.prediction import open_onnx, predict_onnx
+from fer_training.onnx_classifier import open_onnx, predict_onnx
+from fer_training.prediction import predict_with_onnx
+from fer_training.temperature import recommend_threshold
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +41,8 @@ def probabilities(faces):
     return values
 
 
-def run(monkeypatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
-    return command.main()
+def run(*arguments: object) -> int:
+    return fer_train("evaluate", *arguments)
 
 
 def test_an_evaluation_holds_the_figures_the_threshold_and_the_figures_without_known_images(probabilities, faces):
@@ -102,11 +100,11 @@ def test_a_file_is_evaluated_as_it_answers():
     assert (found.nll, found.confusion) == (expected.nll, expected.confusion)
 
 
-def test_the_command_writes_everything(monkeypatch, capsys, tmp_path, small_fer2013):
+def test_the_command_writes_everything(capsys, tmp_path, small_fer2013):
     pytest.importorskip("matplotlib")
     plots, predictions = tmp_path / "new" / "plots", tmp_path / "predictions.csv"
     outputs = ["--json", "--plots", plots, "--predictions", predictions]
-    assert run(monkeypatch, "--onnx", RELEASED_ONNX, "--fer2013", small_fer2013, *outputs) == 0
+    assert run("--onnx", RELEASED_ONNX, "--fer2013", small_fer2013, *outputs) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["usage"], document["images"], np.sum(document["confusion"])) == ("PublicTest", 14, 14)
     assert len(document["accuracy_95"]) == len(document["macro_f1_95"]) == 2
@@ -125,30 +123,32 @@ def test_the_command_writes_everything(monkeypatch, capsys, tmp_path, small_fer2
     assert [float(row["confidence"]) for row in rows] == written.max(axis=1).tolist()
 
 
-def test_a_server_that_is_not_there_is_one_line_and_exit_code_3(monkeypatch, capsys, small_fer2013):
+def test_a_server_that_is_not_there_is_one_line_and_exit_code_3(capsys, small_fer2013):
     with closed_address() as address:
-        assert run(monkeypatch, "--server", address, "--fer2013", small_fer2013) == 3
+        assert run("--server", address, "--fer2013", small_fer2013) == 3
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"fer_training.evaluate: no server answers at http://{address}: start one with `fer-serve`")
+    assert line.startswith(f"fer-train evaluate: no server answers at http://{address}: start one with `fer-serve`")
 
 
-def test_a_url_that_is_none_is_refused_before_anything_is_read(monkeypatch, capsys):
+def test_a_url_that_is_none_is_refused_before_anything_is_read(capsys):
     with pytest.raises(SystemExit) as raised:
-        run(monkeypatch, "--server", "ftp://localhost", "--fer2013", "nowhere")
+        run("--server", "ftp://localhost", "--fer2013", "nowhere")
     assert raised.value.code == 2
     assert "URL 'ftp://localhost' has the scheme 'ftp'" in capsys.readouterr().err
 
 
 def test_plots_without_matplotlib_are_refused_at_once_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("fer_training.plots.find_spec", lambda name: None)
-    assert run(monkeypatch, "--onnx", "none.onnx", "--fer2013", tmp_path, "--plots", tmp_path / "plots") == 2
+    assert run("--onnx", "none.onnx", "--fer2013", tmp_path, "--plots", tmp_path / "plots") == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == ("fer_training.evaluate: plots need matplotlib, which is not installed: pip install matplotlib")
+    assert line == (
+        "fer-train evaluate: plots need matplotlib, which is not installed: pip install 'fer-triton[train]'"
+    )
 
 
-def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, small_fer2013):
+def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_2(capsys, tmp_path, small_fer2013):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     arguments = ["--onnx", RELEASED_ONNX, "--fer2013", small_fer2013, "--plots", tmp_path / "file" / "plots"]
-    assert run(monkeypatch, *arguments) == 2
+    assert run(*arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "Not a directory" in line

@@ -1,6 +1,8 @@
 """Pictures: they are there, whole, and show the data. How they look is for eyes."""
 
 from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,11 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip insta
 
 from PIL import Image  # A part of matplotlib's own needs.
 
-from fer_training.calibration import recommend_threshold
-from fer_training.curves import plot_curves
+from fer_training.checkpoint import EpochRecord
 from fer_training.errors import MatplotlibMissingError
 from fer_training.metrics import compute_figures
-from fer_training.plots import new_figure, plot_confusion, plot_reliability, plot_risk_coverage
+from fer_training.plots import new_figure, plot_confusion, plot_curves, plot_reliability, plot_risk_coverage
+from fer_training.temperature import recommend_threshold
 
 BLUE, VERMILLION = (0, 114, 178), (213, 94, 0)
 
@@ -110,37 +112,40 @@ def test_pictures_of_one_image_can_be_drawn(tmp_path):
     assert all(read_whole(path).size for path in tmp_path.iterdir())
 
 
-def test_curves_are_drawn_with_and_without_a_learning_rate_and_over_an_older_picture(tmp_path):
-    path = tmp_path / "curves.png"
-    course = {
-        "training_loss": [1.8, 1.5, 1.3],
-        "validation_nll": [1.7, 1.4, 1.3],
-        "validation_accuracy": [0.3, 0.5, 0.4],
-    }
-    plot_curves(path, epochs=[1, 2, 3], **course)
-    without = read_whole(path)
-    plot_curves(path, epochs=[1, 2, 3], **course, learning_rate=[0.1, 0.05, 0.01], title="first")
-    assert (without.shape, read_whole(path).shape) == ((660, 1320, 3), (660, 1890, 3))
+def draw_history(epochs: int) -> list[EpochRecord]:
+    """A run whose accuracy rises to the right end, as most do."""
+    return [
+        EpochRecord(epoch, 48, 0.1 / epoch, 2 / epoch, 0.7 * epoch / epochs, 1.9 / epoch, 100.0, 1.0, 1.0)
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+@pytest.mark.parametrize("epochs", [1, 20, 200])
+def test_curves_are_whole_and_drawn_over_an_older_picture(tmp_path, epochs):
+    for count in (1, epochs):
+        plot_curves(tmp_path / "curves.png", draw_history(count), "first")
+    pixels = read_whole(tmp_path / "curves.png")
+    assert pixels.shape == (660, 1890, 3)
+    assert count_colour(pixels, BLUE) > 100
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
 
 
-def test_curves_of_one_epoch_and_of_many_are_whole(tmp_path):
-    for epochs in (1, 200):
-        values = np.linspace(0.9, 0.1, epochs).tolist()
-        plot_curves(
-            tmp_path / "curves.png",
-            epochs=range(1, epochs + 1),
-            training_loss=values,
-            validation_nll=values,
-            validation_accuracy=values,
-            learning_rate=values,
-        )
-        assert count_colour(read_whole(tmp_path / "curves.png"), BLUE) > 100
-
-
-def test_curves_of_different_lengths_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="2 values for 1 epochs"):
-        plot_curves(tmp_path / "c.png", epochs=[1], training_loss=[1], validation_nll=[1, 2], validation_accuracy=[0])
+@pytest.mark.parametrize("epochs", [1, 20, 200])
+def test_no_curve_strikes_a_label_through(monkeypatch, epochs):
+    """What is written, but for the legend, stands outside of the axes, where no curve can get."""
+    drawn = []
+    monkeypatch.setattr("fer_training.plots.save_png", lambda figure, path: drawn.append(figure))
+    plot_curves(Path("curves.png"), draw_history(epochs), "face-taught")
+    [figure] = drawn
+    figure.canvas.draw()
+    for panel in figure.axes:
+        frame = panel.get_window_extent()
+        texts = [*panel.texts, *(panel.title, panel._left_title, panel._right_title)]
+        assert not [text.get_text() for text in texts if text.get_text() and text.get_window_extent().overlaps(frame)]
+        titles = [text.get_window_extent() for text in texts if text.get_text()]
+        assert all(title.x1 <= figure.bbox.x1 for title in titles)
+    for left, right in pairwise(panel._left_title.get_window_extent() for panel in figure.axes):
+        assert not right.width or left.x1 < right.x0
 
 
 def test_nothing_is_left_in_matplotlibs_global_state(tmp_path):
@@ -153,5 +158,5 @@ def test_nothing_is_left_in_matplotlibs_global_state(tmp_path):
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr("fer_training.plots.find_spec", lambda name: None)
-    with pytest.raises(MatplotlibMissingError, match=r"pip install matplotlib"):
+    with pytest.raises(MatplotlibMissingError, match=r"pip install 'fer-triton\[train\]'"):
         new_figure(1, 1)

@@ -8,7 +8,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 import torch
 
 from fer_training.checkpoint import load_checkpoint
-from fer_training.complexity import count_macs, count_parameters
+from fer_training.cost import count_macs, count_parameters
 from fer_training.errors import CheckpointError
 from fer_training.network import Classifier
 from fer_training.prediction import build_network, predict_logits

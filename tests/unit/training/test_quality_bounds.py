@@ -1,6 +1,5 @@
-"""Bounds are chosen where they help, on faces that the choice does not see again, and not where they don't."""
+"""What bounds of a face's quality do to the answers, and the head model behind yaw and pitch."""
 
-import dataclasses
 from pathlib import Path
 
 import cv2
@@ -14,12 +13,12 @@ from fer_client import QualityBound
 from fer_detector import Detections
 from fer_faces import FER2013_LANDMARKS
 from fer_quality import HEAD_MODEL, measure_crop
-from fer_training import quality_bounds, quality_sweeps, shown_faces
+from fer_training import quality_bounds, shown_faces
 from fer_training.damage import CLEAN, DAMAGES
 from fer_training.errors import DataError
 from fer_training.faces import LabelledFaces
 from fer_training.head_model import fit_head_model
-from fer_training.quality_bounds import Answers, accuracy_at_coverage, choose_bounds, find_out_of_bounds
+from fer_training.quality_bounds import Answers, accuracy_at_coverage, find_out_of_bounds
 
 RESULTS = Path(__file__).resolve().parents[3] / "training" / "RESULTS.md"
 COLUMNS = contract.QUALITY_COLUMNS
@@ -32,7 +31,7 @@ def answers_of(confidence, right, weights=None, **columns):
     for name, values in columns.items():
         quality[:, COLUMNS.index(name)] = values
     weights = np.ones(count) if weights is None else np.array(weights, float)
-    return Answers(np.array(confidence, float), np.array(right, bool), quality, np.arange(count), weights)
+    return Answers(np.array(confidence, float), np.array(right, bool), quality, weights)
 
 
 def test_the_surest_answers_are_those_within_bounds_first():
@@ -56,44 +55,6 @@ def test_what_a_crop_does_not_tell_is_not_out_of_bounds():
     answers = answers_of([0.9] * 3, [1] * 3, yaw_deg=[np.nan, 10, 70])
     bounds = [QualityBound("yaw_deg", -40, 40, ""), QualityBound("eye_distance_px", 100, np.inf, "")]
     assert find_out_of_bounds(answers, bounds).tolist() == [False, False, True]
-
-
-@pytest.fixture
-def noisy():
-    """10,000 faces: those of too much sharpness are sure and wrong, yaw and light say nothing."""
-    rng = np.random.default_rng(0)
-    count = 10_000
-    sharpness = np.where(rng.random(count) < 0.15, 2.0, 1.4) + rng.normal(0, 0.05, count)
-    right = rng.random(count) < np.where(sharpness > 1.7, 0.2, 0.8)
-    confidence = np.clip(rng.normal(0.75, 0.1, count), 0, 1)
-    light, yaw = rng.normal(128, 20, count), rng.normal(0, 15, count)
-    return answers_of(confidence, right, sharpness=sharpness, brightness=light, yaw_deg=yaw)
-
-
-def test_the_column_that_tells_wrong_answers_is_bounded_and_no_other(noisy):
-    gains = choose_bounds(noisy, noisy.where(noisy.column("sharpness") < 1.7))
-    chosen = {side: gain for side, gain in gains.items() if gain.added is not None}
-    [(side, gain)] = chosen.items()
-    assert (side.column, side.sign) == ("sharpness", 1)
-    assert 1.5 < gain.bound.maximum < 1.9
-    assert gain.added > 0.03
-    assert gain.clean_out <= 0.011
-    assert len(gains) == len(quality_bounds.SIDES)
-
-
-def test_a_bound_that_costs_undamaged_faces_is_not_chosen(noisy):
-    """All of these faces count as undamaged, so a seventh of them may not be left out."""
-    gains = choose_bounds(noisy, noisy)
-    assert all(gain.clean_out <= 0.011 for gain in gains.values())
-    assert all(gain.added is None or gain.added < 0.02 for gain in gains.values())
-
-
-def test_gains_are_measured_on_faces_that_were_not_chosen_on(noisy):
-    """Where sharpness tells wrong answers on the even rows only, a bound is chosen, and shown to be worth nothing."""
-    right = np.where(noisy.rows % 2 == 0, noisy.right, np.random.default_rng(1).random(len(noisy)) < 0.7)
-    gains = choose_bounds(dataclasses.replace(noisy, right=right), noisy.where(noisy.column("sharpness") < 1.7))
-    [gain] = [gain for side, gain in gains.items() if (side.column, side.sign) == ("sharpness", 1)]
-    assert gain.added == pytest.approx(0, abs=0.02)
 
 
 class MiddleDetector:
@@ -137,14 +98,14 @@ def test_the_head_model_is_found_again_from_heads_that_turn():
 @pytest.mark.parametrize("quarters", range(4))
 def test_a_cut_repeats_the_edge_of_the_photo(quarters):
     image = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
-    turned = np.rot90(quality_sweeps._cut_off(image, 0.25, quarters), quarters)
+    turned = np.rot90(quality_bounds._cut_off(image, 0.25, quarters), quarters)
     assert np.array_equal(turned[:, :36], np.rot90(image, quarters)[:, :36])
     assert (turned[:, 36:] == turned[:, 35:36]).all()
 
 
 def test_smaller_faces_are_less_sharp():
     image = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
-    sharpness = [measure_crop(quality_sweeps._shrink(image, side))[0] for side in quality_sweeps.SIDES_PX]
+    sharpness = [measure_crop(quality_bounds._shrink(image, side))[0] for side in quality_bounds.SIDES_PX]
     assert (np.diff(sharpness) < 0).all()
 
 
@@ -153,20 +114,20 @@ def test_results_are_of_the_bounds_that_are_served():
 
 
 def test_served_bounds_are_read_as_they_stand():
-    bounds = list(quality_bounds._parse_bounds(quality_bounds.read_served_bounds()))
+    bounds = list(quality_bounds.parse_bounds(quality_bounds.read_served_bounds()))
     assert {bound.column for bound in bounds} <= set(COLUMNS)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sharpness:x", "no column:min:max:reason"),
+        ("sharpness:x", "expected column:min:max:reason, but found 'sharpness:x'"),
         ("size:3::small", "a column is one of eye_distance_px, .*not 'size'"),
     ],
 )
 def test_bounds_that_make_no_sense_are_refused(text, message):
     with pytest.raises(DataError, match=message):
-        list(quality_bounds._parse_bounds(text))
+        list(quality_bounds.parse_bounds(text))
 
 
 @pytest.fixture
@@ -180,8 +141,7 @@ def small_evaluation(monkeypatch):
         probabilities[:, 3] = 0.7
         return probabilities
 
-    for module in (quality_bounds, quality_sweeps):
-        monkeypatch.setattr(module, "predict_with_onnx", predict)
+    monkeypatch.setattr(quality_bounds, "predict_with_onnx", predict)
     monkeypatch.setattr(quality_bounds, "open_detector", MiddleDetector)
     return faces
 
@@ -197,14 +157,11 @@ def test_every_kind_of_copies_is_answered_both_ways(small_evaluation):
     dark = next(line for line in table.splitlines() if line.startswith("| 0.15 of the light"))
     assert dark.endswith("| none |")
     assert table.splitlines()[-1].startswith("| **all, half of them as they are** |")
-    clean = quality_bounds.pool([photos[CLEAN], crops[CLEAN]])
-    gains = quality_bounds.format_columns(choose_bounds(clean, clean))
-    assert gains.count("\n") == 1 + len(quality_bounds.SIDES)
 
 
 def test_sweeps_are_tables(small_evaluation):
-    for sweep in (quality_sweeps.sweep_sizes, quality_sweeps.sweep_cuts):
+    for sweep in (quality_bounds.sweep_sizes, quality_bounds.sweep_cuts):
         header, rule, *rows = sweep("network.onnx", small_evaluation, 0.5).splitlines()
         assert header.count("|") == rule.count("|") == rows[0].count("|")
-    turns = quality_sweeps.tabulate_turns(np.array([-45.0, 5]), np.array([0.9, 0.4]), np.array([True, False]), 0.5)
+    turns = quality_bounds.tabulate_turns(answers_of([0.9, 0.4], [1, 0], yaw_deg=[-45.0, 5]), 0.5)
     assert "| 40 to 50° | 1 | 100.0% | 0.900 | 100.0% | 100.0% |" in turns

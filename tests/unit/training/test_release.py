@@ -16,10 +16,10 @@ from fer_contract import LABELS, ONNX_LABELS_KEY, ONNX_VERSION_KEY
 from fer_training.damage import DAMAGES
 from fer_training.evaluate import evaluate_onnx
 from fer_training.fer2013 import load_evaluation_data
-from fer_training.prediction import open_onnx
+from fer_training.onnx_classifier import open_onnx
+from fer_training.provenance import recipe_of, with_seed
 from fer_training.recipe import load_recipe, recipe_from_table
 from fer_training.robustness import damage_faces, format_robustness, read_robustness
-from fer_training.run_names import recipe_of, with_seed
 from fer_training.tables import format_classes, format_confusion, format_coverage, format_result
 
 ROOM = Path(__file__).parents[3] / "training"

@@ -2,32 +2,30 @@
 
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_data import fer_train
 
 from fer_training import report_data
-from fer_training.ck48 import load_ck48
 from fer_training.faces import VOTES, TrainingData
-from fer_training.fer2013 import load_evaluation_data, load_training_data, read_csv, select_training_data
-from fer_training.folders import load_class_folders
+from fer_training.fer2013 import load_evaluation_data, load_training_data, read_csv
+from fer_training.folders import load_ck48, load_class_folders
 
 FACES = np.random.default_rng(0).integers(0, 256, (9, 48, 48), dtype=np.uint8)
 HAPPY, NOBODY = "0,10,0,0,0,0,0,0,0,0", "0,1,0,0,0,0,0,0,0,9"
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(capsys):
     """Runs the command and returns its exit code, stdout and stderr."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["report_data", *map(str, arguments)])
         try:
-            code = report_data.main()
+            code = fer_train("report-data", *arguments)
         except SystemExit as error:
             code = error.code
         output = capsys.readouterr()
@@ -139,7 +137,7 @@ def test_ck48(call, tmp_path):
 def test_what_the_user_can_put_right_is_one_line_on_stderr(call, tmp_path, source):
     code, out, error = call(source, tmp_path / "none")
     assert (code, out) == (2, "")
-    assert error.startswith("fer_training.report_data: ")
+    assert error.startswith("fer-train report-data: ")
     assert "none" in error
     assert error.count("\n") == 1
 
@@ -166,7 +164,7 @@ def real() -> tuple[Path, TrainingData, report_data.DataReport]:
         pytest.skip("FER2013_DIR is not set: no fer2013.csv to report on")
     directory = Path(os.environ["FER2013_DIR"])
     rows = read_csv(directory / "fer2013.csv")
-    data = select_training_data(directory, rows, votes=(directory / "fer2013new.csv").exists())
+    data = load_training_data(directory, votes=(directory / "fer2013new.csv").exists(), rows=rows)
     return directory, data, report_data.report_fer2013(rows, data)
 
 

@@ -1,22 +1,20 @@
 """Figures on damaged copies, and the command around them."""
 
 import json
-import sys
 
 import numpy as np
 import onnx
 import pytest
-from small_data import write_fer2013
+from small_data import fer_train, write_fer2013
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from fer_build.release import RELEASED_ONNX
 from fer_contract import ONNX_UNCERTAIN_BELOW_KEY
-from fer_training import robustness as command
 from fer_training.damage import CLEAN, DAMAGES, damage
-from fer_training.evaluate import predict_with_onnx
 from fer_training.faces import LabelledFaces
 from fer_training.metrics import compute_figures
+from fer_training.prediction import predict_with_onnx
 from fer_training.robustness import damage_faces, format_robustness, measure_robustness, read_robustness
 
 
@@ -38,9 +36,8 @@ def answers_of(confidences, right):
     return values
 
 
-def run(monkeypatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["robustness", *map(str, arguments)])
-    return command.main()
+def run(*arguments: object) -> int:
+    return fer_train("robustness", *arguments)
 
 
 def test_figures_are_those_of_each_kind_and_the_mean_leaves_the_clean_ones_out(faces):
@@ -75,49 +72,45 @@ def test_damaged_faces_keep_their_labels(faces):
     assert damaged.labels is faces.labels
 
 
-def test_the_command_measures_all_kinds_as_json_and_as_a_table(monkeypatch, capsys, small_fer2013):
+def test_the_command_measures_all_kinds_as_json_and_as_a_table(capsys, small_fer2013):
     arguments = ("--onnx", RELEASED_ONNX, "--fer2013", small_fer2013)
-    assert run(monkeypatch, *arguments, "--json") == 0
+    assert run(*arguments, "--json") == 0
     text = capsys.readouterr().out
     document, found = json.loads(text), read_robustness(text)
     assert (document["file"], document["usage"], found.images) == (RELEASED_ONNX.name, "PublicTest", 14)
     assert list(found.damages) == list(DAMAGES)
     metadata = {entry.key: entry.value for entry in onnx.load(RELEASED_ONNX).metadata_props}
     assert found.uncertain_below == float(metadata[ONNX_UNCERTAIN_BELOW_KEY])
-    assert run(monkeypatch, *arguments) == 0
+    assert run(*arguments) == 0
     assert capsys.readouterr().out.endswith(f"{format_robustness(found)}\n")
 
 
-def test_a_checkpoint_is_measured_with_the_threshold_of_the_clean_images(
-    monkeypatch, capsys, tmp_path, recipe, data, small_fer2013
-):
+def test_a_checkpoint_is_measured_with_the_threshold_of_the_clean_images(capsys, tmp_path, recipe, data, small_fer2013):
     import torch
 
     from fer_training.train import train
 
     checkpoint = train(recipe, data, tmp_path, device=torch.device("cpu"))
-    assert run(monkeypatch, "--checkpoint", checkpoint, "--fer2013", small_fer2013, "--json") == 0
+    assert run("--checkpoint", checkpoint, "--fer2013", small_fer2013, "--json") == 0
     found = read_robustness(capsys.readouterr().out)
     assert found.damages[CLEAN].answered_accuracy >= 0.8 or found.uncertain_below == 1.0
 
 
-def test_a_file_that_does_not_say_what_is_uncertain_is_one_line_and_exit_code_2(
-    monkeypatch, capsys, tmp_path, small_fer2013
-):
+def test_a_file_that_does_not_say_what_is_uncertain_is_one_line_and_exit_code_2(capsys, tmp_path, small_fer2013):
     model = onnx.load(RELEASED_ONNX)
     kept = [entry for entry in model.metadata_props if entry.key != ONNX_UNCERTAIN_BELOW_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     onnx.save(model, tmp_path / "silent.onnx")
-    assert run(monkeypatch, "--onnx", tmp_path / "silent.onnx", "--fer2013", small_fer2013) == 2
+    assert run("--onnx", tmp_path / "silent.onnx", "--fer2013", small_fer2013) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"metadata {ONNX_UNCERTAIN_BELOW_KEY} must be a number from 0 to 1, but is None" in line
 
 
-def test_predictions_are_those_of_the_damaged_pixels(monkeypatch, capsys, small_fer2013):
+def test_predictions_are_those_of_the_damaged_pixels(capsys, small_fer2013):
     from fer_training.fer2013 import load_evaluation_data
 
-    assert run(monkeypatch, "--onnx", RELEASED_ONNX, "--fer2013", small_fer2013, "--json") == 0
+    assert run("--onnx", RELEASED_ONNX, "--fer2013", small_fer2013, "--json") == 0
     found = read_robustness(capsys.readouterr().out)
     faces = load_evaluation_data(small_fer2013, "PublicTest")
     dark = predict_with_onnx(RELEASED_ONNX, damage_faces(faces, "dark 0.15"))

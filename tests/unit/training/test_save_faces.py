@@ -1,6 +1,4 @@
-"""fer_training.save_faces: what the build calibrates and measures on."""
-
-import sys
+"""fer-train save-faces: what the build calibrates and measures on."""
 
 import numpy as np
 import pytest
@@ -8,11 +6,11 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from PIL import Image
-from small_data import write_fer2013
+from small_data import fer_train, write_fer2013
 
 from fer_contract import LABELS
-from fer_training.faces import LabelledFaces
-from fer_training.save_faces import choose_faces, main, save_faces
+from fer_training.faces import LabelledFaces, choose_faces
+from fer_training.save_faces import save_faces
 
 
 @pytest.fixture
@@ -49,14 +47,13 @@ def test_a_seed_chooses_the_part_and_keeps_the_order(faces):
     assert len(choose_faces(faces, 100, 1)) == 20
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["save_faces", *map(str, arguments)])
-    return main()
+def run(*arguments):
+    return fer_train("save-faces", *arguments)
 
 
-def test_the_command_writes_public_test_and_a_part_of_training(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_public_test_and_a_part_of_training(tmp_path, capsys):
     write_fer2013(tmp_path)
-    assert run(monkeypatch, "--fer2013", tmp_path, "--out", tmp_path / "faces") == 0
+    assert run("--fer2013", tmp_path, "--out", tmp_path / "faces") == 0
     with np.load(tmp_path / "faces" / "validation.npz") as arrays:
         assert arrays["FACES"].shape == (14, 1, 48, 48)
         assert str(arrays["SOURCE"]) == "FER2013 PublicTest"
@@ -66,14 +63,14 @@ def test_the_command_writes_public_test_and_a_part_of_training(tmp_path, monkeyp
     assert "validation.npz: 14 faces of FER2013 PublicTest" in capsys.readouterr().out
 
 
-def test_class_folders_are_saved_by_their_split(tmp_path, monkeypatch):
+def test_class_folders_are_saved_by_their_split(tmp_path):
     rng = np.random.default_rng(0)
     for label in LABELS:
         (tmp_path / "own" / label).mkdir(parents=True)
         for number in range(10):
             pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "own" / label / f"{label}{number}.png")
-    assert run(monkeypatch, "--folder", tmp_path / "own", "--out", tmp_path / "faces") == 0
+    assert run("--folder", tmp_path / "own", "--out", tmp_path / "faces") == 0
     with np.load(tmp_path / "faces" / "validation.npz") as validation:
         assert len(validation["FACES"]) == 7
         assert str(validation["SOURCE"]) == "--folder DIR --split-seed 0 validation"

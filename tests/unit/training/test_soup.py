@@ -1,4 +1,4 @@
-"""The mean of several runs' weights, made by fer_training.soup."""
+"""The mean of several runs' weights, made by fer-train soup."""
 
 import dataclasses
 import json
@@ -18,8 +18,8 @@ from fer_training.faces import LabelledFaces
 from fer_training.metrics import negative_log_likelihood
 from fer_training.network import Classifier
 from fer_training.prediction import build_network, predict_logits, softmax
+from fer_training.provenance import recipe_of, soup_of
 from fer_training.recipe import recipe_from_table
-from fer_training.run_names import recipe_of, soup_of
 from fer_training.soup import average_runs
 from fer_training.tables import format_result
 from fer_training.train import train

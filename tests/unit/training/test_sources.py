@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
@@ -10,18 +9,17 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from PIL import Image
-from small_data import RECIPE_TOML, write_fer2013
+from small_data import RECIPE_TOML, fer_train, write_fer2013
 
-from fer_training import train as train_command
 from fer_training.checkpoint import load_checkpoint
 from fer_training.errors import RecipeError
 from fer_training.recipe import DataRecipe
 from fer_training.sources import (
     add_source_options,
-    check_source_options,
     describe_source,
     load_for_measuring,
     load_for_training,
+    parse_options,
 )
 
 EMOTIONS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
@@ -30,9 +28,7 @@ EMOTIONS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surpris
 def parse(*arguments: object, to_measure: bool = False) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_source_options(parser, to_measure=to_measure)
-    parsed = parser.parse_args([str(argument) for argument in arguments])
-    check_source_options(parser, parsed)
-    return parsed
+    return parse_options(parser, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +85,11 @@ def test_class_folders_have_a_validation_and_a_test_split(ck48, recipe):
     assert describe_source(arguments) == "--folder DIR --split-seed 1"
 
 
-def test_the_train_command_trains_on_a_fold(ck48, tmp_path, monkeypatch, capsys):
+def test_the_train_command_trains_on_a_fold(ck48, tmp_path, capsys):
     recipe = tmp_path / "posed.toml"
     recipe.write_text(RECIPE_TOML.replace("[loss]", "[loss]\nclass_weights = { contempt = 2.0 }"), encoding="utf-8")
     arguments = ["--recipe", recipe, "--ck48", ck48, "--fold", 1, "--folds", 4, "--runs", tmp_path / "runs"]
-    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-    assert train_command.main() == 0
+    assert fer_train("run", *arguments) == 0
     run = tmp_path / "runs" / "posed-fold1"
     checkpoint = load_checkpoint(run / "checkpoint.pt")
     assert checkpoint.class_names[-1] == "contempt"

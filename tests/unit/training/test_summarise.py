@@ -1,7 +1,7 @@
 import dataclasses
-import sys
 
 import pytest
+from small_data import fer_train
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
@@ -44,28 +44,25 @@ def test_runs_are_measured_as_export_does(runs, data):
     assert list(figures) == ["accuracy", "balanced_accuracy", "macro_f1", "ece", "nll", "aurc"]
 
 
-def test_the_command_prints_what_the_runs_noted(runs, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["summarise", *map(str, runs)])
-    assert summarise.main() == 0
+def test_the_command_prints_what_the_runs_noted(runs, capsys):
+    assert fer_train("summarise", *runs) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["tiny-seed1", "tiny-seed2", "mean", "std"]
     noted = load_checkpoint(runs[1] / "checkpoint.pt").history[-1].validation_accuracy
     assert lines[2].split()[1] == f"{noted:.4f}"
 
 
-def test_two_runs_of_one_name_are_not_taken_for_one(runs, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["summarise", str(runs[0]), str(runs[0])])
-    assert summarise.main() == 2
+def test_two_runs_of_one_name_are_not_taken_for_one(runs, capsys):
+    assert fer_train("summarise", str(runs[0]), str(runs[0])) == 2
     assert "a run before it is called tiny-seed1 too" in capsys.readouterr().err
 
 
-def test_an_unfinished_run_is_one_line_and_exit_code_2(runs, recipe, data, tmp_path, monkeypatch, capsys):
+def test_an_unfinished_run_is_one_line_and_exit_code_2(runs, recipe, data, tmp_path, capsys):
     def interrupt(record):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data, tmp_path / "half", device=CPU, on_epoch=interrupt)
-    monkeypatch.setattr(sys, "argv", ["summarise", str(tmp_path / "half")])
-    assert summarise.main() == 2
+    assert fer_train("summarise", str(tmp_path / "half")) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "epoch 1 of 4. Finish it: train --resume" in line
+    assert "epoch 1 of 4. Finish it with fer-train run --resume" in line

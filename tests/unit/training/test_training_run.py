@@ -9,16 +9,17 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.
 
 import torch
 
-from fer_training.averaging import average_weight, update_average
 from fer_training.checkpoint import load_checkpoint
-from fer_training.errors import CheckpointError, DataError, RecipeError
+from fer_training.errors import CheckpointError, DataError, OutputExistsError, RecipeError
 from fer_training.faces import LabelledFaces
 from fer_training.network import Classifier
 from fer_training.optimisation import (
+    average_weight,
     build_optimiser,
     choose_autocast_type,
     learning_rate,
     set_learning_rate,
+    update_average,
 )
 from fer_training.train import format_progress, train
 
@@ -79,12 +80,12 @@ def test_the_seed_decides_the_run(tmp_path, recipe, data):
 def test_an_existing_run_is_not_overwritten(tmp_path, recipe, data):
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt exists already. Add --resume"):
+    with pytest.raises(OutputExistsError, match=r"checkpoint.pt exists already. Add --resume"):
         train(recipe, data, tmp_path, device=CPU)
 
 
 def test_only_a_run_of_the_same_recipe_and_data_is_resumed(tmp_path, recipe, data):
-    with pytest.raises(CheckpointError, match=r"checkpoint.pt: cannot be read .* Give a checkpoint.pt of fer_training"):
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt: cannot be read .* Give a checkpoint.pt of fer-train"):
         train(recipe, data, tmp_path, device=CPU, resume=True)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, data, tmp_path, device=CPU, on_epoch=interrupt_after(1))
@@ -101,7 +102,9 @@ def test_fewer_images_than_a_batch_are_refused(tmp_path, recipe, data):
         train(recipe, dataclasses.replace(data, training=few), tmp_path, device=CPU)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"broken", b"\x80\x02]}q.", b"PK\x03\x04" + bytes(40), None]
+)
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "checkpoint.pt"
     if content is None:

@@ -23,17 +23,17 @@ def build_attention(
     activation: Callable[..., nn.Module] = nn.ReLU,
     gate: Callable[..., nn.Module] = nn.Sigmoid,
 ) -> nn.Module:
-    """One attention module.
+    """Build one attention module.
 
     Args:
-        name: one of `ATTENTIONS`; "none" passes the features through.
+        name: One of `ATTENTIONS`; "none" passes the features through.
         channels: C.
-        squeezed: hidden units of "se"; None for C / 16, but at least 8.
-        activation: of the hidden units of "se".
-        gate: of "se", to 0..1.
+        squeezed: Hidden units of "se"; None for C / 16, but at least 8.
+        activation: Activation of the hidden units of "se".
+        gate: Last activation of "se", to 0..1.
 
     Raises:
-        ValueError: the name is not known.
+        ValueError: The name is not known.
     """
     check_attention(name)
     if name == "se":
@@ -46,7 +46,7 @@ def build_attention(
 
 
 def check_attention(name: str) -> None:
-    """Raises ValueError where the name is not one of `ATTENTIONS`."""
+    """Raise ValueError where the name is not one of `ATTENTIONS`."""
     if name not in ATTENTIONS:
         raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, but is {name!r}.")
 
@@ -67,7 +67,7 @@ class SqueezeExcitation(nn.Module):
         self.gate = gate()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """The features, each channel multiplied by its weight, 0..1."""
+        """Return the features, each channel multiplied by its weight, 0..1."""
         weights: torch.Tensor = self.gate(self.weigh(self.pool(features)))  # (N, C, 1, 1)
         return features * weights
 
@@ -81,14 +81,14 @@ class EfficientChannelAttention(nn.Module):
     """
 
     def __init__(self, channels: int) -> None:
-        """Takes the channels of the features, C."""
+        """Build the module for features of C channels."""
         super().__init__()
         size = int((math.log2(channels) + 1) / 2) | 1
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.weigh = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """The features, each channel multiplied by its weight, 0..1."""
+        """Return the features, each channel multiplied by its weight, 0..1."""
         averages = self.pool(features).squeeze(-1).transpose(1, 2)  # (N, 1, C)
         weights = torch.sigmoid(self.weigh(averages)).transpose(1, 2).unsqueeze(-1)  # (N, C, 1, 1)
         return features * weights
@@ -101,13 +101,13 @@ class ChannelAttention(nn.Module):
     """
 
     def __init__(self, channels: int) -> None:
-        """Takes the channels of the features, C."""
+        """Build the module for features of C channels."""
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.weigh = _perceptron(channels, _reduce(channels), nn.ReLU)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """The features, each channel multiplied by its weight, 0..1."""
+        """Return the features, each channel multiplied by its weight, 0..1."""
         peaks = features.amax(dim=(2, 3), keepdim=True)
         return features * torch.sigmoid(self.weigh(self.pool(features)) + self.weigh(peaks))
 
@@ -119,28 +119,28 @@ class SpatialAttention(nn.Module):
     """
 
     def __init__(self) -> None:
-        """Serves features of any number of channels."""
+        """Build the module, which takes any number of channels."""
         super().__init__()
         self.weigh = _layer(2, 1, 7)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """The features, each position multiplied by its weight, 0..1."""
+        """Return the features, each position multiplied by its weight, 0..1."""
         summary = torch.cat([features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1)
         return features * torch.sigmoid(self.weigh(summary))  # (N, C, H, W) * (N, 1, H, W)
 
 
 def _reduce(channels: int) -> int:
-    """Hidden units: C / 16, but enough that some stay alive behind a ReLU."""
+    """Return the number of hidden units: C / 16, but enough that some stay alive behind a ReLU."""
     return max(8, channels // REDUCTION)
 
 
 def _perceptron(channels: int, hidden: int, activation: Callable[..., nn.Module]) -> nn.Sequential:
-    """Two layers, (N, C, 1, 1) -> (N, C, 1, 1), as convolutions, which need no reshaping."""
+    """Build two layers, (N, C, 1, 1) -> (N, C, 1, 1), as convolutions, which need no reshaping."""
     return nn.Sequential(_layer(channels, hidden, 1, "relu"), activation(inplace=True), _layer(hidden, channels, 1))
 
 
 def _layer(channels_in: int, channels_out: int, size: int, before: Literal["relu", "linear"] = "linear") -> nn.Conv2d:
-    """A convolution that keeps the variance and starts without a bias, so that a gate after it starts about 1/2."""
+    """Build a convolution that keeps the variance and starts without a bias, so that a gate behind it starts at 1/2."""
     layer = nn.Conv2d(channels_in, channels_out, size, padding=size // 2)
     nn.init.kaiming_normal_(layer.weight, nonlinearity=before)
     if layer.bias is not None:  # it never is, but its type says so

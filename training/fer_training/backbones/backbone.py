@@ -1,4 +1,4 @@
-"""What every backbone shares: its interface, how far it shrinks an image, how wide it is, and its convolution."""
+"""Shared by all backbones: the interface, early strides, scaled widths, and a convolution with its batch norm."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +10,7 @@ MIN_INPUT_PX: Final = 32
 MIN_LAST_MAP: Final = 6
 """Side of the last feature map that decides the early strides. On ImageNet's 224 px the networks end in 7 x 7."""
 LATER_HALVINGS: Final = 3
-"""Of the five halvings of a network from the papers, those which every input size keeps."""
+"""Halvings that every input size keeps, of the five in the papers' networks."""
 
 
 class Backbone(nn.Module):
@@ -23,7 +23,7 @@ class Backbone(nn.Module):
     """Length of the vector."""
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        """Describes each face.
+        """Describe each face.
 
         Args:
             faces: float32, (N, channels, H, W), normalised about 0; H and W of the `input_px` it was built for, or
@@ -36,7 +36,7 @@ class Backbone(nn.Module):
 
 
 def early_strides(input_px: int) -> tuple[int, int]:
-    """Strides of the two early steps: the first convolution, and the max-pooling or first halving block after it.
+    """Return the strides of the first convolution, and of the max-pooling or first halving block behind it.
 
     The networks in the papers halve the resolution five times and end in 7 x 7 at 224 px. Here the early halvings are
     left out, first the second step's, then the first convolution's, where the last map would be smaller than 6 x 6:
@@ -57,7 +57,7 @@ def early_strides(input_px: int) -> tuple[int, int]:
 
 
 def scale(channels: int, width: float) -> int:
-    """Channels of a wider or narrower network: a multiple of 8, at least 8, at most 10 % less than asked for.
+    """Scale a number of channels: a multiple of 8, at least 8, at most 10 % less than asked for.
 
     Source: Sandler et al., MobileNetV2, 2018 (reference implementation).
     """
@@ -77,20 +77,20 @@ def convolution(
     activation: Callable[..., nn.Module] | None = nn.ReLU,
     starts_at_zero: bool = False,
 ) -> nn.Sequential:
-    """A convolution, its batch norm (the export folds the two into one) and its activation.
+    """Build a convolution, its batch norm (the export folds the two into one) and its activation.
 
     Source of the initial weights: He et al., Delving Deep into Rectifiers, 2015. Each kernel keeps the variance of its
     own inputs, so that a depthwise one starts as large as a dense one.
 
     Args:
-        channels_in: of the input, (N, channels_in, H, W).
-        channels_out: of the output, (N, channels_out, H / stride, W / stride), sizes rounded up.
-        size: side of the kernel, odd.
-        stride: of both axes.
-        padding: zeros on each side; half the kernel's size if not given.
-        groups: as `nn.Conv2d` has it; `channels_in` makes a depthwise convolution.
-        activation: called with `inplace=True`; None leaves it out.
-        starts_at_zero: the batch norm's factors start at 0 instead of 1, and so does the output.
+        channels_in: Channels of the input, (N, channels_in, H, W).
+        channels_out: Channels of the output, (N, channels_out, H / stride, W / stride), sizes rounded up.
+        size: Side of the kernel, odd.
+        stride: Stride along both axes.
+        padding: Zeros on each side; half the kernel's size if not given.
+        groups: Groups of `nn.Conv2d`; `channels_in` of them make a depthwise convolution.
+        activation: Called with `inplace=True`; None leaves it out.
+        starts_at_zero: The batch norm's factors start at 0 instead of 1, and so does the output.
     """
     padding = size // 2 if padding is None else padding
     kernels = nn.Conv2d(channels_in, channels_out, size, stride, padding, groups=groups, bias=False)

@@ -1,7 +1,7 @@
 """dlib's ResNet for face recognition: plain 3x3 blocks whose shortcuts have no weights.
 
 Its published weights, trained to tell people apart, are a good start: see `dlib_weights`. Everything is as dlib has it
-where weights can't adapt: blocks that halve the resolution look to the right and below, and their shortcut is an
+where weights cannot adapt: blocks that halve the resolution look to the right and below, and their shortcut is an
 average of 2x2 positions whose new channels are zero.
 """
 
@@ -23,7 +23,7 @@ class DlibBlock(nn.Module):
     """Two 3x3 convolutions around which the input is carried, and a ReLU on the sum."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, attention: str) -> None:
-        """Takes at most as many channels as it gives. Its attention is last before the sum."""
+        """Build the block. It gives as many channels as it takes, or more; the attention comes last before the sum."""
         super().__init__()
         self.stride = stride
         # Zeros on all sides would move the positions by one against the shortcut's.
@@ -37,7 +37,7 @@ class DlibBlock(nn.Module):
         self.new_channels = channels_out - channels_in
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), sizes rounded down, not negative."""
+        """Map float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), sizes rounded down, not negative."""
         shortcut = features if self.stride == 1 else functional.avg_pool2d(features, 2)
         if self.new_channels:
             shortcut = functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
@@ -55,7 +55,7 @@ class DlibResNet(Backbone):
     """
 
     def __init__(self, blocks: tuple[int, ...], *, channels: int, input_px: int, attention: str, width: float) -> None:
-        """Takes how many blocks each stage has, up to dlib's (3, 4, 3, 3, 1); for the others see `build_backbone`."""
+        """Build stages of so many blocks each, up to dlib's (3, 4, 3, 3, 1). For the rest see `build_backbone`."""
         super().__init__()
         stride = early_strides(input_px)[0]
         widths = [scale(channels_out, width) for channels_out in WIDTHS[: len(blocks)]]
@@ -73,7 +73,7 @@ class DlibResNet(Backbone):
         return self.stages(self.stem(faces)).mean((2, 3))  # type: ignore[no-any-return]
 
     def convolutions(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-        """Each convolution and its batch norm, from the first to the last, without those of an attention."""
+        """List each convolution with its batch norm, from the first to the last, without those of an attention."""
         pairs = [(self.stem[0], self.stem[1])]
         for block in self.modules():
             if isinstance(block, DlibBlock):

@@ -27,17 +27,7 @@ class InvertedResidual(nn.Module):
         activation: Callable[..., nn.Module],
         attention: nn.Module,
     ) -> None:
-        """Builds the block.
-
-        Args:
-            channels_in: of the input.
-            expanded: channels in between; as many as `channels_in` leave the widening out.
-            channels_out: of the output.
-            size: side of the depthwise kernel.
-            stride: of the depthwise kernel.
-            activation: of all but the last convolution, which is linear.
-            attention: for (N, expanded, H, W).
-        """
+        """Build the block. As many `expanded` channels, those in between, as `channels_in` leave the widening out."""
         super().__init__()
         widen = [convolution(channels_in, expanded, 1, activation=activation)] if expanded != channels_in else []
         self.body = nn.Sequential(
@@ -49,7 +39,7 @@ class InvertedResidual(nn.Module):
         self.adds = stride == 1 and channels_in == channels_out
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
+        """Map float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
         output: torch.Tensor = self.body(features)
         return features + output if self.adds else output
 
@@ -112,7 +102,7 @@ class MobileNetV3(Backbone):
     """
 
     def __init__(self, rows: tuple[Row, ...], *, channels: int, input_px: int, attention: str, width: float) -> None:
-        """Takes `LARGE` or `SMALL`; for the others see `build_backbone`."""
+        """Build the rows of a table, `LARGE` or `SMALL`. For the rest see `build_backbone`."""
         super().__init__()
         first_stride, second_stride = early_strides(input_px)
         halving = next(index for index, row in enumerate(rows) if row.stride == 2)

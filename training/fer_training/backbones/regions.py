@@ -44,19 +44,14 @@ class LocalRegions(nn.Module):
     """
 
     def __init__(self, channels: int, features: int = 64) -> None:
-        """Builds the networks.
-
-        Args:
-            channels: of the faces.
-            features: of one region, even.
-        """
+        """Build the networks."""
         super().__init__()
         self.features = features * len(REGIONS)
         self.networks = nn.ModuleDict({name: _region_network(channels, features) for name in REGIONS})
         self.gates = nn.ModuleDict({name: _gate(features) for name in REGIONS})
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        """Describes the regions of each face.
+        """Describe the regions of each face.
 
         Args:
             faces: float32, (N, channels, H, W), normalised, framed as FER2013's.
@@ -75,7 +70,7 @@ class BackboneWithRegions(Backbone):
     """A backbone's vector, followed by that of the regions."""
 
     def __init__(self, backbone: Backbone, regions: LocalRegions) -> None:
-        """Takes the parts; see `with_local_regions`."""
+        """Join the parts; see `with_local_regions`."""
         super().__init__()
         self.backbone = backbone
         self.regions = regions
@@ -87,22 +82,16 @@ class BackboneWithRegions(Backbone):
 
 
 def with_local_regions(backbone: Backbone, channels: int, features: int = 64) -> Backbone:
-    """The backbone with the branch of the regions beside it.
-
-    Args:
-        backbone: for the whole face; used as it is, not copied.
-        channels: of the faces, as the backbone was built for.
-        features: of each of the three regions, even; the vector grows by three times as many.
-    """
+    """Put the branch of the regions beside a backbone."""
     return BackboneWithRegions(backbone, LocalRegions(channels, features))
 
 
 def crop(faces: torch.Tensor, region: Region) -> torch.Tensor:
-    """The same part of every face, whatever the size of the image. The export keeps its edges as constants.
+    """Cut the same part out of every face, whatever the size of the image. The export keeps its edges as constants.
 
     Args:
         faces: (N, channels, H, W).
-        region: in pixels of 48; scaled to H and W, rounded down.
+        region: The rectangle in pixels of 48, scaled to H and W, rounded down.
     """
     height, width = _size_px(faces)
     rows = slice(region.top * height // FACE_SIZE_PX, region.bottom * height // FACE_SIZE_PX)
@@ -111,7 +100,7 @@ def crop(faces: torch.Tensor, region: Region) -> torch.Tensor:
 
 
 def _size_px(faces: torch.Tensor) -> tuple[int, int]:
-    """Height and width as numbers; the export would make tensors of them, and nodes of the arithmetic that follows."""
+    """Return height and width as numbers. The export would make tensors of them, and nodes of the arithmetic."""
     if not torch.onnx.is_in_onnx_export():
         return faces.shape[2], faces.shape[3]
     with warnings.catch_warnings():
@@ -121,7 +110,7 @@ def _size_px(faces: torch.Tensor) -> tuple[int, int]:
 
 
 def _region_network(channels: int, features: int) -> nn.Sequential:
-    """Three convolutions: an eye of 24 x 24 ends in 6 x 6, averaged to (N, features, 1, 1)."""
+    """Build three convolutions: an eye of 24 x 24 ends in 6 x 6, averaged to (N, features, 1, 1)."""
     return nn.Sequential(
         convolution(channels, features // 2),
         convolution(features // 2, features, stride=2),
@@ -131,7 +120,7 @@ def _region_network(channels: int, features: int) -> nn.Sequential:
 
 
 def _gate(features: int) -> nn.Linear:
-    """One logit of a region's features; 0 at first, so that every region starts with half its weight."""
+    """Build the layer of one logit, which starts at 0, so that every region starts with half its weight."""
     gate = nn.Linear(features, 1)
     nn.init.zeros_(gate.weight)
     nn.init.zeros_(gate.bias)

@@ -21,21 +21,23 @@ class RepConvNet(Backbone):
 
     def __init__(
         self,
-        channels: int,
         *,
+        channels: int,
+        attention: str,
         stem_channels: int,
         stages: tuple[tuple[int, ...], ...],
-        branches: bool,
-        attention: str,
+        branches: bool = True,
+        **_: object,
     ) -> None:
-        """Draws its weights from PyTorch's global generator.
+        """Draw its weights from PyTorch's global generator.
 
         Args:
-            channels: of the faces.
-            stem_channels: after the first convolution.
-            stages: channels of each convolution of each stage.
-            branches: whether convolutions are trained as sums of branches, or as they are.
-            attention: at the end of each of the last two stages; see `attention.build_attention`.
+            channels: Channels of the faces.
+            attention: The module at the end of each of the last two stages; see `attention.build_attention`.
+            stem_channels: Channels after the first convolution.
+            stages: Channels of each convolution of each stage.
+            branches: Whether convolutions are trained as sums of branches, or as they are.
+            _: `input_px` and `width`, which change nothing here: the stages are given in full.
         """
         super().__init__()
         self.features = stages[-1][-1]
@@ -50,7 +52,7 @@ class RepConvNet(Backbone):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        """Float32, (N, channels, H, W) -> (N, features), not negative."""
+        """Map float32, (N, channels, H, W) -> (N, features), not negative."""
         return self.layers(faces).mean((2, 3))  # type: ignore[no-any-return]
 
 
@@ -58,7 +60,7 @@ class RepConv(nn.Module):
     """A 3x3 convolution, batch norm and ReLU, with branches in training."""
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: int = 1, branches: bool = True) -> None:
-        """Draws its weights from PyTorch's global generator."""
+        """Draw its weights from PyTorch's global generator."""
         super().__init__()
         self.stride = stride
         self.kernel_3x3 = nn.Parameter(torch.empty(channels_out, channels_in, 3, 3))
@@ -77,11 +79,11 @@ class RepConv(nn.Module):
         self.norm = nn.BatchNorm2d(channels_out)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), not negative."""
+        """Map float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), not negative."""
         return functional.relu(self.norm(functional.conv2d(features, self.kernel(), None, self.stride, padding=1)))
 
     def kernel(self) -> torch.Tensor:
-        """All branches as one kernel: float32, (C_out, C_in, 3, 3)."""
+        """Return all branches as one kernel: float32, (C_out, C_in, 3, 3)."""
         if not self.branches:
             return self.kernel_3x3
         centre = self.scale_1x1 * self.kernel_1x1
@@ -91,7 +93,7 @@ class RepConv(nn.Module):
 
     @torch.no_grad()
     def to_plain(self) -> nn.Sequential:
-        """The same function as a convolution with a bias and a ReLU; the batch norm's statistics are in them."""
+        """Fold branches and batch norm into a convolution with a bias, and a ReLU, that compute the same."""
         mean, variance = self.norm.running_mean, self.norm.running_var
         if mean is None or variance is None:
             raise TypeError("The batch norm keeps no statistics.")
@@ -104,7 +106,7 @@ class RepConv(nn.Module):
 
 
 def reparameterise(network: nn.Module) -> None:
-    """Replaces every `RepConv` inside the network by its plain form, in place. What it computes stays the same."""
+    """Replace every `RepConv` inside the network by its plain form, in place. What it computes stays the same."""
     for name, child in network.named_children():
         if isinstance(child, RepConv):
             setattr(network, name, child.to_plain())

@@ -24,13 +24,9 @@ class Residual(nn.Module):
     """Channels of the output per channel of the 3x3 convolutions."""
 
     def __init__(self, body: Sequence[nn.Sequential], channels: tuple[int, int], stride: int, attention: str) -> None:
-        """Adds the shortcut, a 1x1 convolution where the shape changes, and the attention, last before the sum.
+        """Add the shortcut, a 1x1 convolution where the shape changes, and the attention, last before the sum.
 
-        Args:
-            body: convolutions with their batch norms; the last one without activation, starting at 0.
-            channels: of the input and of the output.
-            stride: of the body.
-            attention: one of `ATTENTIONS`.
+        The last convolution of the body has no activation, and its batch norm starts at 0.
         """
         super().__init__()
         self.body = nn.Sequential(*body, build_attention(attention, channels[1]))
@@ -38,7 +34,7 @@ class Residual(nn.Module):
         self.shortcut = nn.Identity() if same else convolution(*channels, 1, stride, activation=None)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), not negative."""
+        """Map float32, (N, C_in, H, W) -> (N, C_out, H / stride, W / stride), not negative."""
         return torch.relu(self.body(features) + self.shortcut(features))
 
 
@@ -48,7 +44,7 @@ class BasicBlock(Residual):
     expansion = 1
 
     def __init__(self, channels_in: int, width: int, stride: int, attention: str) -> None:
-        """Gives `width` channels."""
+        """Build the block, which gives `width` channels."""
         body = [
             convolution(channels_in, width, 3, stride),
             convolution(width, width, activation=None, starts_at_zero=True),
@@ -67,7 +63,7 @@ class Bottleneck(Residual):
     expansion = 4
 
     def __init__(self, channels_in: int, width: int, stride: int, attention: str) -> None:
-        """Gives 4 * `width` channels."""
+        """Build the block, which gives 4 * `width` channels."""
         channels_out = self.expansion * width
         body = [
             convolution(channels_in, width, 1),
@@ -96,7 +92,7 @@ class ResNet(Backbone):
         attention: str,
         width: float,
     ) -> None:
-        """Takes the kind of block and how many of it each stage has; for the others see `build_backbone`."""
+        """Build stages of so many blocks of one kind each. For the rest see `build_backbone`."""
         super().__init__()
         first_stride, second_stride = early_strides(input_px)
         channels_in = scale(WIDTHS[0], width)
@@ -144,7 +140,7 @@ class MultiscaleResNet(ResNet):
         attention: str,
         width: float,
     ) -> None:
-        """As `ResNet`."""
+        """Build a `ResNet` and the projections."""
         super().__init__(block, blocks, channels=channels, input_px=input_px, attention=attention, width=width)
         projected = scale(self.PROJECTED, width)
         self.projections = nn.ModuleList(

@@ -22,14 +22,13 @@ class TritonPythonModel:
     """Each instance classifies the faces of all requests in a batch at once, on as many cores as it has threads."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads model.onnx beside this file with the runtime that configs/cpu.pbtxt names."""
+        """Load model.onnx beside this file with the runtime that configs/cpu.pbtxt names."""
         settings = Settings(args)
-        self._classify = fer_runtimes.open_classifier(
-            Path(__file__).with_name("model.onnx"), settings.read("runtime", str), settings.read("threads", int)
-        )
+        runtime, threads = settings.read("runtime", str), settings.read("threads", int)
+        self._classify = fer_runtimes.open_served_classifier(runtime, threads)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One response per request, in order.
+        """Return one response per request, in order.
 
         Each request brings FACES uint8 (n, 1, 48, 48), and gets PROBABILITIES float32 (n, 7).
         """

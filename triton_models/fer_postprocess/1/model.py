@@ -15,7 +15,7 @@ class TritonPythonModel:
     """Each instance answers one request at a time."""
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One response per request, in order: PROBABILITIES float32 (N, 7), N from FACE_COUNT, perhaps 0."""
+        """Return one response per request, in order: PROBABILITIES float32 (N, 7), N from FACE_COUNT, perhaps 0."""
         return [self._trimmed(request) for request in requests]
 
     def _trimmed(self, request: Any) -> Any:

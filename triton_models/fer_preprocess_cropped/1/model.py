@@ -24,18 +24,18 @@ class TritonPythonModel:
     """Each instance answers one request at a time."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Reads the settings in config.pbtxt."""
+        """Read the settings in config.pbtxt."""
         fer_process.set_up_process()
         self._limits = fer_adapter.image_limits(Settings(args))
         stages = (fer_faces.DECODE,)
         self._counters = ImageCounters(contract.PREPROCESS_CROPPED_MODEL, REFUSALS, stages, counts_faces=False)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One response per request, in order."""
+        """Return one response per request, in order."""
         return [fer_adapter.answer(request, self._tensors, self._counters) for request in requests]
 
     def finalize(self) -> None:
-        """Reports what was counted last."""
+        """Report what was counted last."""
         self._counters.close()
 
     def _tensors(self, image: bytes, clock: StageClock) -> Mapping[str, np.ndarray[Any, Any]]:

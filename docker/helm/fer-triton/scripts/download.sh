@@ -10,7 +10,7 @@ set -eu
 target=${FER_TARGET:-/source/repository}
 
 if ! found=$(rclone lsf "$FER_SOURCE/manifest.json"); then
-    echo "download.sh: $FER_SOURCE can't be read, for the reason above: check models.s3 and models.path" >&2
+    echo "download.sh: $FER_SOURCE cannot be read, for the reason above: check models.s3 and models.path" >&2
     exit 1
 fi
 if [ "$found" != manifest.json ]; then

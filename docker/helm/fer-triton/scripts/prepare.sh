@@ -5,7 +5,7 @@
 #
 # FER_SOURCE is an assembled repository; without one, the image's own ONNX file is assembled for this pod's cores. A GPU
 # gets its TensorRT plan here, from the cache if one of the same GPU, TensorRT and model is there. Nothing is trusted for
-# its name: fer_build.plan builds again what doesn't fit, and the result is verified.
+# its name: fer-build plan builds again what doesn't fit, and the result is verified.
 set -eu
 
 models=${FER_MODELS:-/models}
@@ -21,7 +21,7 @@ if [ -n "${FER_SOURCE:-}" ]; then
     cp -R "$FER_SOURCE" "$repository"
     chmod -R u+w "$repository"
 else
-    python3 -m fer_build.assemble --profile "$FER_PROFILE" --cores "$FER_CORES" --out "$repository"
+    fer-build assemble --profile "$FER_PROFILE" --cores "$FER_CORES" --out "$repository"
 fi
 
 me=$(uname -n)  # the pod's name: others may write to the cache at the same time
@@ -47,11 +47,11 @@ if [ "$FER_PROFILE" = gpu ]; then
             copy_plan "$cached" "$classifier"
         fi
     fi
-    python3 -m fer_build.plan --repository "$repository"
+    fer-build plan --repository "$repository"
     if [ -n "$cached" ] && ! cmp -s "$classifier/model.plan.json" "$cached/model.plan.json"; then
         mkdir -p "$cached"
         copy_plan "$classifier" "$cached"
     fi
 fi
 
-python3 -m fer_build.verify "$repository"
+fer-build verify "$repository"

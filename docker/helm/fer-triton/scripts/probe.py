@@ -3,7 +3,7 @@
     python3 -I -S probe.py [--url http://127.0.0.1:8000] [--manifest /models/repository/manifest.json]
 
 The kubelet runs it every few seconds, so it is standard library only: 0.1 s of CPU where importing a Triton client
-takes 0.5 s. Exit status 0: all requests were answered, or refused because the server is busy. 1: with a line of why.
+takes 0.5 s. Exit code 0: all requests were answered, or refused because the server is busy. 1: a line says why not.
 """
 
 import argparse
@@ -21,24 +21,24 @@ HEADER = (
     "BM:\0\0\0\0\0\0\0006\0\0\0"  # BITMAPFILEHEADER: 58 bytes, pixels from byte 54 on
     "(\0\0\0\1\0\0\0\1\0\0\0\1\0\x18\0\0\0\0\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"  # BITMAPINFOHEADER: 1 x 1 px
 )
-"""Of a BMP of one pixel, whose colour follows: a random one, lest the answer come from a response cache. It has no
-face, and its bytes are ASCII, so that it fits into a JSON string."""
+"""The beginning of a BMP of one pixel. Its colour follows, a random one, lest the answer come from a response cache.
+The picture has no face, and its bytes are ASCII, so that it fits into a JSON string."""
 
 BUSY = ("Exceeds maximum queue size", "timed out in queue", "Request timeout expired")
-"""What a living server says when it has too much to do."""
+"""What a server that is alive says when it has too much to do."""
 
 ROUNDS = 2
 """Triton hands requests to a model's instances in turn, but other requests come in between: ask twice around."""
 
 PATIENCE_S = 2.0
-"""A server that is so busy that it hasn't answered them all by then is asked no more: it lives."""
+"""How long the server is asked. One that has not answered every request by then is busy, but alive."""
 
 ANSWER_S = 12.0
-"""For each answer. A request waits 10 s in fer_preprocess's queue at most."""
+"""How long to wait for each answer. A request waits 10 s in fer_preprocess's queue at most."""
 
 
 def main() -> int:
-    """The command; returns its exit status."""
+    """Run the command. Return its exit code."""
     parser = argparse.ArgumentParser(description="Is the Triton server in this container alive?")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--manifest", default="/models/repository/manifest.json", help="tells the number of instances")
@@ -53,13 +53,13 @@ def main() -> int:
 
 
 def count_instances(manifest: str) -> int:
-    """The largest number of instances that a model of the served repository has."""
+    """Return the largest number of instances that a model of the served repository has."""
     with open(manifest, encoding="utf-8") as file:  # noqa: PTH123  # pathlib takes a third of the start's time
         return int(max(json.load(file)["instances"].values()))
 
 
 def find_problem(url: str, rounds: int) -> str | None:
-    """Sends each ensemble a request, and again, so many times. Returns what is wrong, if anything is."""
+    """Send each ensemble a request, so many times. Return what is wrong, or None."""
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=ANSWER_S)
     give_up = time.monotonic() + PATIENCE_S
     try:
@@ -76,7 +76,7 @@ def find_problem(url: str, rounds: int) -> str | None:
 
 
 def make_body() -> str:
-    """A request with an image that hasn't been sent before."""
+    """Return a request with an image that has not been sent before."""
     image = HEADER + "".join(chr(byte & 0x7F) for byte in os.urandom(4))
     return json.dumps({"inputs": [{"name": "IMAGE", "shape": [1], "datatype": "BYTES", "data": [image]}]})
 

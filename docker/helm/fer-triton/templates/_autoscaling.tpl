@@ -9,9 +9,10 @@ Busy instances are the seconds of fer_preprocess's work in a second; with max_ba
 {{- $targets := .values.autoscaling.targets -}}
 {{- $pods := printf `namespace="%s", pod=~"%s-[a-z0-9]+-[a-z0-9]{5}"` .root.Release.Namespace .values.name -}}
 {{- if $targets.busyFraction }}
+{{- $instances := include "fer.instances" (dict "values" .values "variant" .root.Values.variant) | int }}
 - name: fer_preprocess_busy_instances
-  perPod: {{ printf "%dm" (int (round (mulf $targets.busyFraction (include "fer.instances" .values | int) 1000) 0)) }}
-  threshold: {{ mulf $targets.busyFraction (include "fer.instances" .values | int) | toString | quote }}
+  perPod: {{ printf "%dm" (int (round (mulf $targets.busyFraction $instances 1000) 0)) }}
+  threshold: {{ mulf $targets.busyFraction $instances | toString | quote }}
   query: sum(rate(nv_inference_compute_input_duration_us{model="fer_preprocess", {{ $pods }}}[1m]) + rate(nv_inference_compute_infer_duration_us{model="fer_preprocess", {{ $pods }}}[1m]) + rate(nv_inference_compute_output_duration_us{model="fer_preprocess", {{ $pods }}}[1m])) / 1e6
 {{- end }}
 {{- range $model, $milliseconds := dict "fer_preprocess" $targets.preprocessQueueMilliseconds "fer_classifier" $targets.classifierQueueMilliseconds }}

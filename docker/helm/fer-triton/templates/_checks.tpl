@@ -1,5 +1,5 @@
 {{/*
-What values.schema.json can't tell: sizes and numbers that have to fit each other. Called once, by deployment.yaml.
+What values.schema.json cannot tell: sizes and numbers that have to fit each other. Called once, by deployment.yaml.
 
 Each message names the value, says what it is and what it has to be.
 */}}

@@ -68,9 +68,11 @@ app.kubernetes.io/component: server
 {{- toYaml $pools -}}
 {{- end -}}
 
-{{/* fer_preprocess has an instance per core and one more: the same rule as in fer_build.assemble. */}}
+{{/* Instances of fer_preprocess, by the same rule as in fer_build.assemble: one per core, two at least, and beside a GPU one
+more. Takes a dict of `values`, a pool's, and `variant`. */}}
 {{- define "fer.instances" -}}
-{{- add1 (int .resources.cpu) -}}
+{{- $cores := int .values.resources.cpu -}}
+{{- if eq .variant "gpu" }}{{ add1 $cores }}{{ else }}{{ max 2 $cores }}{{ end -}}
 {{- end -}}
 
 {{/* Nobody is root, nothing is written but to mounted volumes: Pod Security Standard "restricted". */}}

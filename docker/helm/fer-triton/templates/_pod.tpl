@@ -157,7 +157,7 @@ containers:
     livenessProbe:
       exec: {command: {{ toJson $probe }}}
       {{- toYaml $root.Values.probes.liveness | nindent 6 }}
-      # It gets no requests any more by then, and a broken server can't drain: no need for the whole grace period.
+      # It gets no requests any more by then, and a broken server cannot drain: no need for the whole grace period.
       terminationGracePeriodSeconds: {{ add $shutdown.preStopSeconds $shutdown.marginSeconds }}
     lifecycle:
       preStop:
