@@ -1,4 +1,4 @@
-"""What `fer-client`, `fer-serve`, `fer-build`, `fer-train` and `fer-loadtest` have in common.
+"""What `fer-client`, `fer-serve`, `fer-build`, `fer-train`, `fer-loadtest` and `fer-web` have in common.
 
     scripts       a console script and its subcommands, each loaded when it is chosen
     parser        argparse with one style of help and messages that name the remedy
