@@ -32,7 +32,7 @@ def test_the_images_that_a_cost_is_divided_by_are_those_that_the_server_worked_o
     before = read_counters(server.metrics_url)
     cost = measure_cost(http_request(server.http_url, SMALL.image), Family(psutil.Process()), in_flight=8, seconds=1)
     change = read_counters(server.metrics_url).since(before)
-    images = change.total("fer_images_total", contract.PREPROCESS_MODEL)
+    images = change.total("nv_inference_request_success", contract.PREPROCESS_MODEL)
     assert abs(images - 20 - (cost.images_per_s + 8)) <= 2  # 20 to warm up
     assert 0.5 < cost.cpu_ms < 500
 

@@ -200,7 +200,7 @@ def test_info_for_people_and_programs(fer_client, url):
     assert f"{url} (from $FER_URL)" in text
     for words in ("triton 2.", "angry, disgust, fear", "20 MiB, 50 megapixels", "below a probability of 0."):
         assert words in text
-    assert len(re.findall(r"fer\w* +ready +version 1", text)) == 6
+    assert len(re.findall(r"fer\w* +ready +version 1", text)) == 5
     document = json.loads(fer_client("info", "--json")[1])
     assert document["labels"] == LABELS
     assert document["max_image_bytes"] == 20 * 2**20
