@@ -54,7 +54,7 @@ wheel: $(VENV)/.serve  ## Make the wheel that is installed where there is no che
 release: $(VENV)/.dev  ## Make wheel, sdist, SBOM and checksums of a clean commit, the same bytes each time: dist/
 	$(BIN)/python build/make_release.py
 
-test: $(VENV)/.dev  ## Pass every test, against the real Triton
+test: $(VENV)/.dev  ## Run every test, against the real Triton
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev  ## Check style and formatting

@@ -22,6 +22,9 @@ class ExitCode(enum.IntEnum):
     PIPE_CLOSED = 141
 
 
+ANY_COMMAND: Final = (ExitCode.OK, ExitCode.USAGE, ExitCode.DEFECT, ExitCode.INTERRUPTED, ExitCode.PIPE_CLOSED)
+"""The codes that every command can end with."""
+
 MEANINGS: Final = {
     ExitCode.OK: "done, or nothing to do; no face in a picture is a result too",
     ExitCode.FAILED: "the work cannot be done, or the server failed, is overloaded or serves something else",
@@ -31,7 +34,7 @@ MEANINGS: Final = {
     ExitCode.PARTIAL: "some inputs have a result and others do not: standard error says which",
     ExitCode.FORBIDDEN: "the server, or a proxy before it, does not accept the token",
     ExitCode.CHECK_FAILED: "a check failed: an accuracy gate, a threshold, or an answer that is wrong",
-    ExitCode.DEFECT: "a defect of the command itself",
+    ExitCode.DEFECT: "a bug in the command itself",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C, SIGTERM); what was finished is kept",
     ExitCode.PIPE_CLOSED: "the program that reads the output has stopped, as `head` does",
 }

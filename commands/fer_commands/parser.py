@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from fer_commands.exit_codes import ExitCode, describe
+from fer_commands.exit_codes import ANY_COMMAND, ExitCode, describe
 from fer_commands.messages import closest, did_you_mean, one_line, printable
 
 
@@ -102,8 +102,11 @@ def format_epilog(examples: str, *exit_codes: ExitCode) -> str:
 
     Args:
         examples: Command lines with a few words on each, indented by two.
-        exit_codes: The codes that the command ends with; none for all of them.
+        exit_codes: The codes that the command ends with, besides those that `run_command` gives to any command; none
+            for all of them.
     """
+    if exit_codes:
+        exit_codes = tuple(sorted({*exit_codes, *ANY_COMMAND}))
     shown = f"examples:\n{examples.rstrip()}\n\n" if examples else ""
     return f"{shown}{describe(*exit_codes)}"
 

@@ -149,7 +149,10 @@ def add_options(parser: argparse.ArgumentParser, *, is_search: bool = False) -> 
     """
     server = parser.add_argument_group("server")
     server.add_argument("--url", help="server over HTTP [$FER_URL; default: localhost:8000]")
-    server.add_argument("--grpc-url", help="server over gRPC [$FER_GRPC_URL; default: host of --url, port 8001]")
+    server.add_argument(
+        "--grpc-url",
+        help="server over gRPC [$FER_GRPC_URL; default: host of --url, port 8001; required if --url has a port]",
+    )
     server.add_argument(
         "--metrics-url", help="metrics, several with commas, or `none` [$FER_METRICS_URL; default: port 8002]"
     )
@@ -160,7 +163,8 @@ def add_options(parser: argparse.ArgumentParser, *, is_search: bool = False) -> 
     load.add_argument("--preset", choices=sorted(PRESETS), help="ci: both protocols and thresholds, in 60 s")
     of_shape = argparse.SUPPRESS if is_search else "course of the load (default: steps)"
     load.add_argument("--shape", choices=SHAPES, help=of_shape)
-    load.add_argument("--levels", type=_list_of(_count), metavar="N[,N...]", help="users who wait for their answers")
+    of_levels = argparse.SUPPRESS if is_search else "users who wait for their answers"
+    load.add_argument("--levels", type=_list_of(_count), metavar="N[,N...]", help=of_levels)
     load.add_argument("--rates", type=_list_of(_positive), metavar="R[,R...]", help="arrivals/s that wait for nobody")
     load.add_argument("--level-s", type=_positive, metavar="S", help="seconds of each level (default: by shape)")
     load.add_argument("--settle-s", type=_not_negative, metavar="S", help="first seconds, not counted (default: 2)")

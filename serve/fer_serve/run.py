@@ -4,8 +4,8 @@
     fer-serve --free-ports -- fer-client predict a.jpg # while a command runs: see FER_URL
 
 Without a command, the server is watched, and restarted when one of its processes has died, when it holds too much
-memory, or when it fails the real inferences that prove it alive every two seconds: a Triton whose Python stubs have
-died still reports itself ready.
+memory, or when a real inference, sent every two seconds, is answered wrongly, or three in a row get no answer: a Triton
+whose Python stubs have died still reports itself ready.
 """
 
 import argparse

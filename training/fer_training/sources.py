@@ -38,7 +38,7 @@ def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = Fa
         group = parser.add_argument_group("with --fer2013")
         group.add_argument("--usage", choices=(*USAGES, HELD_OUT), default=PUBLIC_TEST, help=f"default: {PUBLIC_TEST}")
     group = parser.add_argument_group("with --folder")
-    group.add_argument("--split-seed", type=int, default=0, metavar="N", help="of the split 7:1:2; default: 0")
+    group.add_argument("--split-seed", type=int, default=0, metavar="N", help="seed of the 7:1:2 split; default: 0")
     group.add_argument(
         "--subject-pattern",
         type=_pattern,
@@ -46,7 +46,11 @@ def add_source_options(parser: argparse.ArgumentParser, *, to_measure: bool = Fa
         metavar="REGEX",
         help=f"how a file name begins with its subject; default: {SUBJECT_PATTERN.pattern}",
     )
-    group.add_argument("--skip-unreadable", action="store_true", help="count files that are no usable image")
+    group.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="skip and count files that are not usable images, instead of failing",
+    )
     if to_measure:
         group.add_argument("--split", choices=[VALIDATION, TEST], default=VALIDATION, help=f"default: {VALIDATION}")
     group = parser.add_argument_group("with --ck48")

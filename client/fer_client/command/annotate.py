@@ -41,7 +41,7 @@ def plan_outputs(pictures: Sequence[tuple[str, PurePath]], output: str) -> list[
         AnnotationError: Pillow is missing, `output` can be neither, or a picture would be overwritten by a copy.
     """
     if importlib.util.find_spec("PIL") is None:
-        raise AnnotationError("drawing needs Pillow: pip install pillow")
+        raise AnnotationError("drawing needs Pillow: pip install 'fer-triton[pictures]'")
     target, extension = Path(output), Path(output).suffix.lower()
     if extension and not target.is_dir() and not output.endswith(("/", os.sep)):
         if extension not in FORMATS:

@@ -43,7 +43,7 @@ are: nobody is recognised, and a face that comes back later is a new track.
 
 Frames are sent to the server named, as JPEG, and nowhere else; over gRPC unless the URL or
 --protocol says otherwise. Needs PyAV and Pillow, and matplotlib for --plot:
-  pip install av pillow matplotlib
+  pip install 'fer-triton[video]'
 
 No file opens another one: a playlist on disk is refused. An address starts with rtsp://,
 rtsps://, http:// or https://, and a password in it is never shown. A live stream that is lost

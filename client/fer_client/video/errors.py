@@ -8,9 +8,9 @@ from typing import Final
 from fer_commands.running import CommandError
 
 _NEEDED: Final = {
-    "av": "reading video needs PyAV: pip install av",
-    "PIL": "reading and drawing video needs Pillow: pip install pillow",
-    "matplotlib": "plotting needs matplotlib: pip install matplotlib",
+    "av": "reading video needs PyAV: pip install 'fer-triton[video]'",
+    "PIL": "reading and drawing video needs Pillow: pip install 'fer-triton[video]'",
+    "matplotlib": "plotting needs matplotlib: pip install 'fer-triton[video]'",
 }
 """Name under which Python imports a package -> message if it is not installed."""
 

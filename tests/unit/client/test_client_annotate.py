@@ -236,7 +236,7 @@ def test_without_pillow_the_pip_line_is_printed(predict, fake_triton, tmp_path, 
     monkeypatch.setitem(sys.modules, "PIL", None)  # Python takes this for a module that cannot be imported.
     code, out, err = predict(tmp_path / "faces.png")
     assert (code, out) == (2, "")
-    assert err == "fer-client: drawing needs Pillow: pip install pillow\n"
+    assert err == "fer-client: drawing needs Pillow: pip install 'fer-triton[pictures]'\n"
     assert not fake_triton.asked
 
 

@@ -116,9 +116,9 @@ def test_two_outputs_in_one_file_are_refused(video, clip, tmp_path):
 @pytest.mark.parametrize(
     ("module", "options", "expected"),
     [
-        ("av", [], "reading video needs PyAV: pip install av"),
-        ("PIL", [], "reading and drawing video needs Pillow: pip install pillow"),
-        ("matplotlib", ["--plot", "a.png"], "plotting needs matplotlib: pip install matplotlib"),
+        ("av", [], "reading video needs PyAV: pip install 'fer-triton[video]'"),
+        ("PIL", [], "reading and drawing video needs Pillow: pip install 'fer-triton[video]'"),
+        ("matplotlib", ["--plot", "a.png"], "plotting needs matplotlib: pip install 'fer-triton[video]'"),
     ],
 )
 def test_a_missing_package_is_one_line_with_its_remedy(clip, tmp_path, module, options, expected):

@@ -1,4 +1,4 @@
-"""The rules that the images keep to, read from the Dockerfile; docker/try_images.sh builds and runs them."""
+"""The rules that the images keep to, read from the Dockerfile; docker/images/try_images.sh builds and runs them."""
 
 import json
 import re
