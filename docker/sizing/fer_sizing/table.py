@@ -56,8 +56,8 @@ def format_costs(simulation: dict[str, Any]) -> str:
             f"{capacity.picture}: {capacity.image_bytes:,} bytes, faces in it: {capacity.faces_per_image:.2g}.",
             f"`{capacity.source}`.",
             "",
-            f"**{capacity.preprocess_s / sum(parts):.0%} of the work is preprocessing, detection most of it, "
-            "and it runs on the CPU with every profile.**",
+            f"**{capacity.preprocess_s / sum(parts):.0%} of the work is preprocessing, detection and decoding above "
+            "all, and it runs on the CPU with every profile.**",
         )
     )
 

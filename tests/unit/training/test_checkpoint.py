@@ -57,7 +57,9 @@ def test_kept_weights_are_not_gone_on_with_and_replace_nothing(run, data, tmp_pa
     assert "--out must end in .pt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "weights"), [("face-start", "6fd6d717e7d1510d"), ("face-taught", "927a058c376ec774")])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("face-student", "f5c6407569462e5f"), ("face-taught", "927a058c376ec774")]
+)
 def test_checkpoints_of_older_commits_are_read(name, weights):
     """Both were written before the commands became one, and say so."""
     checkpoint = load_finished(ROOM / "kept" / f"{name}.pt", LABELS)
